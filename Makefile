@@ -1,0 +1,60 @@
+# Needs make (3.81 or newer) and Python 3.11-3.13; everything else is set up on first use.
+VENV    ?= .venv
+PYTHON  ?= python3
+PROFILE ?= quick
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup gl reproduce figures test test-all lint format types clean-caches clean-venv
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@echo "Variables: PROFILE=quick|laptop|paper (now $(PROFILE)), VENV=folder (now $(VENV)), PYTHON=interpreter (now $(PYTHON))"
+
+setup: $(STAMP)  ## create the virtual environment and install what is missing
+
+# torch comes first and alone: 2.13.0 is the version the numbers were measured with, and where a CPU build of it is at
+# hand (2.13.0+cpu) pip prefers that to the plain one, which on Linux brings gigabytes of CUDA libraries. The second
+# command keeps whatever torch is there.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "prefvlm needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is '$$($(PYTHON) --version 2>&1)': name another, e.g. make PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install torch==2.13.0 || $(BIN)/pip install torch
+	$(BIN)/pip install --quiet -e '.[dev]'
+	@touch $@
+
+gl: $(STAMP)
+	@PYTHON=$(BIN)/python tools/install_gl.sh
+
+reproduce: $(STAMP) gl  ## train what is missing, run every notebook, write tables and figures
+	$(BIN)/prefvlm reproduce --profile $(PROFILE)
+
+figures: $(STAMP) gl  ## draw the figures again from the runs in results/
+	$(BIN)/snakemake --cores all --config profile=$(PROFILE) -- figures
+
+test: $(STAMP) gl  ## run the tests, except those marked slow
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(STAMP) gl  ## run all tests, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## apply the formatting and the safe style fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)  ## check the type annotations
+	$(BIN)/mypy
+
+clean-caches:  ## remove tool caches; results/ and figures/ stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	find prefvlm_core tests notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+clean-venv:  ## remove the virtual environment
+	@test -f $(VENV)/pyvenv.cfg || { echo "$(VENV) is not a virtual environment, nothing removed" >&2; exit 1; }
+	rm -rf $(VENV)

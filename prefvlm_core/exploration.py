@@ -1,0 +1,42 @@
+"""Unsupervised exploration: k-nearest-neighbour state entropy as reward (PEBBLE §4.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def nearest_neighbour_distance(queries: Tensor, references: Tensor, neighbours: int) -> Tensor:
+    """Euclidean distance of each query (n, O) to its k-th nearest reference (m, O), itself not counted: (n,).
+
+    Every query is expected to be among the references, as in B-Pref, which therefore takes the (k+1)-th smallest distance. With
+    fewer than k + 1 references the farthest one is taken.
+    """
+    distances = torch.cdist(queries, references, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.kthvalue(min(neighbours + 1, len(references)), dim=-1).values
+
+
+class RunningStd:
+    """Standard deviation of everything seen, per run, by Chan's parallel update.
+
+    B-Pref divides by the same quantity but updates its running mean with a sum where a product is meant; here it is exact.
+    """
+
+    def __init__(self, runs: int, device: torch.device) -> None:
+        self.count = torch.zeros(runs, dtype=torch.float64, device=device)
+        self.mean = torch.zeros_like(self.count)
+        self.squares = torch.zeros_like(self.count)
+
+    def update(self, run: int, values: Tensor) -> float:
+        """Take in `values` (n,) of one run; returns that run's standard deviation so far (1 if it is 0)."""
+        values = values.double()
+        delta = values.mean() - self.mean[run]
+        total = self.count[run] + len(values)
+        self.squares[run] += (values - values.mean()).square().sum() + delta**2 * self.count[run] * len(values) / total
+        self.mean[run] += delta * len(values) / total
+        self.count[run] = total
+        return float((self.squares[run] / total).sqrt()) or 1.0
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors of a checkpoint, by name."""
+        return {"count": self.count, "mean": self.mean, "squares": self.squares}

@@ -1,0 +1,215 @@
+"""Meta-World's tasks at two to four times their speed, bit for bit the same observations, rewards and successes.
+
+Three quarters of a Meta-World step is Python around the simulator. `make_task` builds a subclass of the task's class in
+which that Python is replaced, and leaves Meta-World itself as it is for everybody else in the process:
+
+- what `SawyerXYZEnv` does in every step and reset is written anew in `FastSawyer`;
+- the task's own code (rewards, success tests, resets) is Meta-World's, run against faster versions of the few
+  helpers that dominate it (`FAST_HELPERS`).
+
+Not computed, because neither observation nor reward nor success reads it: contacts and forces after a step (so
+`grasp_success` in `info` is always 0), and the physics of the first of the two resets that Meta-World runs at each reset.
+"""
+
+import math
+import types
+from functools import cache
+from typing import Any
+
+import mujoco
+import numpy as np
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.sawyer_xyz_env import SawyerXYZEnv
+from metaworld.utils import reward_utils
+from numpy.typing import NDArray
+
+_FLOAT64 = np.dtype(np.float64)
+_VALUE_AT_MARGIN = 0.1  # the default of Meta-World's `tolerance`, which no task changes
+_LONG_TAIL_SCALE = math.sqrt(1 / _VALUE_AT_MARGIN - 1)
+
+
+def tolerance(x: Any, bounds: Any = (0.0, 0.0), margin: Any = 0.0, sigmoid: str = "gaussian", **options: Any) -> Any:
+    """`reward_utils.tolerance` for the common case: numbers in double precision and the long-tailed sigmoid."""
+    lower, upper = bounds
+    doubles = isinstance(x, float) and isinstance(margin, float) and isinstance(lower, (int, float))
+    if not doubles or sigmoid != "long_tail" or not margin > 0 or lower > upper or options:
+        return reward_utils.tolerance(x, bounds, margin, sigmoid, **options)
+    x, margin = float(x), float(margin)  # Python's arithmetic is faster than that of np.float64, with the same result
+    if lower <= x <= upper:
+        return 1.0
+    distance = (lower - x if x < lower else x - upper) / margin
+    return float(1 / ((distance * _LONG_TAIL_SCALE) ** 2 + 1))
+
+
+def norm(x: Any, ord: Any = None, **options: Any) -> Any:
+    """`numpy.linalg.norm` for the common case: the Euclidean length of a vector in double precision."""
+    if type(x) is np.ndarray and x.ndim == 1 and x.dtype is _FLOAT64 and (ord is None or ord == 2) and not options:
+        return np.float64(math.sqrt(x.dot(x)))
+    return np.linalg.norm(x, ord, **options)
+
+
+class Rotation:
+    """The one use that tasks make of `scipy.spatial.transform.Rotation`: an orthogonal matrix to a quaternion (x, y, z, w)."""
+
+    def __init__(self, matrix: NDArray[np.float64]) -> None:
+        self._matrix = matrix
+
+    @classmethod
+    def from_matrix(cls, matrix: NDArray[np.float64]) -> "Rotation":
+        return cls(matrix)
+
+    def as_quat(self) -> NDArray[np.float64]:
+        """(4,) float64 by Shepperd's method, in the order of operations of scipy, which decides the last bits."""
+        m = self._matrix.tolist()
+        trace = m[0][0] + m[1][1] + m[2][2]
+        decision = (m[0][0], m[1][1], m[2][2], trace)
+        largest = decision.index(max(decision))
+        quaternion = [0.0] * 4
+        if largest == 3:
+            quaternion = [m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1], 1 + trace]
+        else:
+            i, j, k = largest, (largest + 1) % 3, (largest + 2) % 3
+            quaternion[i] = 1 - trace + 2 * m[i][i]
+            quaternion[j] = m[j][i] + m[i][j]
+            quaternion[k] = m[k][i] + m[i][k]
+            quaternion[3] = m[k][j] - m[j][k]
+        a, b, c, d = quaternion
+        length = math.sqrt(a * a + b * b + c * c + d * d)
+        return np.array((a / length, b / length, c / length, d / length))
+
+
+def _replaced(module: types.ModuleType, **names: Any) -> types.ModuleType:
+    """A copy of a module's namespace in which some names mean something else."""
+    copy = types.ModuleType(module.__name__)
+    copy.__dict__.update(module.__dict__)
+    copy.__dict__.update(names)
+    return copy
+
+
+FAST_HELPERS: dict[str, Any] = {
+    "np": _replaced(np, linalg=_replaced(np.linalg, norm=norm)),
+    "reward_utils": _replaced(reward_utils, tolerance=tolerance),
+    "Rotation": Rotation,
+}
+
+
+def _with_fast_helpers(function: types.FunctionType) -> types.FunctionType:
+    """The same code, looking up the names in FAST_HELPERS there rather than in its own module."""
+    if function.__code__.co_freevars == ("func",):  # Meta-World's assert_task_is_set, which `make_task` settles once
+        assert function.__closure__ is not None
+        function = function.__closure__[0].cell_contents
+    copy = types.FunctionType(
+        function.__code__,
+        {**function.__globals__, **FAST_HELPERS},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+class FastSawyer(SawyerXYZEnv):
+    """What every task inherits, rewritten: stands between a task's class and `SawyerXYZEnv` in the order of inheritance."""
+
+    _settles = True
+
+    def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        model, data = super()._initialize_simulation()
+        self._hand = data.body("hand").xpos  # these are views: they follow the simulation
+        self._right_claw = data.body("rightclaw").xpos
+        self._left_claw = data.body("leftclaw").xpos
+        self._right_finger = data.site("rightEndEffector").xpos
+        self._left_finger = data.site("leftEndEffector").xpos
+        self._mocap_position = data.mocap_pos[0]
+        self._mocap_quaternion = data.mocap_quat[0]
+        self._control = data.ctrl
+        return model, data
+
+    @property
+    def tcp_center(self) -> NDArray[np.float64]:
+        return (self._right_finger + self._left_finger) / 2.0
+
+    @property
+    def touching_main_object(self) -> bool:
+        return False  # only `grasp_success` in `info` reads it, and contacts are not computed after a step
+
+    _gripper_caging_reward = _with_fast_helpers(SawyerXYZEnv._gripper_caging_reward)
+
+    def do_simulation(self, ctrl: Any, n_frames: int) -> None:
+        self._control[:] = ctrl
+        mujoco.mj_step(self.model, self.data, nstep=n_frames)
+
+    def _get_curr_obs_combined_no_goal(self) -> NDArray[np.float64]:
+        frame = np.zeros(18)
+        frame[:3] = self._hand
+        gap = self._right_claw - self._left_claw
+        frame[3] = min(max(math.sqrt(gap.dot(gap)) / 0.1, 0.0), 1.0)
+        positions, quaternions = self._get_pos_objects(), self._get_quat_objects()
+        frame[4:7] = positions[:3]
+        frame[7:11] = quaternions[:4]
+        if len(positions) == 6:
+            frame[11:14] = positions[3:]
+            frame[14:18] = quaternions[4:]
+        return frame
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], Any, bool, bool, dict[str, Any]]:
+        if self.curr_path_length >= self.max_path_length:
+            raise ValueError("You must reset the env manually once truncate==True")
+        self.curr_path_length += 1
+        moved = self._mocap_position + np.minimum(np.maximum(action[:3], -1), 1) * self.action_scale
+        self._mocap_position[:] = np.minimum(np.maximum(moved, self.mocap_low), self.mocap_high)
+        self._mocap_quaternion[:] = (1.0, 0.0, 1.0, 0.0)
+        self._control[0] = action[3]
+        self._control[1] = -action[3]
+        mujoco.mj_step(self.model, self.data, nstep=self.frame_skip)
+        # The step leaves the poses of the substep before. `mj_kinematics` would do for them, but the full forward also
+        # sets the solver's warm start, and with it the last bits of the next step.
+        mujoco.mj_forward(self.model, self.data)
+
+        space = self.sawyer_observation_space
+        observation = np.minimum(np.maximum(self._get_obs(), space.low), space.high)
+        self._last_stable_obs = observation
+        reward, info = self.evaluate_state(observation, action)
+        return observation, reward, False, self.curr_path_length == self.max_path_length, info
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[NDArray[np.float64], dict]:
+        self.curr_path_length = 0
+        self._settles = False  # of this first pass only draws, attributes and positions in the model outlive the next line
+        self.reset_model()
+        mujoco.mj_resetData(self.model, self.data)
+        self._settles = True
+        observation = self.reset_model()
+        self._prev_obs = observation[:18].copy()
+        observation[18:36] = self._prev_obs
+        return observation, {}
+
+    def _reset_hand(self, steps: int = 50) -> None:
+        if self._settles:
+            self._mocap_position[:] = self.hand_init_pos
+            self._mocap_quaternion[:] = (1.0, 0.0, 1.0, 0.0)
+            self.do_simulation((-1.0, 1.0), steps * self.frame_skip)
+        self.init_tcp = self.tcp_center
+
+
+@cache
+def _fast_class(task: str) -> type[FastSawyer]:
+    original = ALL_V3_ENVIRONMENTS[task]
+    members: dict[str, Any] = {}
+    for name, member in vars(original).items():
+        if name.startswith("__"):
+            continue
+        if isinstance(member, types.FunctionType):
+            members[name] = _with_fast_helpers(member)
+        elif isinstance(member, staticmethod):
+            members[name] = staticmethod(_with_fast_helpers(member.__func__))
+        elif isinstance(member, property):
+            members[name] = property(_with_fast_helpers(member.fget))
+    return type(f"Fast{original.__name__}", (original, FastSawyer), members)
+
+
+def make_task(task: str) -> FastSawyer:
+    """A new environment of `task`, e.g. "door-close-v3", that behaves like Meta-World's own after `set_task`."""
+    environment = _fast_class(task)()
+    environment._set_task_called = True
+    return environment

@@ -1,0 +1,50 @@
+"""A method is a short recipe: the config fields in which it differs from PEBBLE. To add one, add an entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefvlm_core.config import PROFILES, RunConfig, check_profile, replace
+from prefvlm_core.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Method:
+    """One line for people, and the fields that make the method."""
+
+    summary: str
+    """What a reader of a figure should know."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted config fields, applied on top of the profile."""
+
+
+METHODS: dict[str, Method] = {
+    "sac": Method(
+        "SAC on the task's true reward: the upper reference, no labels",
+        {"reward.source": "true", "exploration.entropy_steps": 0, "feedback.budget": 0},
+    ),
+    "pebble": Method("PEBBLE: every query goes to the human (Lee et al. 2021, as in B-Pref)"),
+}
+
+
+def check_method(name: str) -> str:
+    """Returns `name`, or raises `PrefVLMError` with a suggestion."""
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return name
+
+
+def run_config(
+    task: str, method: str, seed: int, profile: str, changes: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """The complete config of one run: defaults, then the profile, the method, and the caller's dotted `changes`.
+
+    Example: `run_config("drawer-close-v3", "pebble", 0, "quick", {"feedback.budget": 200})`.
+    Raises `PrefVLMError` naming the field that is wrong and what is allowed.
+    """
+    check_profile(profile)
+    check_method(method)
+    base = RunConfig(task=task, method=method, seed=seed, profile=profile)
+    return replace(base, PROFILES[profile] | dict(METHODS[method].changes) | dict(changes or {}))

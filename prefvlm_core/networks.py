@@ -1,0 +1,165 @@
+"""Many equal networks as one: MLPs whose parameters are stacked, and the Adam that steps them.
+
+Small networks are bound by dispatch, so twin critics, ensembles and all runs of a fleet are evaluated by the same few batched
+matrix products. Everything is a plain tensor whose first dimension is the run: any run of a fleet can be looked at, trained or
+stored through a slice that shares its memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Layers = list[tuple[Tensor, Tensor]]
+Initialiser = Callable[[Tensor, Tensor, torch.Generator], None]
+
+
+def orthogonal(weight: Tensor, bias: Tensor, generator: torch.Generator) -> None:
+    """Orthogonal weights, zero bias (actor and critics of B-Pref). `weight` is (in, out)."""
+    torch.nn.init.orthogonal_(weight, generator=generator)
+    bias.zero_()
+
+
+def uniform_fan_in(weight: Tensor, bias: Tensor, generator: torch.Generator) -> None:
+    """U(-1/sqrt(in), 1/sqrt(in)) for both: the default of `torch.nn.Linear` (reward networks of B-Pref)."""
+    bound = 1 / math.sqrt(weight.shape[0])
+    weight.uniform_(-bound, bound, generator=generator)
+    bias.uniform_(-bound, bound, generator=generator)
+
+
+class StackedMLP:
+    """`runs x members` MLPs of one shape.
+
+    `values` and `gradients` are (runs, members, parameters) float32; each layer's weight (runs, members, in, out) and bias
+    (runs, members, 1, out) are views of them, so an optimizer, a copy or a reset is one operation on one tensor.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], activation: Callable[[Tensor], Tensor], values: Tensor, gradients: Tensor | None
+    ) -> None:
+        self.sizes = tuple(sizes)
+        self.activation = activation
+        self.values = values
+        self.gradients = gradients
+        self.layers: Layers = []
+        offset = 0
+        for inputs, outputs in zip(self.sizes, self.sizes[1:], strict=False):
+            weight = slice(offset, offset + inputs * outputs)
+            bias = slice(weight.stop, weight.stop + outputs)
+            self.layers.append((self._view(weight, inputs, outputs), self._view(bias, 1, outputs)))
+            offset = bias.stop
+
+    @classmethod
+    def create(
+        cls,
+        runs: int,
+        members: int,
+        sizes: Sequence[int],
+        activation: Callable[[Tensor], Tensor],
+        initialiser: Initialiser,
+        generators: Sequence[np.random.Generator],
+        device: torch.device,
+    ) -> StackedMLP:
+        """Freshly initialised networks; run i draws from `generators[i]` only."""
+        parameters = sum((inputs + 1) * outputs for inputs, outputs in zip(sizes, sizes[1:], strict=False))
+        values = torch.zeros(runs, members, parameters, device=device)
+        network = cls(sizes, activation, values, torch.zeros_like(values))
+        for run, generator in enumerate(generators):
+            network.initialise(run, initialiser, generator)
+        return network
+
+    def initialise(self, run: int, initialiser: Initialiser, generator: np.random.Generator) -> None:
+        """Draw the parameters of one run anew (on the CPU, so that every device starts from the same numbers)."""
+        torch_generator = torch.Generator().manual_seed(int(generator.integers(2**63)))
+        with torch.no_grad():
+            for weight, bias in self.layers:
+                for member in range(weight.shape[1]):
+                    new_weight, new_bias = torch.empty(weight.shape[2:]), torch.empty(bias.shape[2:])
+                    initialiser(new_weight, new_bias, torch_generator)
+                    weight[run, member].copy_(new_weight)
+                    bias[run, member].copy_(new_bias)
+
+    def __call__(self, inputs: Tensor, frozen: bool = False) -> Tensor:
+        """inputs (runs, batch, in) shared by the members, or (runs, members, batch, in) -> (runs, members, batch, out).
+
+        `frozen` lets gradients reach the inputs but not the parameters.
+        """
+        runs, members = self.values.shape[:2]
+        if inputs.dim() == 3:
+            inputs = inputs.unsqueeze(1).expand(-1, members, -1, -1)
+        hidden = inputs.reshape(runs * members, *inputs.shape[2:])
+        for index, (weight, bias) in enumerate(self.layers):
+            if frozen:
+                weight, bias = weight.detach(), bias.detach()
+            hidden = torch.baddbmm(bias.flatten(0, 1), hidden, weight.flatten(0, 1))
+            if index < len(self.layers) - 1:
+                hidden = self.activation(hidden)
+        return hidden.unflatten(0, (runs, members))
+
+    def of_run(self, run: int) -> StackedMLP:
+        """The networks of one run as a fleet of one, sharing memory."""
+        gradients = None if self.gradients is None else self.gradients[run : run + 1]
+        return StackedMLP(self.sizes, self.activation, self.values[run : run + 1], gradients)
+
+    def frozen_copy(self) -> StackedMLP:
+        """The same values in memory of their own, without gradients (target critics)."""
+        return StackedMLP(self.sizes, self.activation, self.values.clone(), None)
+
+    def _view(self, span: slice, rows: int, columns: int) -> Tensor:
+        shape = (*self.values.shape[:2], rows, columns)
+        leaf = self.values[..., span].view(shape)
+        if self.gradients is not None:
+            leaf = leaf.detach().requires_grad_()
+            leaf.grad = self.gradients[..., span].view(shape)
+        return leaf
+
+
+class StackedAdam:
+    """Adam (Kingma & Ba 2015, no weight decay) on one tensor of shape (runs, ...), with a step count per run."""
+
+    def __init__(
+        self,
+        values: Tensor,
+        gradients: Tensor,
+        learning_rate: float,
+        state: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> None:
+        self.values, self.gradients, self.learning_rate = values, gradients, learning_rate
+        per_run = (values.shape[0], *[1] * (values.dim() - 1))
+        self.first_moment, self.second_moment, self.steps = state or (
+            torch.zeros_like(values),
+            torch.zeros_like(values),
+            torch.zeros(per_run, dtype=torch.float64, device=values.device),
+        )
+
+    @torch.no_grad()
+    def step(self, first_decay: float = 0.9, second_decay: float = 0.999, epsilon: float = 1e-8) -> None:
+        """One update from `gradients`, which are set to zero afterwards."""
+        self.steps += 1
+        first_correction = (1 - first_decay**self.steps) / self.learning_rate
+        second_correction = torch.sqrt(1 - second_decay**self.steps)
+        self.first_moment.lerp_(self.gradients, 1 - first_decay)
+        self.second_moment.mul_(second_decay).addcmul_(self.gradients, self.gradients, value=1 - second_decay)
+        scale = self.second_moment.sqrt()
+        scale.mul_((first_correction / second_correction).float()).add_((epsilon * first_correction).float())
+        self.values.addcdiv_(self.first_moment, scale, value=-1)
+        self.gradients.zero_()
+
+    def of_run(self, run: int) -> StackedAdam:
+        """The optimizer of one run, sharing memory."""
+        span = slice(run, run + 1)
+        state = self.first_moment[span], self.second_moment[span], self.steps[span]
+        return StackedAdam(self.values[span], self.gradients[span], self.learning_rate, state)
+
+    def reset(self) -> None:
+        """Forget all moments and steps."""
+        for tensor in (self.first_moment, self.second_moment, self.steps):
+            tensor.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors of a checkpoint, by name."""
+        return {"first_moment": self.first_moment, "second_moment": self.second_moment, "steps": self.steps}

@@ -1,0 +1,103 @@
+"""The reward ensemble: learned from labelled pairs with the Bradley–Terry model (Christiano et al. 2017; B-Pref)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from prefvlm_core.config import RewardConfig
+from prefvlm_core.networks import StackedAdam, StackedMLP, uniform_fan_in
+from prefvlm_core.preferences import PreferenceBuffer, bradley_terry_loss
+from prefvlm_core.replay import IntArray, Replay
+
+RELABEL_CHUNK = 16_384
+"""Steps evaluated at once when relabelling: bounds memory, changes no result beyond float rounding."""
+
+
+class RewardLearning(NamedTuple):
+    """What one session of reward learning did."""
+
+    epochs: int
+    accuracy: float
+    """Training accuracy (fraction) of the last epoch, mean over members, pairs labelled 1/2 left out; nan without labels."""
+
+
+class RewardEnsemble:
+    """`members` networks per run, observation and action -> tanh reward in (-1, 1)."""
+
+    def __init__(
+        self, config: RewardConfig, input_size: int, generators: Sequence[np.random.Generator], device: torch.device
+    ) -> None:
+        self.config = config
+        sizes = [input_size, *[config.width] * config.hidden_layers, 1]
+        self.networks = StackedMLP.create(
+            len(generators), config.members, sizes, functional.leaky_relu, uniform_fan_in, generators, device
+        )
+        assert self.networks.gradients is not None
+        self.optimizer = StackedAdam(self.networks.values, self.networks.gradients, config.learning_rate)
+
+    @torch.no_grad()
+    def predict(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Mean reward over the members for (runs, O) and (runs, A): (runs,)."""
+        inputs = torch.cat((observations, actions), -1).unsqueeze(1)
+        return torch.tanh(self.networks(inputs)).mean(1)[:, 0, 0]
+
+    @torch.no_grad()
+    def relabel(self, replay: Replay, run: int) -> None:
+        """Write the ensemble's mean reward over everything one run has seen."""
+        networks = self.networks.of_run(run)
+        for first in range(0, replay.size, RELABEL_CHUNK):
+            last = min(first + RELABEL_CHUNK, replay.size)
+            steps = torch.arange(first, last, device=replay.actions.device)
+            rewards = torch.tanh(networks(replay.inputs(run, steps).unsqueeze(0)))
+            replay.rewards[run, first:last] = rewards.mean(1)[0, :, 0]
+
+    @torch.no_grad()
+    def member_returns(self, replay: Replay, run: int, starts: IntArray, length: int) -> Tensor:
+        """Each member's return of pairs (n, 2) of segments: (members, n, 2)."""
+        inputs = replay.inputs(run, replay.segment_steps(starts, length))
+        rewards = torch.tanh(self.networks.of_run(run)(inputs.flatten(0, 2).unsqueeze(0)))
+        return rewards.view(self.config.members, *inputs.shape[:3]).sum(-1)
+
+    def learn(
+        self, replay: Replay, run: int, buffer: PreferenceBuffer, length: int, generator: np.random.Generator
+    ) -> RewardLearning:
+        """Fit one run's members to its labels: each its own order, until `stop_accuracy` or `max_epochs`.
+
+        The original code leaves the accuracy undefined when a session brought no label; here nothing is learned then.
+        """
+        if not len(buffer):
+            return RewardLearning(0, float("nan"))
+        networks, optimizer = self.networks.of_run(run), self.optimizer.of_run(run)
+        device = replay.actions.device
+        starts, labels = torch.from_numpy(buffer.starts).to(device), torch.from_numpy(buffer.labels).to(device)
+        decided = int((labels != 0.5).sum()) * self.config.members
+        accuracy, epoch = float("nan"), 0
+        for epoch in range(1, self.config.max_epochs + 1):
+            order = np.stack([generator.permutation(len(buffer)) for _ in range(self.config.members)])
+            correct = torch.zeros((), device=device)
+            for chosen in torch.from_numpy(order).to(device).split(self.config.batch_size, dim=1):
+                steps = starts[chosen].unsqueeze(-1) + torch.arange(length, device=device)
+                inputs = replay.inputs(run, steps)
+                rewards = torch.tanh(networks(inputs.flatten(1, 3).unsqueeze(0)))
+                returns = rewards.view(steps.shape).sum(-1)
+                wanted = labels[chosen]
+                bradley_terry_loss(returns, wanted).mean(-1).sum().backward()
+                optimizer.step()
+                margin = (returns[..., 1] - returns[..., 0]).detach()
+                correct += (margin * (wanted - 0.5) > 0).sum()
+            accuracy = float(correct) / decided if decided else float("nan")
+            if accuracy > self.config.stop_accuracy:
+                break
+        return RewardLearning(epoch, accuracy)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that training changes, by name."""
+        return {"networks": self.networks.values} | {
+            f"optimizer.{name}": value for name, value in self.optimizer.state().items()
+        }

@@ -1,0 +1,36 @@
+"""Where the wall time of a fleet goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Seconds by part; parts do not overlap."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._mark = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Count what happens inside for `part`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+    @property
+    def since_mark(self) -> float:
+        """Seconds since the last `mark`, or since the start."""
+        return time.perf_counter() - self._mark
+
+    def mark(self) -> None:
+        """Start `since_mark` again."""
+        self._mark = time.perf_counter()
+
+    def columns(self) -> dict[str, float]:
+        """Columns for metrics.csv: seconds of the whole fleet, in all and by part."""
+        parts = {f"seconds_{part}": round(seconds, 3) for part, seconds in sorted(self.seconds.items())}
+        return {"seconds": round(sum(self.seconds.values()), 3)} | parts

@@ -1,0 +1,75 @@
+"""Who answers queries. One protocol, `label(rewards, ...) -> Answers`; here the scripted teachers of B-Pref.
+
+B-Pref's six teachers (Lee et al. 2021, §3) all compare true returns. Two quirks of the original code are not reproduced: it multiplies the
+margin of `skip` and `equal` by its fraction twice after the first session (here once, always), and counts on at least one label
+per session (here a session may bring none). A skipped query has cost the human a look, so it counts against the budget, as there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from prefvlm_core.config import FeedbackConfig
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Answers(NamedTuple):
+    """One entry per query."""
+
+    labels: npt.NDArray[np.float32]
+    """P(second segment preferred): 0, 1/2 or 1, (n,)."""
+    answered: npt.NDArray[np.bool_]
+    """False where the teacher passed, (n,)."""
+
+
+@dataclass(frozen=True)
+class ScriptedTeacher:
+    """A person as a formula over true rewards; the default is the perfectly rational oracle."""
+
+    rationality: float = float("inf")
+    """Inverse temperature of the Bradley–Terry choice; infinite = always the larger return (the first of equals)."""
+    mistake: float = 0.0
+    """Probability that a decided answer is flipped."""
+    skip_below: float = 0.0
+    """Pass when neither segment exceeds this fraction of the recent return (0 = never pass)."""
+    equal_within: float = 0.0
+    """Answer 1/2 when the returns differ by less than this fraction of the recent return."""
+    discount: float = 1.0
+    """Weight of a step relative to the next one (< 1: the end of a segment counts most)."""
+
+    def label(self, rewards: FloatArray, recent_return: float, generator: np.random.Generator) -> Answers:
+        """rewards: true rewards (n, 2, length) of the pairs; recent_return: mean true return of recent episodes, scaled to a segment.
+
+        The order of effects is B-Pref's: skip on plain returns, choice on discounted ones, mistakes, then `equal` on plain returns
+        (an equal answer is never mistaken).
+        """
+        length = rewards.shape[-1]
+        plain = rewards.sum(-1)
+        weighted = (rewards * self.discount ** np.arange(length - 1, -1, -1)).sum(-1)
+        difference = weighted[:, 1] - weighted[:, 0]
+        if np.isinf(self.rationality):
+            second = difference > 0
+        else:
+            second = generator.random(len(rewards)) < 1 / (1 + np.exp(-np.clip(self.rationality * difference, -500, 500)))
+        second = second ^ (generator.random(len(rewards)) < self.mistake)
+        labels = second.astype(np.float32)
+        labels[np.abs(plain[:, 1] - plain[:, 0]) < self.equal_within * recent_return] = 0.5
+        answered = (self.skip_below == 0) | (plain.max(-1) > self.skip_below * recent_return)
+        return Answers(labels, answered)
+
+
+def scripted_teacher(config: FeedbackConfig) -> ScriptedTeacher:
+    """The teacher that a config names."""
+    return {
+        "oracle": ScriptedTeacher(),
+        "noisy": ScriptedTeacher(rationality=config.teacher_rationality),
+        "mistake": ScriptedTeacher(mistake=config.teacher_mistake),
+        "skip": ScriptedTeacher(skip_below=config.teacher_margin),
+        "equal": ScriptedTeacher(equal_within=config.teacher_margin),
+        "myopic": ScriptedTeacher(discount=config.teacher_discount),
+    }[config.teacher]

@@ -1,0 +1,129 @@
+"""The project's frame: dependencies, notebooks, versions and sizes are what the files promise."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import prefvlm_core
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MODULES = sorted((ROOT / "prefvlm_core").rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def requirements(extra: str | None = None) -> set[str]:
+    """What `pip install prefvlm` (or `prefvlm[extra]`) asks for, with extras that name other extras opened up."""
+    listed = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
+    asked: set[str] = set()
+    for line in listed:
+        requirement = Requirement(line)
+        asked |= set().union(*map(requirements, requirement.extras)) if requirement.name == "prefvlm" else {line}
+    return asked
+
+
+def notebook_faults(notebook: dict[str, Any]) -> list[str]:
+    """Every way in which a notebook breaks the rules for notebooks in git."""
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    parameters = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
+    sources = {id(cell): [line for line in "".join(cell["source"]).splitlines() if line.strip()] for cell in code}
+    body = [sources[id(cell)] for cell in code if cell not in parameters]
+    faults = []
+    if len(parameters) != 1:
+        faults.append(f"{len(parameters)} cells tagged `parameters` instead of 1")
+    if any(cell["outputs"] for cell in code):
+        faults.append("outputs")
+    if any(cell["execution_count"] is not None for cell in code):
+        faults.append("execution counts")
+    if (total := sum(map(len, body))) > 60:
+        faults.append(f"{total} lines of code, more than 60")
+    if (longest := max(map(len, body), default=0)) > 25:
+        faults.append(f"a cell of {longest} lines, more than 25")
+    if any(re.match(r"\s*(async\s+)?(def|class)\b", line) for lines in body for line in lines):
+        faults.append("a definition, which belongs in prefvlm_core")
+    return faults
+
+
+def test_conda_and_pip_ask_for_the_same_packages() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    from_conda = [line for line in environment["dependencies"] if isinstance(line, str)]
+    (from_pip,) = [line["pip"] for line in environment["dependencies"] if isinstance(line, dict)]
+    assert from_conda == [f"python{PROJECT['requires-python']}", "pip"]
+    assert sorted(from_pip) == sorted(requirements() | requirements("batch") | {"-e ."})
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    optional = set().union(*(requirements(extra) for extra in PROJECT["optional-dependencies"]))
+    declared = {canonicalize_name(Requirement(line).name) for line in requirements() | optional}
+    distributions = packages_distributions() | {"open_clip": ["open_clip_torch"]}  # not installed for the tests
+    undeclared = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [str(node.module)]
+            for package in {name.partition(".")[0] for name in names} - {"prefvlm_core", *sys.stdlib_module_names}:
+                if declared.isdisjoint(map(canonicalize_name, distributions.get(package, [package]))):
+                    undeclared.add(f"{path.relative_to(ROOT)}: {package}")
+    assert not undeclared
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_thin_and_clean(path: Path) -> None:
+    assert notebook_faults(json.loads(path.read_text(encoding="utf-8"))) == []
+
+
+def test_the_notebook_rules_are_seen() -> None:
+    def cell(source: str, *tags: str, count: int | None = None, outputs: tuple[str, ...] = ()) -> dict[str, Any]:
+        metadata = {"tags": list(tags)} if tags else {}
+        return dict(cell_type="code", source=source, metadata=metadata, execution_count=count, outputs=list(outputs))
+
+    good = [{"cell_type": "markdown", "source": ["# Title"], "metadata": {}}, cell("seed = 1", "parameters")]
+    assert notebook_faults({"cells": [*good, cell("x = 1\n\n" * 25), cell("y = 2\n" * 25), cell("z\n" * 10)]}) == []
+    assert notebook_faults({"cells": [*good, *[cell("x = 1\n" * 20)] * 3, cell("y")]}) == [
+        "61 lines of code, more than 60"
+    ]
+    assert notebook_faults({"cells": [cell("x\n" * 26)]}) == [
+        "0 cells tagged `parameters` instead of 1",
+        "a cell of 26 lines, more than 25",
+    ]
+    assert notebook_faults({"cells": [*good, cell("if x:\n    def f(): ...", count=3, outputs=("text",))]}) == [
+        "outputs",
+        "execution counts",
+        "a definition, which belongs in prefvlm_core",
+    ]
+
+
+def test_one_version_everywhere() -> None:
+    version = prefvlm_core.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert citation["version"] == version
+    assert PROJECT["dynamic"] == ["version"]
+
+
+def test_modules_stay_readable_in_one_sitting() -> None:
+    lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > 400} == {}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout: no list of the repository's files")
+def test_the_repository_stays_small() -> None:
+    # safe.directory: a checkout that belongs to another user (containers) is still listed.
+    git = ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(git, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    files = [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+    assert ROOT / "pyproject.toml" in files
+    exempt = {path for path in files if path.parts[len(ROOT.parts)] == "figures" or path.suffix == ".safetensors"}
+    assert [str(path.relative_to(ROOT)) for path in files if path not in exempt and path.stat().st_size > 1e6] == []
