@@ -14,9 +14,8 @@ help:  ## print this list
 
 setup: $(STAMP)  ## create the virtual environment and install what is missing
 
-# torch comes first and alone: 2.13.0 is the version the numbers were measured with, and where a CPU build of it is at
-# hand (2.13.0+cpu) pip prefers that to the plain one, which on Linux brings gigabytes of CUDA libraries. The second
-# command keeps whatever torch is there.
+# A torch that can be imported is kept. Else 2.13.0, the version the committed numbers were measured with (where a CPU build
+# of it is at hand, pip takes 2.13.0+cpu and so no CUDA libraries); else, once 2.13.0 is no longer offered, the newest.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "prefvlm needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is '$$($(PYTHON) --version 2>&1)': name another, e.g. make PYTHON=python3.12" >&2; exit 1; }
@@ -32,7 +31,7 @@ reproduce: $(STAMP) gl  ## train what is missing, run every notebook, write tabl
 	$(BIN)/prefvlm reproduce --profile $(PROFILE)
 
 figures: $(STAMP) gl  ## draw the figures again from the runs in results/
-	$(BIN)/snakemake --cores all --config profile=$(PROFILE) -- figures
+	$(BIN)/prefvlm figures --profile $(PROFILE)
 
 test: $(STAMP) gl  ## run the tests, except those marked slow
 	$(BIN)/python -m pytest -m 'not slow'

@@ -1,8 +1,8 @@
 """What a run is: frozen dataclasses, the profiles, and the content hash that names a run.
 
-A `RunConfig` is complete: everything that can change a run's numbers is in it, and nothing else (where it runs, on how many
-processes, is `Execution`). Values come from three layers, each stating only what differs from the one below:
-the dataclass defaults (= profile `paper`), the profile, the method's recipe (`methods.py`), then what the user asks for.
+A `RunConfig` is complete: everything that can change a run's numbers is in it, and nothing else (where it runs, on how
+many processes, is `Execution`). Values come from three layers, each stating only what differs from the one below: the
+dataclass defaults (= profile `paper`), the profile, the method's recipe (`methods.py`), then what the user asks for.
 """
 
 from __future__ import annotations
@@ -299,6 +299,11 @@ def _check(config: RunConfig) -> None:
     check_task(config.task)
     check_profile(config.profile)
     _check_types(config, "")
+    _check_ranges(config)
+    _check_relations(config)
+
+
+def _check_ranges(config: RunConfig) -> None:
     for name, value in flatten(dataclasses.asdict(config)).items():
         leaf = name.rpartition(".")[2]
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -309,6 +314,9 @@ def _check(config: RunConfig) -> None:
                 raise PrefVLMError(f"{name} must be positive and finite, got {value}.")
             if leaf in _FRACTIONS and value > 1:
                 raise PrefVLMError(f"{name} must be at most 1, got {value}.")
+
+
+def _check_relations(config: RunConfig) -> None:
     if config.horizon > 500:
         raise PrefVLMError(f"horizon must be 1 to 500 (Meta-World's own limit), got {config.horizon}.")
     for name, steps in (("total_steps", config.total_steps), ("evaluation.every", config.evaluation.every)):
@@ -352,7 +360,7 @@ def _check_types(values: Any, prefix: str) -> None:
             allowed = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
             if float in allowed:
                 allowed = (*allowed, int)
-            if not isinstance(value, allowed) or isinstance(value, bool) and bool not in allowed:
+            if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
                 raise PrefVLMError(
                     f"{prefix}{name} must be of type {getattr(expected, '__name__', expected)}, got {value!r}."
                 )

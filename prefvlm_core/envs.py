@@ -3,6 +3,7 @@
 The goal is hidden and drawn anew at each reset, as in the benchmarks of PEBBLE, RIME and PrefVLM on Meta-World.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -38,6 +39,13 @@ def check_task(name: str) -> None:
         raise unknown_name("task", name, TASKS)
 
 
+def model_path(task: str) -> str:
+    """Where Meta-World keeps the MuJoCo XML file of `task`, with everything that can be seen in it."""
+    check_task(task)
+    task_class = ALL_V3_ENVIRONMENTS[task]
+    return str(task_class.__new__(task_class).model_name)  # a property that reads nothing of the instance
+
+
 def restore(
     model: mujoco.MjModel, data: mujoco.MjData, snapshot: NDArray[np.float32], scene: NDArray[np.float32]
 ) -> None:
@@ -67,6 +75,8 @@ def restore(
 class Environment:
     """One Meta-World task. Episodes depend on the seed given to `reset` alone, not on what was done before.
 
+    Observations, rewards and successes are bit for bit those of a new instance of Meta-World's class, seeded and reset.
+
     Args:
         task: One of TASKS.
         horizon: Steps per episode, 1 to 500; stepping further raises.
@@ -79,18 +89,15 @@ class Environment:
             raise PrefVLMError(f"horizon is {horizon}, but Meta-World's episodes allow 1 to {MAX_HORIZON} steps.")
         self.task = task
         self.horizon = horizon
-        self._env = env = make_task(task)
-        env._set_task_called = True
-        env._freeze_rand_vec = False
-        env.seeded_rand_vec = True
-        env._partially_observable = not goal_visible
-        env.__dict__.pop("sawyer_observation_space", None)  # cached with the goal's bounds at 0
+        self._env = env = make_task(task, goal_visible)
         self._pristine_attributes = dict(env.__dict__)
         self._pristine_positions = (env.model.body_pos.copy(), env.model.site_pos.copy())
         self._steps = horizon
 
     def reset(self, seed: int) -> NDArray[np.float64]:
         """Start the episode named by `seed` (≥ 0) and return its first observation, (39,) float64."""
+        if seed < 0:
+            raise PrefVLMError(f"reset of '{self.task}' needs a seed of 0 or more, got {seed}.")
         env = self._env
         env.__dict__.clear()
         env.__dict__.update(self._pristine_attributes)
@@ -105,12 +112,16 @@ class Environment:
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
         """Apply an action, (4,) float32 in [-1, 1] (hand displacement x, y, z and gripper effort).
 
-        Returns: observation (39,) float64, Meta-World's reward in [0, 10], and whether this step meets its success test.
+        Returns: observation (39,) float64, Meta-World's reward in [0, 10], whether its success test is met.
         """
+        if action.shape != (ACTION_SIZE,):
+            raise PrefVLMError(f"'{self.task}' needs an action of shape ({ACTION_SIZE},), got {action.shape}.")
         if self._steps >= self.horizon:
-            raise PrefVLMError(f"'{self.task}' has no step {self._steps + 1} of {self.horizon}: call reset(seed) first.")
+            raise PrefVLMError(
+                f"'{self.task}' has no step {self._steps + 1} of {self.horizon}: call reset(seed) first."
+            )
         self._steps += 1
-        observation, reward, _, _, info = self._env.step(action)
+        observation, reward, _, _, info = self._env.step(action.astype(np.float32, copy=False))
         return observation, float(reward), bool(info["success"])
 
     def snapshot(self) -> NDArray[np.float32]:
@@ -142,7 +153,7 @@ class Step:
 
 
 class _SharedArrays:
-    """The arrays that parent and workers both see. Anonymous shared memory: nothing is left behind by a killed parent."""
+    """The arrays that parent and workers see. The memory is anonymous: a killed parent leaves nothing behind."""
 
     def __init__(self, count: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -179,7 +190,8 @@ def _work(indices: list[int], tasks: list[str], horizon: int, shared: _SharedArr
         pipe.send(("ready", largest))
         while True:
             command = pipe.recv()
-            for index, task, environment in zip(indices, tasks, environments, strict=True):
+            for index, environment in zip(indices, environments, strict=True):
+                task = environment.task
                 if command == "reset":
                     observations[index] = environment.reset(int(seeds[index]))
                     scene = environment.scene()
@@ -312,7 +324,8 @@ class EnvironmentFleet:
         if self._waiting:
             raise PrefVLMError(f"{command} was called while a step is under way: call step_wait first.")
         for pipe in self._pipes:
-            pipe.send(command)
+            with contextlib.suppress(BrokenPipeError):  # a worker that died is reported by _collect
+                pipe.send(command)
 
     def _collect(self) -> list[Any]:
         """Wait for every worker's answer; on the first failure end all workers and raise it."""

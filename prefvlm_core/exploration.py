@@ -9,8 +9,8 @@ from torch import Tensor
 def nearest_neighbour_distance(queries: Tensor, references: Tensor, neighbours: int) -> Tensor:
     """Euclidean distance of each query (n, O) to its k-th nearest reference (m, O), itself not counted: (n,).
 
-    Every query is expected to be among the references, as in B-Pref, which therefore takes the (k+1)-th smallest distance. With
-    fewer than k + 1 references the farthest one is taken.
+    Every query is expected to be among the references, as in B-Pref, which therefore takes the (k+1)-th smallest
+    distance. With fewer than k + 1 references the farthest one is taken.
     """
     distances = torch.cdist(queries, references, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.kthvalue(min(neighbours + 1, len(references)), dim=-1).values
@@ -19,7 +19,8 @@ def nearest_neighbour_distance(queries: Tensor, references: Tensor, neighbours: 
 class RunningStd:
     """Standard deviation of everything seen, per run, by Chan's parallel update.
 
-    B-Pref divides by the same quantity but updates its running mean with a sum where a product is meant; here it is exact.
+    B-Pref divides by the same quantity but updates its running mean with a sum where a product is meant; here it is
+    exact.
     """
 
     def __init__(self, runs: int, device: torch.device) -> None:

@@ -7,8 +7,9 @@ which that Python is replaced, and leaves Meta-World itself as it is for everybo
 - the task's own code (rewards, success tests, resets) is Meta-World's, run against faster versions of the few
   helpers that dominate it (`FAST_HELPERS`).
 
-Not computed, because neither observation nor reward nor success reads it: contacts and forces after a step (so
-`grasp_success` in `info` is always 0), and the physics of the first of the two resets that Meta-World runs at each reset.
+Left out, because none of it can be noticed afterwards: geoms that are only looked at, cameras and lights; the settling
+of the hand in the first of the two passes that Meta-World makes at each reset, of which only draws, attributes and
+changes of the model last; and the body accelerations and forces that gymnasium computes after each step.
 """
 
 import math
@@ -24,20 +25,24 @@ from metaworld.utils import reward_utils
 from numpy.typing import NDArray
 
 _FLOAT64 = np.dtype(np.float64)
+_ONE, _MINUS_ONE = np.float32(1), np.float32(-1)
 _VALUE_AT_MARGIN = 0.1  # the default of Meta-World's `tolerance`, which no task changes
 _LONG_TAIL_SCALE = math.sqrt(1 / _VALUE_AT_MARGIN - 1)
+_GAUSSIAN_SCALE = float(np.sqrt(-2 * np.log(_VALUE_AT_MARGIN)))
 
 
-def tolerance(x: Any, bounds: Any = (0.0, 0.0), margin: Any = 0.0, sigmoid: str = "gaussian", **options: Any) -> Any:
-    """`reward_utils.tolerance` for the common case: numbers in double precision and the long-tailed sigmoid."""
+def tolerance(x: Any, bounds: Any = (0.0, 0.0), margin: Any = 0.0, sigmoid: Any = "gaussian", **options: Any) -> Any:
+    """`reward_utils.tolerance` for the common case: numbers in double precision and one of the two sigmoids in use."""
     lower, upper = bounds
-    doubles = isinstance(x, float) and isinstance(margin, float) and isinstance(lower, (int, float))
-    if not doubles or sigmoid != "long_tail" or not margin > 0 or lower > upper or options:
+    plain = isinstance(x, float) and isinstance(margin, (float, np.float32)) and isinstance(lower + upper, (int, float))
+    if not plain or sigmoid not in ("long_tail", "gaussian") or not margin > 0 or lower > upper or options:
         return reward_utils.tolerance(x, bounds, margin, sigmoid, **options)
     x, margin = float(x), float(margin)  # Python's arithmetic is faster than that of np.float64, with the same result
     if lower <= x <= upper:
         return 1.0
     distance = (lower - x if x < lower else x - upper) / margin
+    if sigmoid == "gaussian":
+        return float(np.exp(-0.5 * (distance * _GAUSSIAN_SCALE) ** 2))
     return float(1 / ((distance * _LONG_TAIL_SCALE) ** 2 + 1))
 
 
@@ -49,7 +54,7 @@ def norm(x: Any, ord: Any = None, **options: Any) -> Any:
 
 
 class Rotation:
-    """The one use that tasks make of `scipy.spatial.transform.Rotation`: an orthogonal matrix to a quaternion (x, y, z, w)."""
+    """What tasks use of `scipy.spatial.transform.Rotation`: an orthogonal matrix to a quaternion (x, y, z, w)."""
 
     def __init__(self, matrix: NDArray[np.float64]) -> None:
         self._matrix = matrix
@@ -93,10 +98,9 @@ FAST_HELPERS: dict[str, Any] = {
 }
 
 
-def _with_fast_helpers(function: types.FunctionType) -> types.FunctionType:
+def _with_fast_helpers(function: Any) -> Any:
     """The same code, looking up the names in FAST_HELPERS there rather than in its own module."""
     if function.__code__.co_freevars == ("func",):  # Meta-World's assert_task_is_set, which `make_task` settles once
-        assert function.__closure__ is not None
         function = function.__closure__[0].cell_contents
     copy = types.FunctionType(
         function.__code__,
@@ -110,12 +114,20 @@ def _with_fast_helpers(function: types.FunctionType) -> types.FunctionType:
 
 
 class FastSawyer(SawyerXYZEnv):
-    """What every task inherits, rewritten: stands between a task's class and `SawyerXYZEnv` in the order of inheritance."""
+    """What every task inherits, rewritten; in the order of inheritance between a task's class and `SawyerXYZEnv`."""
 
-    _settles = True
+    _simulates_settling = True
+    _lowest: NDArray[np.float64]  # bounds of the observation, (39,)
+    _highest: NDArray[np.float64]
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        model, data = super()._initialize_simulation()
+        spec = mujoco.MjSpec.from_file(self.fullpath)
+        seen_only = [geom for geom in spec.geoms if not (geom.contype or geom.conaffinity or geom.name)]
+        for part in (*seen_only, *spec.cameras, *spec.lights):
+            part.delete()  # half of the geoms, and posed anew in every substep
+        model = spec.compile()
+        data = mujoco.MjData(model)
+        self._bodies: dict[str, NDArray[np.float64]] = {}
         self._hand = data.body("hand").xpos  # these are views: they follow the simulation
         self._right_claw = data.body("rightclaw").xpos
         self._left_claw = data.body("leftclaw").xpos
@@ -124,17 +136,28 @@ class FastSawyer(SawyerXYZEnv):
         self._mocap_position = data.mocap_pos[0]
         self._mocap_quaternion = data.mocap_quat[0]
         self._control = data.ctrl
+        self._pad_geoms = (data.geom("leftpad_geom").id, data.geom("rightpad_geom").id)
         return model, data
+
+    def get_body_com(self, body_name: str) -> NDArray[np.float64]:
+        position = self._bodies.get(body_name)
+        if position is None:
+            position = self._bodies[body_name] = self.data.body(body_name).xpos
+        return position
 
     @property
     def tcp_center(self) -> NDArray[np.float64]:
         return (self._right_finger + self._left_finger) / 2.0
 
-    @property
-    def touching_main_object(self) -> bool:
-        return False  # only `grasp_success` in `info` reads it, and contacts are not computed after a step
-
     _gripper_caging_reward = _with_fast_helpers(SawyerXYZEnv._gripper_caging_reward)
+
+    def touching_object(self, object_geom_id: int) -> bool:
+        data = self.data
+        forces = {frozenset((pad, object_geom_id)): 0.0 for pad in self._pad_geoms}
+        for contact, pair in enumerate(data.contact.geom.tolist()):
+            if frozenset(pair) in forces:
+                forces[frozenset(pair)] += data.efc_force[data.contact.efc_address[contact]]
+        return all(force > 0 for force in forces.values())
 
     def do_simulation(self, ctrl: Any, n_frames: int) -> None:
         self._control[:] = ctrl
@@ -153,13 +176,20 @@ class FastSawyer(SawyerXYZEnv):
             frame[14:18] = quaternions[4:]
         return frame
 
+    def _get_obs(self) -> NDArray[np.float64]:
+        observation = np.zeros(39)
+        observation[18:36] = self._prev_obs
+        self._prev_obs = observation[:18] = self._get_curr_obs_combined_no_goal()
+        if not self._partially_observable:
+            observation[36:] = self._get_pos_goal()
+        return observation
+
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], Any, bool, bool, dict[str, Any]]:
         if self.curr_path_length >= self.max_path_length:
             raise ValueError("You must reset the env manually once truncate==True")
         self.curr_path_length += 1
-        moved = self._mocap_position + np.minimum(np.maximum(action[:3], -1), 1) * self.action_scale
-        self._mocap_position[:] = np.minimum(np.maximum(moved, self.mocap_low), self.mocap_high)
-        self._mocap_quaternion[:] = (1.0, 0.0, 1.0, 0.0)
+        moved = self._mocap_position + np.minimum(np.maximum(action[:3], _MINUS_ONE), _ONE) * self.action_scale
+        np.minimum(np.maximum(moved, self.mocap_low, out=moved), self.mocap_high, out=self._mocap_position)
         self._control[0] = action[3]
         self._control[1] = -action[3]
         mujoco.mj_step(self.model, self.data, nstep=self.frame_skip)
@@ -167,27 +197,27 @@ class FastSawyer(SawyerXYZEnv):
         # sets the solver's warm start, and with it the last bits of the next step.
         mujoco.mj_forward(self.model, self.data)
 
-        space = self.sawyer_observation_space
-        observation = np.minimum(np.maximum(self._get_obs(), space.low), space.high)
-        self._last_stable_obs = observation
+        observation = self._get_obs()
+        np.maximum(observation, self._lowest, out=observation)
+        np.minimum(observation, self._highest, out=observation)
         reward, info = self.evaluate_state(observation, action)
         return observation, reward, False, self.curr_path_length == self.max_path_length, info
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[NDArray[np.float64], dict]:
         self.curr_path_length = 0
-        self._settles = False  # of this first pass only draws, attributes and positions in the model outlive the next line
+        self._simulates_settling = False
         self.reset_model()
         mujoco.mj_resetData(self.model, self.data)
-        self._settles = True
+        self._simulates_settling = True
         observation = self.reset_model()
         self._prev_obs = observation[:18].copy()
         observation[18:36] = self._prev_obs
         return observation, {}
 
     def _reset_hand(self, steps: int = 50) -> None:
-        if self._settles:
+        if self._simulates_settling:
             self._mocap_position[:] = self.hand_init_pos
-            self._mocap_quaternion[:] = (1.0, 0.0, 1.0, 0.0)
+            self._mocap_quaternion[:] = (1.0, 0.0, 1.0, 0.0)  # and so it stays: no action turns the hand
             self.do_simulation((-1.0, 1.0), steps * self.frame_skip)
         self.init_tcp = self.tcp_center
 
@@ -208,8 +238,17 @@ def _fast_class(task: str) -> type[FastSawyer]:
     return type(f"Fast{original.__name__}", (original, FastSawyer), members)
 
 
-def make_task(task: str) -> FastSawyer:
-    """A new environment of `task`, e.g. "door-close-v3", that behaves like Meta-World's own after `set_task`."""
+def make_task(task: str, goal_visible: bool) -> FastSawyer:
+    """A new environment of `task`, e.g. "door-close-v3", that draws its goal at each reset from `np_random`.
+
+    Unless `goal_visible`, the last three entries of the observation are 0.
+    """
     environment = _fast_class(task)()
     environment._set_task_called = True
+    environment._freeze_rand_vec = False
+    environment.seeded_rand_vec = True
+    environment._partially_observable = not goal_visible
+    environment.__dict__.pop("sawyer_observation_space", None)  # cached by the constructor, with the goal bounded to 0
+    space = environment.sawyer_observation_space
+    environment._lowest, environment._highest = space.low.astype(np.float64), space.high.astype(np.float64)
     return environment

@@ -74,11 +74,10 @@ class Feedback:
 def reward_accuracy(
     replay: Replay, run: int, ensemble: RewardEnsemble, config: RunConfig, generator: np.random.Generator
 ) -> float:
-    """Fraction of random pairs that the ensemble orders as the true reward does; pairs of equal true return are left out."""
+    """Fraction of random pairs that the ensemble orders as the true reward does; pairs of equal true return are left
+    out."""
     length = config.feedback.segment_length
-    starts = replay.draw_segments(
-        generator, config.evaluation.held_out_pairs, length, config.feedback.recent_episodes
-    )
+    starts = replay.draw_segments(generator, config.evaluation.held_out_pairs, length, config.feedback.recent_episodes)
     rewards = replay.true_segment_rewards(run, starts, length).sum(-1)
     truth = rewards[:, 1] - rewards[:, 0]
     returns = ensemble.member_returns(replay, run, starts, length).mean(0).double().cpu().numpy()

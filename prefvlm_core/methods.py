@@ -36,9 +36,7 @@ def check_method(name: str) -> str:
     return name
 
 
-def run_config(
-    task: str, method: str, seed: int, profile: str, changes: Mapping[str, Any] | None = None
-) -> RunConfig:
+def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping[str, Any] | None = None) -> RunConfig:
     """The complete config of one run: defaults, then the profile, the method, and the caller's dotted `changes`.
 
     Example: `run_config("drawer-close-v3", "pebble", 0, "quick", {"feedback.budget": 200})`.

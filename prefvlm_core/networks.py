@@ -1,12 +1,13 @@
 """Many equal networks as one: MLPs whose parameters are stacked, and the Adam that steps them.
 
-Small networks are bound by dispatch, so twin critics, ensembles and all runs of a fleet are evaluated by the same few batched
-matrix products. Everything is a plain tensor whose first dimension is the run: any run of a fleet can be looked at, trained or
-stored through a slice that shares its memory.
+Small networks are bound by dispatch, so twin critics, ensembles and all runs of a fleet are evaluated by the same few
+batched matrix products. Everything is a plain tensor whose first dimension is the run: any run of a fleet can be looked
+at, trained or stored through a slice that shares its memory.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -34,8 +35,8 @@ def uniform_fan_in(weight: Tensor, bias: Tensor, generator: torch.Generator) -> 
 class StackedMLP:
     """`runs x members` MLPs of one shape.
 
-    `values` and `gradients` are (runs, members, parameters) float32; each layer's weight (runs, members, in, out) and bias
-    (runs, members, 1, out) are views of them, so an optimizer, a copy or a reset is one operation on one tensor.
+    `values` and `gradients` are (runs, members, parameters) float32; each layer's weight (runs, members, in, out) and
+    bias (runs, members, 1, out) are views of them, so an optimizer, a copy or a reset is one operation on one tensor.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class StackedMLP:
         self.gradients = gradients
         self.layers: Layers = []
         offset = 0
-        for inputs, outputs in zip(self.sizes, self.sizes[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(self.sizes):
             weight = slice(offset, offset + inputs * outputs)
             bias = slice(weight.stop, weight.stop + outputs)
             self.layers.append((self._view(weight, inputs, outputs), self._view(bias, 1, outputs)))
@@ -65,7 +66,7 @@ class StackedMLP:
         device: torch.device,
     ) -> StackedMLP:
         """Freshly initialised networks; run i draws from `generators[i]` only."""
-        parameters = sum((inputs + 1) * outputs for inputs, outputs in zip(sizes, sizes[1:], strict=False))
+        parameters = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
         values = torch.zeros(runs, members, parameters, device=device)
         network = cls(sizes, activation, values, torch.zeros_like(values))
         for run, generator in enumerate(generators):
@@ -100,6 +101,12 @@ class StackedMLP:
                 hidden = self.activation(hidden)
         return hidden.unflatten(0, (runs, members))
 
+    def differentiate(self, loss: Tensor) -> None:
+        """Write the gradient of `loss` with respect to the parameters into `gradients`."""
+        parameters = [parameter for layer in self.layers for parameter in layer]
+        gradients = torch.autograd.grad(loss, parameters)
+        torch.cat([gradient.flatten(2) for gradient in gradients], dim=2, out=self.gradients)
+
     def of_run(self, run: int) -> StackedMLP:
         """The networks of one run as a fleet of one, sharing memory."""
         gradients = None if self.gradients is None else self.gradients[run : run + 1]
@@ -111,11 +118,8 @@ class StackedMLP:
 
     def _view(self, span: slice, rows: int, columns: int) -> Tensor:
         shape = (*self.values.shape[:2], rows, columns)
-        leaf = self.values[..., span].view(shape)
-        if self.gradients is not None:
-            leaf = leaf.detach().requires_grad_()
-            leaf.grad = self.gradients[..., span].view(shape)
-        return leaf
+        view = self.values[..., span].view(shape)
+        return view if self.gradients is None else view.detach().requires_grad_()
 
 
 class StackedAdam:
@@ -138,7 +142,7 @@ class StackedAdam:
 
     @torch.no_grad()
     def step(self, first_decay: float = 0.9, second_decay: float = 0.999, epsilon: float = 1e-8) -> None:
-        """One update from `gradients`, which are set to zero afterwards."""
+        """One update from what `gradients` holds."""
         self.steps += 1
         first_correction = (1 - first_decay**self.steps) / self.learning_rate
         second_correction = torch.sqrt(1 - second_decay**self.steps)
@@ -147,7 +151,6 @@ class StackedAdam:
         scale = self.second_moment.sqrt()
         scale.mul_((first_correction / second_correction).float()).add_((epsilon * first_correction).float())
         self.values.addcdiv_(self.first_moment, scale, value=-1)
-        self.gradients.zero_()
 
     def of_run(self, run: int) -> StackedAdam:
         """The optimizer of one run, sharing memory."""

@@ -25,15 +25,8 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy.optimize import isotonic_regression
 
-from prefvlm_core import __version__
+from prefvlm_core import __version__, stats
 from prefvlm_core.errors import PrefVLMError, unknown_name
-from prefvlm_core.stats import (
-    ALL_TASKS,
-    check_evaluations,
-    interquartile_mean,
-    last_tenth,
-    stratified_bootstrap_interval,
-)
 
 # Chosen so that the methods of one figure (main comparison, ablations, other baselines) stay apart for colour-blind
 # readers too: tests/test_plots.py measures it. The order is that of the methods in figures.
@@ -64,19 +57,15 @@ Y_TITLES = {"success": "success rate (%)", "episode_return": "episode return", "
 IN_PERCENT = ("success", "reward_accuracy")
 LABEL_SIZE, FOOTER_SIZE = 6.0, 5.5  # points
 LINE_HEIGHT = 1.2 * LABEL_SIZE / 72  # inches
+TICKS = {"labelsize": 6, "major.size": 2, "major.width": 0.6}  # points
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
     "font.size": 7,
     "axes.titlesize": 7,
     "axes.titlepad": 4,
     "axes.labelpad": 2,
-    "xtick.labelsize": 6,
-    "ytick.labelsize": 6,
-    "xtick.major.size": 2,
-    "ytick.major.size": 2,
     "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
+    **{f"{axis}tick.{name}": size for axis in "xy" for name, size in TICKS.items()},
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -142,7 +131,7 @@ def learning_curves(
     dashed in grey; it needs profile `paper`, x="step" and y="success", because only then are the axes the same.
     Raises PrefVLMError for malformed data, unknown names, a misplaced reference, or runs without a common step.
     """
-    check_evaluations(data)
+    stats.check_evaluations(data)
     for kind, name, allowed in (("x", x, X_TITLES), ("y", y, Y_TITLES), ("width", width, WIDTHS)):
         if name not in allowed:
             raise unknown_name(kind, name, allowed)
@@ -155,7 +144,7 @@ def learning_curves(
         raise PrefVLMError(f"No evaluation has a value of '{y}'; choose another y of {list(Y_TITLES)}.")
     values = values.assign(**{y: values[y] * (100 if y in IN_PERCENT else 1)})
     tasks, styles = sorted(set(values["task"])), curve_styles(data)
-    panels = [*tasks, ALL_TASKS] if len(tasks) > 1 else tasks
+    panels = [*tasks, stats.ALL_TASKS] if len(tasks) > 1 else tasks
     labels = [_wrapped(curve) for _, curve in styles]
     labels += [] if reference is None else [_wrapped(curve) for curve in reference["curve"].unique()]
     height = max(1.2, sum(label.count("\n") + 1 for label in labels) * LINE_HEIGHT)
@@ -166,11 +155,11 @@ def learning_curves(
     with matplotlib.style.context(["default", STYLE]):
         figure, grid, columns = _panels(panels, WIDTHS[width], height, (0.16, 0.28, _text_width(labels) + 0.16), footer)
         for index, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
-            rows = values if panel == ALL_TASKS else values[values["task"] == panel]
-            ends = _draw_curves(axes, rows, styles, x, y, len(tasks) if panel == ALL_TASKS else 1)
+            rows = values if panel == stats.ALL_TASKS else values[values["task"] == panel]
+            ends = _draw_curves(axes, rows, styles, x, y, len(tasks) if panel == stats.ALL_TASKS else 1)
             if reference is not None:
                 ends += _draw_reference(axes, reference[reference["task"] == panel])
-            axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=True))
             axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
             axes.set_xlim(left=0)
             if y in IN_PERCENT:
@@ -194,10 +183,10 @@ def final_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Fig
     if width not in WIDTHS:
         raise unknown_name("width", width, WIDTHS)
     styles = curve_styles(table)
-    tasks = sorted(set(table["task"]) - {ALL_TASKS})
-    panels = [*tasks, ALL_TASKS] if len(tasks) > 1 and ALL_TASKS in set(table["task"]) else tasks
+    tasks = sorted(set(table["task"]) - {stats.ALL_TASKS})
+    panels = [*tasks, stats.ALL_TASKS] if len(tasks) > 1 and stats.ALL_TASKS in set(table["task"]) else tasks
     labels = [_wrapped(curve) for _, curve in styles]
-    height = sum(label.count("\n") + 1.5 for label in labels) * LINE_HEIGHT
+    height = len(labels) * max(label.count("\n") + 1.5 for label in labels) * LINE_HEIGHT
     footer = _footer([profile], tasks, table["seeds"], "dot: interquartile mean, last 10 % of steps", "bar")
     with matplotlib.style.context(["default", STYLE]):
         figure, grid, columns = _panels(panels, WIDTHS[width], height, (_text_width(labels) + 0.08, 0.1, 0.16), footer)
@@ -205,12 +194,13 @@ def final_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Fig
             for row in table[table["task"] == panel].itertuples():
                 line, color = list(styles).index((row.method, row.curve)), styles[row.method, row.curve].color
                 success, low, high = 100 * row.success, 100 * row.success_low, 100 * row.success_high
-                axes.plot([low, high], [line, line], color=color, alpha=0.5, lw=2.5)
+                axes.plot([low, high], [line, line], color=color, alpha=0.5, lw=2.5, solid_capstyle="butt")
                 axes.plot(success, line, "o", color=color, markersize=3.5, clip_on=False)
                 if row.seeds == 1:
-                    shift, align = (-4, "right") if success > 50 else (4, "left")
-                    note = {"xytext": (shift, 0), "textcoords": "offset points", "ha": align, "va": "center"}
-                    axes.annotate("1 seed, no interval", (success, line), fontsize=5, color="#666666", **note)
+                    side = "left" if success < 50 else "right"
+                    axes.text(
+                        success, line, "   1 seed, no interval   ", ha=side, va="center", fontsize=5, color="#666666"
+                    )
             axes.set(xlim=(-2, 102), xticks=range(0, 101, 25), ylim=(len(styles) - 0.4, -0.6))
             axes.set_yticks(range(len(styles)), labels if index % columns == 0 else [""] * len(styles))
             axes.set_xlabel(Y_TITLES["success"] if index + columns >= len(panels) else "")
@@ -270,7 +260,7 @@ def _draw_curves(
         if rows["task"].nunique() < tasks:
             continue
         runs = _runs_by_x(rows, x, y)
-        position, centre = runs.index.to_numpy(), interquartile_mean(runs)
+        position, centre = runs.index.to_numpy(), stats.interquartile_mean(runs)
         low, high = _bootstrap_band(runs)
         unlabelled = x == "human_labels" and position[-1] == 0
         if unlabelled:
@@ -297,7 +287,7 @@ def _runs_by_x(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     else:
         table = ordered.groupby([*run, x], as_index=False)[y].last().pivot(index=x, columns=run, values=y)
         for key, evaluations in ordered.groupby(run):
-            table.loc[evaluations[x].iloc[-1], key] = last_tenth(evaluations["step"], evaluations[y])
+            table.loc[evaluations[x].iloc[-1], key] = stats.last_tenth(evaluations["step"], evaluations[y])
         table = table.ffill().dropna()
     if table.empty:
         raise PrefVLMError(f"The runs of '{rows['curve'].iloc[0]}' share no value of '{x}'; evaluate them at the same.")
@@ -309,7 +299,9 @@ def _bootstrap_band(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     per_task = [runs.loc[:, tasks == task].to_numpy() for task in tasks.unique()]
     # The same draws at every point: neighbouring points differ by the data, not by chance.
     band = [
-        stratified_bootstrap_interval([seeds[row] for seeds in per_task], interquartile_mean, np.random.default_rng(0))
+        stats.stratified_bootstrap_interval(
+            [seeds[row] for seeds in per_task], stats.interquartile_mean, np.random.default_rng(0)
+        )
         for row in range(len(runs))
     ]
     low, high = np.array(band).T
@@ -392,7 +384,7 @@ def _footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series, sho
         f"{interval}: 95 % stratified bootstrap interval" if most > 1 else "",
         "too narrow with fewer than 5 seeds" if most > 1 and fewest < 5 else "",
         "1 seed, no interval" if fewest == 1 else "",
-        f"prefvlm {__version__}",
+        f"prefvlm\N{NO-BREAK SPACE}{__version__}",
     ]
     return " · ".join(part for part in parts if part)
 

@@ -1,8 +1,8 @@
 """Everything the runs of a fleet have seen, and the segments and batches drawn from it.
 
-All runs advance in lock step and every episode lasts exactly `horizon` steps, so a transition is named by its step number alone.
-The replay holds the whole run (as in B-Pref, whose capacity is the number of training steps): nothing is ever overwritten, an
-observation is stored once, and a segment named by its first step stays valid for ever.
+All runs advance in lock step and every episode lasts exactly `horizon` steps, so a transition is named by its step
+number alone. The replay holds the whole run (as in B-Pref, whose capacity is the number of training steps): nothing is
+ever overwritten, an observation is stored once, and a segment named by its first step stays valid for ever.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ IntArray = npt.NDArray[np.int64]
 class Replay:
     """Transitions of `runs` runs, step `s` being step `s % horizon` of episode `s // horizon`.
 
-    observations (runs, episodes, horizon + 1, O), actions (runs, steps, A), true_rewards and rewards (runs, steps): float32 on
-    the learner's device. `rewards` is what the agent learns from and is rewritten when the reward ensemble has changed.
-    snapshots (runs, episodes, horizon + 1, S) and scenes (runs, episodes, C): float32 on the host, for rendering later
-    (see `envs.Environment.snapshot`).
+    observations (runs, episodes, horizon + 1, O), actions (runs, steps, A), true_rewards and rewards (runs, steps):
+    float32 on the learner's device. `rewards` is what the agent learns from and is rewritten when the reward ensemble
+    has changed. snapshots (runs, episodes, horizon + 1, S) and scenes (runs, episodes, C): float32 on the host, for
+    rendering later (see `envs.Environment.snapshot`).
     """
 
     def __init__(
@@ -51,7 +51,9 @@ class Replay:
         self.scenes = np.empty((runs, episodes, scene_size), np.float32)
         self._runs = torch.arange(runs, device=device).unsqueeze(1)
 
-    def begin_episode(self, observations: Tensor, snapshots: npt.NDArray[np.float32], scenes: npt.NDArray[np.float32]) -> None:
+    def begin_episode(
+        self, observations: Tensor, snapshots: npt.NDArray[np.float32], scenes: npt.NDArray[np.float32]
+    ) -> None:
         """First observations (runs, O) and snapshots (runs, S) of the next episode, and its scenes (runs, C)."""
         episode = self.size // self.horizon
         self.observations[:, episode, 0] = observations
@@ -87,7 +89,9 @@ class Replay:
         runs = self._runs if run is None else self._runs[run : run + 1]
         observations = self.observations.flatten(1, 2)
         rows = self._rows(steps)
-        return Batch(observations[runs, rows], self.actions[runs, steps], self.rewards[runs, steps], observations[runs, rows + 1])
+        return Batch(
+            observations[runs, rows], self.actions[runs, steps], self.rewards[runs, steps], observations[runs, rows + 1]
+        )
 
     def _rows(self, steps: Tensor) -> Tensor:
         """Where the observation before each step lies: an episode has one observation more than it has steps."""
@@ -134,12 +138,11 @@ class Replay:
             there.copy_(piece[name])
         self.size = last
 
-    def draw_segments(
-        self, generator: np.random.Generator, count: int, length: int, recent_episodes: int
-    ) -> IntArray:
+    def draw_segments(self, generator: np.random.Generator, count: int, length: int, recent_episodes: int) -> IntArray:
         """First steps (count, 2) of `count` pairs of segments of one run.
 
-        As in B-Pref: two independent uniform complete episodes of the `recent_episodes` newest, two independent uniform starts.
+        As in B-Pref: two independent uniform complete episodes of the `recent_episodes` newest, two independent uniform
+        starts.
         """
         first = max(0, self.complete_episodes - recent_episodes)
         episodes = generator.integers(first, self.complete_episodes, size=(count, 2))

@@ -24,7 +24,8 @@ class RewardLearning(NamedTuple):
 
     epochs: int
     accuracy: float
-    """Training accuracy (fraction) of the last epoch, mean over members, pairs labelled 1/2 left out; nan without labels."""
+    """Training accuracy (fraction) of the last epoch, mean over members, pairs labelled 1/2 left out; nan without
+    labels."""
 
 
 class RewardEnsemble:
@@ -77,8 +78,9 @@ class RewardEnsemble:
         device = replay.actions.device
         starts, labels = torch.from_numpy(buffer.starts).to(device), torch.from_numpy(buffer.labels).to(device)
         decided = int((labels != 0.5).sum()) * self.config.members
-        accuracy, epoch = float("nan"), 0
-        for epoch in range(1, self.config.max_epochs + 1):
+        accuracy, epochs = float("nan"), 0
+        while epochs < self.config.max_epochs:
+            epochs += 1
             order = np.stack([generator.permutation(len(buffer)) for _ in range(self.config.members)])
             correct = torch.zeros((), device=device)
             for chosen in torch.from_numpy(order).to(device).split(self.config.batch_size, dim=1):
@@ -87,14 +89,14 @@ class RewardEnsemble:
                 rewards = torch.tanh(networks(inputs.flatten(1, 3).unsqueeze(0)))
                 returns = rewards.view(steps.shape).sum(-1)
                 wanted = labels[chosen]
-                bradley_terry_loss(returns, wanted).mean(-1).sum().backward()
+                networks.differentiate(bradley_terry_loss(returns, wanted).mean(-1).sum())
                 optimizer.step()
                 margin = (returns[..., 1] - returns[..., 0]).detach()
                 correct += (margin * (wanted - 0.5) > 0).sum()
             accuracy = float(correct) / decided if decided else float("nan")
             if accuracy > self.config.stop_accuracy:
                 break
-        return RewardLearning(epoch, accuracy)
+        return RewardLearning(epochs, accuracy)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that training changes, by name."""

@@ -1,8 +1,8 @@
 """Soft actor-critic (Haarnoja et al. 2018) for all runs of a fleet at once.
 
-Behaviour follows B-Pref's agent: twin critics, tanh-squashed Gaussian with bounded log standard deviation, learned temperature,
-actor updated at every update and the target critics at every second. Meta-World never ends an episode before its time limit, and
-a time limit is no end of the task, so every transition bootstraps: there is no `done`.
+Behaviour follows B-Pref's agent: twin critics, tanh-squashed Gaussian with bounded log standard deviation, learned
+temperature, actor updated at every update and the target critics at every second. Meta-World never ends an episode
+before its time limit, and a time limit is no end of the task, so every transition bootstraps: there is no `done`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Batch(NamedTuple):
 def squashed_gaussian(parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Reparameterised sample of tanh(N(mean, std)) and its log-density.
 
-    parameters (..., 2A): mean and raw log-std, the latter mapped by tanh into `LOG_STD_BOUNDS`; noise (..., A) standard normal.
-    Returns actions (..., A) in (-1, 1) and log-probabilities (...).
+    parameters (..., 2A): mean and raw log-std, the latter mapped by tanh into `LOG_STD_BOUNDS`; noise (..., A) standard
+    normal. Returns actions (..., A) in (-1, 1) and log-probabilities (...).
     """
     mean, raw = parameters.chunk(2, dim=-1)
     low, high = LOG_STD_BOUNDS
@@ -100,8 +100,8 @@ class SAC:
     def update(self, batch: Batch, noise: Tensor, update_target: bool) -> None:
         """One gradient update of critics, actor and temperature of every run.
 
-        noise (2, runs, batch, A): standard normal, for the critics' target and for the actor. Losses are means over a run's
-        batch and sums over runs, so the runs do not influence each other.
+        noise (2, runs, batch, A): standard normal, for the critics' target and for the actor. Losses are means over a
+        run's batch and sums over runs, so the runs do not influence each other.
         """
         temperature = self.log_temperature.exp()
         self._update_critic(batch, noise[0], temperature)
@@ -117,14 +117,14 @@ class SAC:
             target = batch.rewards + self.config.discount * next_value
         predicted = self.critic(torch.cat((batch.observations, batch.actions), -1)).squeeze(-1)
         loss = (predicted - target.unsqueeze(1)).square().mean(-1).sum()
-        loss.backward()
+        self.critic.differentiate(loss)
         self.critic_optimizer.step()
 
     def _update_actor(self, batch: Batch, noise: Tensor, temperature: Tensor) -> None:
         actions, log_probability = squashed_gaussian(self.actor(batch.observations)[:, 0], noise)
         value = self.critic(torch.cat((batch.observations, actions), -1), frozen=True).squeeze(-1).amin(1)
         loss = (temperature * log_probability - value).mean(-1).sum()
-        loss.backward()
+        self.actor.differentiate(loss)
         self.actor_optimizer.step()
         # d/d(log alpha) of alpha * mean(-log pi - target entropy), with target entropy = -A.
         surplus = actions.shape[-1] - log_probability.detach().mean(-1, keepdim=True)

@@ -1,10 +1,11 @@
 """Statistics over few seeds: interquartile mean, stratified bootstrap, probability of improvement, summary table.
 
-The estimators are those recommended by Agarwal et al. (2021, arXiv 2108.13264) and implemented in rliable, here driven by an
-explicit generator. Scores are `(seeds, tasks)` arrays, 1-D arrays of one task's seeds, or lists of one array per task.
+The estimators are those of Agarwal et al. (2021, arXiv 2108.13264) and of rliable, driven by an explicit generator.
+Scores are `(seeds, tasks)` arrays, 1-D arrays of one task's seeds, or lists of one array per task.
 
-A percentile interval from very few seeds is too narrow: simulated for the interquartile mean of normal scores, the nominal
-95 % interval held the truth in 49 % of cases with 2 seeds, 73 % with 3, 89 % with 5, 94 % with 10. One seed has none at all.
+A percentile interval from very few seeds is too narrow: simulated for the interquartile mean of normal scores, the
+nominal 95 % interval held the truth in 49 % of cases with 2 seeds (it is then the range of the two), 73 % with 3,
+89 % with 5 and 94 % with 10. One seed has no interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +29,9 @@ Statistic = Callable[..., np.ndarray]  # statistic(scores, axis=-1), like np.mea
 def interquartile_mean(scores: ArrayLike, axis: int = -1) -> np.ndarray:
     """Mean of the middle half along `axis`, as a float64 array without that axis (0-d for 1-D scores).
 
-    Of n sorted scores, floor(n / 4) are dropped at each end and the rest weigh the same: no score counts in part. This is
-    `scipy.stats.trim_mean(scores, 0.25)`, which rliable uses. So up to 3 scores it is the plain mean; of 5 it is the middle 3.
+    Of n sorted scores, floor(n / 4) are dropped at each end and the rest weigh the same: no score counts in part. This
+    is `scipy.stats.trim_mean(scores, 0.25)`, which rliable uses. Up to 3 scores it is the plain mean, of 5 the mean of
+    the middle 3.
     Raises PrefVLMError when there are no scores.
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64), axis=axis)
@@ -66,8 +68,9 @@ def probability_of_improvement(
 ) -> tuple[float, float, float]:
     """(P(X > Y), low, high): chance that a random run of X beats one of Y on the same task, averaged over tasks.
 
-    Per task it is the Mann-Whitney statistic divided by the number of pairs, ties counting one half (as in rliable). The
-    percentile interval resamples the seeds of X and of Y independently within each task; (nan, nan) with one seed in a task.
+    Per task it is the Mann-Whitney statistic divided by the number of pairs, ties counting one half (as in rliable).
+    The percentile interval resamples the seeds of X and of Y independently within each task; it is (nan, nan) when some
+    task has one seed only.
     Raises PrefVLMError when X and Y differ in their number of tasks, and as `stratified_bootstrap_interval` does.
     """
     x_tasks, y_tasks = _per_task(x), _per_task(y)
@@ -122,12 +125,12 @@ def check_evaluations(data: pd.DataFrame) -> None:
 def summary_table(data: pd.DataFrame) -> pd.DataFrame:
     """One row per task and curve, and one per curve with task "all tasks", from one row per evaluation.
 
-    Columns: task, method, curve, human_labels, vlm_labels (both: mean over runs, at the end), seeds (of "all tasks": of the
-    task with fewest), success, success_low, success_high (interquartile mean over runs of each run's mean success in the last
-    10 % of its steps, 0..1, and its 95 % stratified bootstrap interval, nan with one seed), area_under_curve (interquartile
-    mean over runs, 0..1). "all tasks" pools the runs of all tasks and exists only for curves that ran on every task in `data`,
-    since others are not comparable. Always the same for the same data.
-    Raises PrefVLMError for malformed `data`, or when the seeds of a curve end at different steps (a run is unfinished).
+    Columns: task, method, curve, human_labels, vlm_labels (both: used by the end, mean over runs), seeds (of "all
+    tasks": of the task with fewest), success (0..1, interquartile mean over runs of each run's mean in the last 10 % of
+    its steps), success_low, success_high (95 % stratified bootstrap interval, nan with one seed), area_under_curve
+    (0..1, interquartile mean over runs). "all tasks" pools the runs of all tasks, and exists only for curves that ran
+    on every task in `data`: others are not comparable. The same data always give the same table.
+    Raises PrefVLMError for malformed `data`, or when seeds of a curve end at different steps (one is unfinished).
     """
     check_evaluations(data)
     runs = pd.DataFrame([_run_summary(rows) for _, rows in data.sort_values("step").groupby("run_id")])
@@ -202,14 +205,21 @@ def _percentile_interval(statistics: np.ndarray, confidence: float) -> tuple[flo
 
 def _curve(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     step, value = np.asarray(steps), np.asarray(values, dtype=np.float64)
-    if (
-        step.ndim != 1
-        or step.shape != value.shape
-        or not len(step)
-        or (np.diff(step) <= 0).any()
-        or not np.isfinite(value).all()
-    ):
+    same_length = step.ndim == 1 and step.shape == value.shape and len(step) > 0
+    if not same_length or (np.diff(step) <= 0).any() or not np.isfinite(value).all():
         raise PrefVLMError(
-            f"A curve has steps {step} and values {value}; needed are 1-D, equally long, strictly increasing steps, finite values."
+            f"A curve has steps {step} and values {value}; it needs as many finite values as strictly increasing steps."
         )
     return step, value
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """What a `summary_table` says, as Markdown: per task, the curves from best to worst with intervals and labels."""
+    lines = []
+    for task, rows in table.groupby("task", sort=False):
+        said = []
+        for row in rows.sort_values("success", ascending=False).itertuples():
+            interval = "one seed" if row.seeds == 1 else f"{100 * row.success_low:.0f} to {100 * row.success_high:.0f}"
+            said.append(f"{row.curve} {100 * row.success:.0f} % ({interval})")
+        lines.append(f"- **{task}**: {'; '.join(said)}.")
+    return "\n".join(lines)

@@ -8,18 +8,27 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds by part; parts do not overlap."""
+    """Seconds in all and by part; parts do not overlap. Goes on from what an interrupted process had counted."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._mark = time.perf_counter()
+        self.parts: dict[str, float] = {}
+        self._start = self._mark = time.perf_counter()
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Count what happens inside for `part`."""
         start = time.perf_counter()
         yield
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+        self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - start
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds in all."""
+        return time.perf_counter() - self._start
+
+    def resume(self, seconds: float, parts: dict[str, float]) -> None:
+        """Go on from counted seconds."""
+        self._start, self.parts = time.perf_counter() - seconds, dict(parts)
 
     @property
     def since_mark(self) -> float:
@@ -32,5 +41,5 @@ class Stopwatch:
 
     def columns(self) -> dict[str, float]:
         """Columns for metrics.csv: seconds of the whole fleet, in all and by part."""
-        parts = {f"seconds_{part}": round(seconds, 3) for part, seconds in sorted(self.seconds.items())}
-        return {"seconds": round(sum(self.seconds.values()), 3)} | parts
+        parts = {f"seconds_{part}": round(seconds, 3) for part, seconds in sorted(self.parts.items())}
+        return {"seconds": round(self.seconds, 3)} | parts

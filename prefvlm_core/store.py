@@ -1,10 +1,12 @@
 """Run directories: where a run's config, metrics, manifest and weights live, and how they get there unharmed.
 
     results/<profile>/<task>/<method>/<seed>-<hash>/{config.json, metrics.csv, manifest.json, weights.safetensors}
-    results/<profile>/fleets/<hash>/{checkpoint.safetensors, replay-<steps>.safetensors}     (only while a fleet is unfinished)
+    results/<profile>/fleets/<hash>/{checkpoint.safetensors, replay-<steps>.safetensors}     (only while a fleet is
+    unfinished)
 
-Every file is written to a temporary sibling, flushed to disk and renamed, so that a reader, or a process killed at any moment,
-meets the old file or the new one. Tensors are safetensors, everything else JSON or CSV: nothing here can carry code.
+Every file is written to a temporary sibling, flushed to disk and renamed, so that a reader, or a process killed at any
+moment, meets the old file or the new one. Tensors are safetensors, everything else JSON or CSV: nothing here can carry
+code.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ RUNNING = "running"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`, all or nothing. Raises `PrefVLMError` where the folder cannot be written or the disk is full."""
+    """Replace `path` by `content`, all or nothing. Raises `PrefVLMError` where the folder cannot be written or the disk
+    is full."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +50,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise PrefVLMError(
-            f"Cannot write {path}: {error.strerror}. What was stored before is untouched; free or choose another results folder."
+            f"Cannot write {path}: {error.strerror}. What was stored before is untouched; free some space or choose "
+            "another results folder."
         ) from error
 
 
@@ -98,7 +102,8 @@ class RunDirectory:
             return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Replace metrics.csv. Columns are those of all rows, in order of appearance; nan is written as an empty field."""
+        """Replace metrics.csv. Columns are those of all rows, in order of appearance; nan is written as an empty
+        field."""
         columns = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -159,21 +164,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Inverse of `write_tensors`. Raises `PrefVLMError` where the file is damaged or is none of ours."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
-        raise PrefVLMError(f"{path} is damaged or not a safetensors file ({error}); remove it to start its runs again.") from error
+        raise PrefVLMError(
+            f"{path} is damaged or not a safetensors file ({error}); remove it to start its runs again."
+        ) from error
 
 
 class FleetCheckpoint:
-    """State of an unfinished fleet: one small file rewritten at each checkpoint, and the replay in pieces that never change."""
+    """State of an unfinished fleet: one small file rewritten at each checkpoint, and the replay in pieces that never
+    change."""
 
     def __init__(self, results: str | Path, configs: Sequence[RunConfig]) -> None:
         name = hashlib.sha256("\n".join(config.run_id for config in configs).encode()).hexdigest()[:12]
         self.path = Path(results) / configs[0].profile / "fleets" / name
         self.run_ids = [config.run_id for config in configs]
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], replay_piece: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Commit the state at `step`; `replay_piece` is what the replay gained since the last checkpoint (may be empty)."""
+    def save(
+        self, step: int, tensors: Mapping[str, Tensor], replay_piece: Mapping[str, Tensor], state: Mapping[str, Any]
+    ) -> None:
+        """Commit the state at `step`; `replay_piece` is what the replay gained since the last checkpoint (may be
+        empty)."""
         if replay_piece:
             write_tensors(self.path / f"replay-{step:09d}.safetensors", replay_piece, {})
         metadata = {"step": str(step), "run_ids": json.dumps(self.run_ids), "state": json.dumps(state)}
@@ -189,7 +200,9 @@ class FleetCheckpoint:
             return None
         tensors, metadata = read_tensors(path)
         if json.loads(metadata.get("run_ids", "null")) != self.run_ids:
-            raise PrefVLMError(f"{path} is not a checkpoint of these runs ({', '.join(self.run_ids)}); remove it to start again.")
+            raise PrefVLMError(
+                f"{path} is not a checkpoint of these runs ({', '.join(self.run_ids)}); remove it to start again."
+            )
         step = int(metadata["step"])
         pieces = [
             read_tensors(piece)[0]

@@ -1,8 +1,9 @@
 """Who answers queries. One protocol, `label(rewards, ...) -> Answers`; here the scripted teachers of B-Pref.
 
-B-Pref's six teachers (Lee et al. 2021, §3) all compare true returns. Two quirks of the original code are not reproduced: it multiplies the
-margin of `skip` and `equal` by its fraction twice after the first session (here once, always), and counts on at least one label
-per session (here a session may bring none). A skipped query has cost the human a look, so it counts against the budget, as there.
+B-Pref's six teachers (Lee et al. 2021, §3) all compare true returns. Two quirks of the original code are not
+reproduced: it multiplies the margin of `skip` and `equal` by its fraction twice after the first session (here once,
+always), and counts on at least one label per session (here a session may bring none). A skipped query has cost the
+human a look, so it counts against the budget, as there.
 """
 
 from __future__ import annotations
@@ -43,10 +44,11 @@ class ScriptedTeacher:
     """Weight of a step relative to the next one (< 1: the end of a segment counts most)."""
 
     def label(self, rewards: FloatArray, recent_return: float, generator: np.random.Generator) -> Answers:
-        """rewards: true rewards (n, 2, length) of the pairs; recent_return: mean true return of recent episodes, scaled to a segment.
+        """rewards: true rewards (n, 2, length) of the pairs; recent_return: mean true return of recent episodes, scaled
+        to a segment.
 
-        The order of effects is B-Pref's: skip on plain returns, choice on discounted ones, mistakes, then `equal` on plain returns
-        (an equal answer is never mistaken).
+        The order of effects is B-Pref's: skip on plain returns, choice on discounted ones, mistakes, then `equal` on
+        plain returns (an equal answer is never mistaken).
         """
         length = rewards.shape[-1]
         plain = rewards.sum(-1)
@@ -55,7 +57,9 @@ class ScriptedTeacher:
         if np.isinf(self.rationality):
             second = difference > 0
         else:
-            second = generator.random(len(rewards)) < 1 / (1 + np.exp(-np.clip(self.rationality * difference, -500, 500)))
+            second = generator.random(len(rewards)) < 1 / (
+                1 + np.exp(-np.clip(self.rationality * difference, -500, 500))
+            )
         second = second ^ (generator.random(len(rewards)) < self.mistake)
         labels = second.astype(np.float32)
         labels[np.abs(plain[:, 1] - plain[:, 0]) < self.equal_within * recent_return] = 0.5

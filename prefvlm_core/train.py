@@ -1,7 +1,7 @@
 """The loop. Read `Fleet.train` top to bottom and you have seen the whole way of the data.
 
-Many runs (tasks, methods, seeds) are trained in lock step as one fleet; a single run is a fleet of one. No run's result depends
-on its companions, beyond the float rounding of batched matrix products.
+Many runs (tasks, methods, seeds) are trained in lock step as one fleet; a single run is a fleet of one. No run's result
+depends on its companions, beyond the float rounding of batched matrix products.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ MAY_DIFFER_IN_A_FLEET = ("task", "method", "seed", "feedback.", "reward.source",
 def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> list[RunDirectory]:
     """Train what is not finished yet of `configs`, together, and return their run directories.
 
-    A finished run is never touched, a fleet that was interrupted goes on from its last checkpoint and ends with the same numbers as
-    one that was not. Raises `PrefVLMError` for runs that cannot share a fleet, for a results folder that cannot be written or that
-    another process is using, and for a damaged checkpoint.
+    A finished run is never touched, a fleet that was interrupted goes on from its last checkpoint and ends with the
+    same numbers as one that was not. Raises `PrefVLMError` for runs that cannot share a fleet, for a results folder
+    that cannot be written or that another process is using, and for a damaged checkpoint.
     """
     execution = execution or Execution()
     check_compatible(configs)
@@ -65,8 +65,8 @@ def check_compatible(configs: Sequence[RunConfig]) -> None:
         for name, value in first.items():
             if other[name] != value and not name.startswith(MAY_DIFFER_IN_A_FLEET):
                 raise PrefVLMError(
-                    f"{configs[0].run_id} and {config.run_id} cannot share a fleet: {name} is {value} in one and {other[name]} "
-                    f"in the other."
+                    f"{configs[0].run_id} and {config.run_id} cannot share a fleet: {name} is {value} in one and "
+                    f"{other[name]} in the other."
                 )
     if len({config.run_id for config in configs}) < len(configs):
         raise PrefVLMError("The same run is asked for twice in one fleet.")
@@ -75,7 +75,9 @@ def check_compatible(configs: Sequence[RunConfig]) -> None:
 class Fleet:
     """Runs in training: their environments, replay, reward ensembles and agents."""
 
-    def __init__(self, directories: Sequence[RunDirectory], environments: EnvironmentFleet, execution: Execution) -> None:
+    def __init__(
+        self, directories: Sequence[RunDirectory], environments: EnvironmentFleet, execution: Execution
+    ) -> None:
         self.directories = directories
         self.configs = [directory.config for directory in directories]
         self.environments = environments
@@ -98,9 +100,7 @@ class Fleet:
         )
         initialisation = self.generators[Stream.INITIALISATION]
         self.agent = SAC.create(self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialisation, self.device)
-        self.ensemble = RewardEnsemble(
-            self.shared.reward, OBSERVATION_SIZE + ACTION_SIZE, initialisation, self.device
-        )
+        self.ensemble = RewardEnsemble(self.shared.reward, OBSERVATION_SIZE + ACTION_SIZE, initialisation, self.device)
         self.feedback = [Feedback(config) for config in self.configs]
         self.entropy_scale = RunningStd(len(self.configs), self.device)
         self.learned = torch.tensor([config.reward.source == "learned" for config in self.configs], device=self.device)
@@ -183,7 +183,8 @@ class Fleet:
         return torch.from_numpy(drawn).to(self.device)
 
     def _session(self, run: int) -> None:
-        """Labels, reward learning and relabelling of one run; the first session also renews its critic (PEBBLE §4.2)."""
+        """Labels, reward learning and relabelling of one run; the first session also renews its critic (PEBBLE
+        §4.2)."""
         config, feedback = self.configs[run], self.feedback[run]
         with self.stopwatch("labels"):
             metrics = feedback.session(self.replay, run, self.ensemble, self.generators[Stream.FEEDBACK][run])
@@ -191,7 +192,10 @@ class Fleet:
             length, order = config.feedback.segment_length, self.generators[Stream.FEEDBACK][run]
             learning = self.ensemble.learn(self.replay, run, feedback.buffer, length, order)
             self.ensemble.relabel(self.replay, run)
-        self.session_metrics[run] = metrics | {"reward_epochs": learning.epochs, "reward_training_accuracy": learning.accuracy}
+        self.session_metrics[run] = metrics | {
+            "reward_epochs": learning.epochs,
+            "reward_training_accuracy": learning.accuracy,
+        }
         if feedback.sessions == 1:
             with self.stopwatch("sac"):
                 self._renew_critic(run)
@@ -246,11 +250,13 @@ class Fleet:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Every tensor of fixed shape that training changes; restored in place."""
-        parts = {"agent": self.agent, "ensemble": self.ensemble, "entropy_scale": self.entropy_scale}
+        parts: dict[str, SAC | RewardEnsemble | RunningStd] = {"agent": self.agent, "ensemble": self.ensemble}
+        parts["entropy_scale"] = self.entropy_scale
         return {f"{part}.{name}": tensor for part, holder in parts.items() for name, tensor in holder.state().items()}
 
     def _save(self) -> None:
-        """Commit everything that a resumed fleet needs, at the end of an episode (environments are about to be reset)."""
+        """Commit everything that a resumed fleet needs, at the end of an episode (environments are about to be
+        reset)."""
         tensors = self._tensors() | {"rewards": self.replay.rewards[:, : self.replay.size]}
         labels = []
         for run, feedback in enumerate(self.feedback):
@@ -262,6 +268,7 @@ class Fleet:
             "feedback": labels,
             "session_metrics": self.session_metrics,
             "seconds": self.stopwatch.seconds,
+            "seconds_by_part": self.stopwatch.parts,
             "generators": {
                 stream.name: [run.bit_generator.state for run in runs] for stream, runs in self.generators.items()
             },
@@ -281,7 +288,8 @@ class Fleet:
             self.replay.append_piece(piece)
         if self.replay.size != step:
             raise PrefVLMError(
-                f"{self.checkpoint.path} is damaged: it holds {self.replay.size} of {step} steps; remove it to start again."
+                f"{self.checkpoint.path} is damaged: it holds {self.replay.size} of {step} steps; "
+                "remove it to start again."
             )
         self.replay.rewards[:, :step] = tensors["rewards"].to(self.device)
         for name, tensor in self._tensors().items():
@@ -294,7 +302,7 @@ class Fleet:
             for one, stored in zip(generators, state["generators"][stream.name], strict=True):
                 one.bit_generator.state = stored
         self.updates, self.session_metrics = state["updates"], state["session_metrics"]
-        self.stopwatch.seconds = state["seconds"]
+        self.stopwatch.resume(state["seconds"], state["seconds_by_part"])
         self.checkpointed_steps = step
 
     def _finish(self) -> None:
@@ -312,5 +320,5 @@ class Fleet:
         return describe_training(self.execution, self.device, self.environments.workers) | {
             "status": status,
             "fleet": fleet,
-            "seconds": round(sum(self.stopwatch.seconds.values()), 1),
+            "seconds": round(self.stopwatch.seconds, 1),
         }

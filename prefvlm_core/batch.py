@@ -1,0 +1,149 @@
+"""Batch work: notebooks through papermill, the table, and the record of what each step made.
+
+Snakemake decides what has to be done (see `Snakefile`); each step here leaves one small JSON record in
+`results/<profile>/.done/`, which is all that Snakemake watches. Run directories, tables and figures are never declared
+to it, since it deletes a step's declared outputs before the step runs.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefvlm_core.config import Execution
+from prefvlm_core.errors import PrefVLMError, unknown_name
+from prefvlm_core.experiments import EXPERIMENTS, evaluations, fleets, plan
+from prefvlm_core.stats import summary_table
+from prefvlm_core.store import RunDirectory, write_atomically, write_json
+
+KERNEL_STARTS = 3
+"""Attempts to start a notebook's kernel: papermill can lose one to a port that another process took first."""
+
+
+def record_path(results: str | Path, profile: str, step: str) -> Path:
+    """Where the record of a finished batch step lies."""
+    return Path(results) / profile / ".done" / f"{step}.json"
+
+
+def write_record(results: str | Path, profile: str, step: str, seconds: float, made: Sequence[str]) -> None:
+    """Say that a step is done, what it made and how long it took."""
+    write_json(record_path(results, profile, step), {"step": step, "seconds": round(seconds, 1), "made": list(made)})
+
+
+def drop_stale_records(results: str | Path, profile: str) -> None:
+    """Remove records whose runs or files are no longer there, so that the batch makes them again."""
+    complete = {
+        name: all(RunDirectory(results, config).finished for config in fleet)
+        for experiment in EXPERIMENTS
+        for name, fleet in fleets([run.config for run in plan(experiment, profile)]).items()
+    }
+    for path in sorted((Path(results) / profile / ".done").glob("*.json")):
+        there = all(Path(made).exists() for made in json.loads(path.read_text())["made"])
+        if not there or not complete.get(path.stem, True):
+            path.unlink()
+
+
+def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) -> None:
+    """Execute a notebook through papermill into `output`, which appears only when it is complete.
+
+    Raises `PrefVLMError` for a parameter that the notebook does not have (papermill itself would only warn), and for a
+    cell that failed, naming the partial copy to look at.
+    """
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+
+    if not notebook.exists():
+        raise PrefVLMError(f"There is no notebook {notebook}; run this in the folder that holds notebooks/.")
+    known = papermill.inspect_notebook(str(notebook))
+    for name in parameters:
+        if name not in known:
+            raise unknown_name(f"parameter of {notebook.name}", name, known)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f"partial-{output.name}")
+    for attempt in range(1, KERNEL_STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(partial),
+                dict(parameters),
+                cwd=str(notebook.parent),
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=True,
+            )
+            break
+        except papermill.PapermillExecutionError as error:
+            raise PrefVLMError(
+                f"{notebook.name} failed in cell {error.cell_index}: {error.ename}: {error.evalue} (see {partial})."
+            ) from error
+        except NoSuchKernel as error:
+            raise PrefVLMError("There is no Jupyter kernel 'python3'; install prefvlm[notebooks].") from error
+        except RuntimeError as error:  # what jupyter_client raises for a kernel that died before it answered
+            if attempt == KERNEL_STARTS:
+                raise PrefVLMError(f"The kernel of {notebook.name} did not start {attempt} times: {error}.") from error
+            time.sleep(attempt)
+    partial.replace(output)
+
+
+def figure_files(figures: str | Path, profile: str, notebook: str) -> list[Path]:
+    """Figures that a notebook draws in a profile, as far as they exist: `<figures>/<profile>/<notebook>*`."""
+    return sorted((Path(figures) / profile).glob(f"{notebook}*"))
+
+
+def notebook_step(notebook: str, profile: str, execution: Execution, train: bool) -> list[str]:
+    """Execute one experiment's notebook for a profile; returns the figures it drew."""
+    results, figures = Path(execution.results).resolve(), Path("figures").resolve()
+    parameters = {"profile": profile, "results": str(results), "figures": str(figures), "train": train}
+    before = time.time()
+    run_notebook(
+        Path("notebooks") / f"{notebook}.ipynb", parameters, results / "notebooks" / f"{notebook}-{profile}.ipynb"
+    )
+    made = [path for path in figure_files(figures, profile, notebook) if path.stat().st_mtime >= before - 1]
+    return [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path) for path in made]
+
+
+def table_step(profile: str, execution: Execution) -> list[str]:
+    """Write `results/<profile>/table.csv`: one row per experiment, task and curve."""
+    rows: list[str] = []
+    for experiment in EXPERIMENTS:
+        table = summary_table(evaluations(experiment, profile, execution, train=False))
+        table.insert(0, "experiment", experiment)
+        rows.append(table.to_csv(index=False, header=not rows, float_format="%.4f", lineterminator="\n"))
+    path = Path(execution.results) / profile / "table.csv"
+    write_atomically(path, "".join(rows).encode())
+    return [str(path)]
+
+
+def reproduce(profile: str, execution: Execution, cores: int | None) -> int:
+    """Everything of a profile that is not there yet, through Snakemake; prints what was made. Returns the exit code."""
+    if not Path("Snakefile").exists():
+        raise PrefVLMError("There is no Snakefile here; run this in a checkout of prefvlm.")
+    drop_stale_records(execution.results, profile)
+    started = time.time()
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}"]
+    command += [f"results={execution.results}", f"device={execution.device}"]
+    # After a kill there is a lock and half a step: runs have locks of their own, and every step can be repeated.
+    command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--quiet", "rules"]
+    code = subprocess.run(command).returncode
+    print(_made(execution.results, profile, started))
+    return code
+
+
+def _made(results: str | Path, profile: str, started: float) -> str:
+    lines = [f"\n{'step':<28}{'time':>8}   made"]
+    for path in sorted((Path(results) / profile / ".done").glob("*.json")):
+        record = json.loads(path.read_text())
+        minutes, seconds = divmod(round(record["seconds"]), 60)
+        age = f"{minutes}:{seconds:02d}" if path.stat().st_mtime >= started else "before"
+        lines.append(f"{record['step']:<28}{age:>8}   {_shortened(record['made'])}")
+    minutes, seconds = divmod(round(time.time() - started), 60)
+    return "\n".join([*lines, f"{'all':<28}{f'{minutes}:{seconds:02d}':>8}"])
+
+
+def _shortened(made: Sequence[str]) -> str:
+    return ", ".join(made) if len(made) <= 3 else f"{made[0]}, … ({len(made)} in all)"

@@ -1,0 +1,41 @@
+"""Speed measurements of this package against its peers, one module per part, and their report."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefvlm_core.errors import unknown_name
+from prefvlm_core.store import write_atomically
+
+GROUPS = ("environments", "learner")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured number: what it is, its value and unit, what it is held against, and the value wanted."""
+
+    name: str
+    value: float
+    unit: str
+    against: str
+    target: str
+
+
+def report(results: str | Path, only: Sequence[str] = ()) -> str:
+    """Measure every group (or `only` some), store the rows as `<results>/bench.json`, and return them as a table."""
+    for name in only:
+        if name not in GROUPS:
+            raise unknown_name("benchmark group", name, GROUPS)
+    rows: list[Measurement] = []
+    for name in only or GROUPS:
+        rows += importlib.import_module(f"prefvlm_core.bench.{name}").measure()
+    content = json.dumps([dataclasses.asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n"
+    write_atomically(Path(results) / "bench.json", content.encode())
+    lines = [f"{'':<44}{'value':>10}  {'unit':<20}{'against':<28}target"]
+    lines += [f"{row.name:<44}{row.value:>10.4g}  {row.unit:<20}{row.against:<28}{row.target}" for row in rows]
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""Environment steps per second on one core: ours, Meta-World's through gym.make, and the bare simulator's."""
+
+import time
+import warnings
+from collections.abc import Callable
+
+import gymnasium
+import metaworld  # noqa: F401  (registers "Meta-World/MT1")
+import mujoco
+import numpy as np
+
+from prefvlm_core.bench import Measurement
+from prefvlm_core.envs import MAX_HORIZON, Environment, model_path
+
+TASKS = ("button-press-v3", "door-close-v3", "drawer-close-v3", "sweep-into-v3")
+_FRAME_SKIP = 5  # simulator steps in one of Meta-World's
+
+
+def _episodes(task: str) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
+    """Functions that run one episode of the same random actions: through our path, gym.make, and the bare simulator."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (MAX_HORIZON, 4)).astype(np.float32)
+    ours = Environment(task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gymnasium's checker complains about Meta-World once, at the first step
+        peer = gymnasium.make("Meta-World/MT1", env_name=task, seed=0)
+        peer.reset()
+        peer.step(actions[0])
+    model = mujoco.MjModel.from_xml_path(model_path(task))
+    data = mujoco.MjData(model)
+
+    def run_ours() -> None:
+        ours.reset(0)
+        for action in actions:
+            ours.step(action)
+
+    def run_peer() -> None:
+        peer.reset()
+        for action in actions:
+            peer.step(action)
+
+    def run_simulator() -> None:
+        mujoco.mj_resetData(model, data)
+        for action in actions:
+            data.ctrl[:] = action[3], -action[3]
+            mujoco.mj_step(model, data, nstep=_FRAME_SKIP)
+
+    return run_ours, run_peer, run_simulator
+
+
+def measure(seconds: float = 20.0) -> list[Measurement]:
+    """Steps per second over whole episodes of 500 steps, resets included (the bare simulator has none worth the name).
+
+    The three take turns, episode by episode, so that a machine that slows down slows all of them. Values are medians
+    over the rounds of each task: at least three, more as `seconds` allow.
+    """
+    rows: list[Measurement] = []
+    ratios: list[float] = []
+    for task in TASKS:
+        episodes = _episodes(task)
+        rounds: list[list[float]] = []
+        end = time.perf_counter() + seconds / len(TASKS)
+        while len(rounds) < 4 or time.perf_counter() < end:
+            speeds = []
+            for run in episodes:
+                start = time.perf_counter()
+                run()
+                speeds.append(MAX_HORIZON / (time.perf_counter() - start))
+            rounds.append(speeds)
+        ours, peer, simulator = np.array(rounds[1:]).T  # the first round warms caches
+        ratio = float(np.median(ours / peer))
+        ratios.append(ratio)
+        share = float(np.median(ours / simulator))
+        rows.append(Measurement(f"{task}: our steps", float(np.median(ours)), "steps/s per core", "", ""))
+        rows.append(Measurement(f"{task}: ours ÷ gym.make", ratio, "×", "gym.make('Meta-World/MT1')", "≥ 2"))
+        rows.append(Measurement(f"{task}: share of bare mj_step", share, "of 1", "mj_step, frame_skip 5", ""))
+    median = float(np.median(ratios))
+    rows.append(Measurement("median task: ours ÷ gym.make", median, "×", "gym.make('Meta-World/MT1')", "≥ 2"))
+    return rows

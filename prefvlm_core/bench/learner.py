@@ -1,0 +1,141 @@
+"""Learning speed: a fleet against one run, and the whole training loop against stable-baselines3; memory of the
+replay."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+import warnings
+
+import numpy as np
+import torch
+
+from prefvlm_core.bench import Measurement
+from prefvlm_core.config import Execution, RunConfig
+from prefvlm_core.envs import ACTION_SIZE, OBSERVATION_SIZE, Environment
+from prefvlm_core.methods import run_config
+from prefvlm_core.replay import Replay
+from prefvlm_core.sac import SAC, Batch
+from prefvlm_core.train import train
+
+TASK = "button-press-v3"
+FLEET = 16
+ROUNDS = 3
+
+
+def measure() -> list[Measurement]:
+    """Every row, in about three minutes on two slow cores. One torch thread throughout."""
+    torch.set_num_threads(1)
+    return [*_updates(), *_whole_loop(), _replay_memory()]
+
+
+def _updates() -> list[Measurement]:
+    """Gradient updates alone, networks and batch of profile `quick`; fleet and single run take turns."""
+    config = run_config(TASK, "sac", 0, "quick").sac
+
+    def speed(runs: int, updates: int) -> float:
+        agent = SAC.create(
+            config,
+            OBSERVATION_SIZE,
+            ACTION_SIZE,
+            [np.random.default_rng(run) for run in range(runs)],
+            torch.device("cpu"),
+        )
+        size = config.batch_size
+        batch = Batch(
+            torch.randn(runs, size, OBSERVATION_SIZE),
+            torch.rand(runs, size, ACTION_SIZE),
+            torch.randn(runs, size),
+            torch.randn(runs, size, OBSERVATION_SIZE),
+        )
+        noise = torch.randn(2, runs, size, ACTION_SIZE)
+        for _ in range(5):
+            agent.update(batch, noise, True)
+        start = time.perf_counter()
+        for update in range(updates):
+            agent.update(batch, noise, update % config.target_update_every == 0)
+        return runs * updates / (time.perf_counter() - start)
+
+    pairs = [(speed(1, 400), speed(FLEET, 50)) for _ in range(ROUNDS)]
+    single, fleet = (statistics.median(speeds) for speeds in zip(*pairs, strict=True))
+    ratio = statistics.median(fleet / single for single, fleet in pairs)
+    return [
+        Measurement("sac: updates, one run", single, "run-updates/s", "", ""),
+        Measurement(f"sac: updates, fleet of {FLEET}", fleet, "run-updates/s", "", ""),
+        Measurement(f"sac: fleet of {FLEET} ÷ one run", ratio, "×", "one run", "≥ 3"),
+    ]
+
+
+def _whole_loop() -> list[Measurement]:
+    """Environment and learner together, against stable-baselines3's SAC at the same task, networks, batch and update
+    ratio."""
+    steps, rounds = 3_000, []
+    for _ in range(ROUNDS):
+        rounds.append((_our_speed(1, steps), _our_speed(FLEET, steps // 2), _peer_speed(steps)))
+    single, fleet, peer = (statistics.median(speeds) for speeds in zip(*rounds, strict=True))
+    against = "stable-baselines3 SAC"
+    return [
+        Measurement("training loop, one run", single, "run-steps/s", "", ""),
+        Measurement(f"training loop, fleet of {FLEET}", fleet, "run-steps/s", "", ""),
+        Measurement(f"training loop, {against}", peer, "run-steps/s", "", ""),
+        Measurement("one run ÷ peer", statistics.median(one / sb3 for one, _, sb3 in rounds), "×", against, "≥ 1.3"),
+        Measurement(
+            f"fleet of {FLEET} ÷ peer", statistics.median(many / sb3 for _, many, sb3 in rounds), "×", against, "≥ 4"
+        ),
+    ]
+
+
+def _loop_config(seed: int, steps: int) -> RunConfig:
+    changes = {"total_steps": steps, "exploration.random_steps": 250, "evaluation.every": steps}
+    return run_config(TASK, "sac", seed, "quick", changes | {"evaluation.final_episodes": 1})
+
+
+def _our_speed(runs: int, steps: int) -> float:
+    with tempfile.TemporaryDirectory() as results:
+        configs = [_loop_config(seed, steps) for seed in range(runs)]
+        directory = train(configs, Execution(results=results, device="cpu", progress=False))[0]
+        last = directory.read_metrics()[-1]
+    return runs * steps / (last["seconds"] - last["seconds_evaluation"])
+
+
+def _peer_speed(steps: int) -> float:
+    import gymnasium
+    import metaworld  # noqa: F401  (registers "Meta-World/MT1")
+    from stable_baselines3 import SAC as PeerSAC
+
+    config = run_config(TASK, "sac", 0, "quick")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        environment = gymnasium.make("Meta-World/MT1", env_name=TASK, seed=0)
+    layers = [config.sac.width] * config.sac.hidden_layers
+    agent = PeerSAC(
+        "MlpPolicy",
+        environment,
+        batch_size=config.sac.batch_size,
+        train_freq=config.sac.update_every,
+        gradient_steps=1,
+        learning_starts=250,
+        policy_kwargs={"net_arch": layers},
+        buffer_size=steps,
+        device="cpu",
+        seed=0,
+    )
+    start = time.perf_counter()
+    agent.learn(steps)
+    return steps / (time.perf_counter() - start)
+
+
+def _replay_memory() -> Measurement:
+    environment = Environment(TASK)
+    environment.reset(0)
+    config = run_config(TASK, "sac", 0, "quick")
+    sizes = (OBSERVATION_SIZE, ACTION_SIZE, environment.snapshot().size, environment.scene().size)
+    replay = Replay(1, config.total_steps, config.horizon, *sizes, torch.device("cpu"))
+    tensors = (replay.observations, replay.actions, replay.true_rewards, replay.rewards)
+    size = (
+        sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        + replay.snapshots.nbytes
+        + replay.scenes.nbytes
+    )
+    return Measurement("replay memory", size / config.total_steps, "B per step and run", "snapshot included", "≤ 700")

@@ -1,0 +1,255 @@
+"""The command line, generated from the dataclasses: `prefvlm --help`."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import sys
+import textwrap
+import time
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from prefvlm_core import batch
+from prefvlm_core.config import Execution, RunConfig, flatten
+from prefvlm_core.errors import PrefVLMError, unknown_name
+from prefvlm_core.experiments import EXPERIMENTS, fleets, plan, train_missing
+from prefvlm_core.methods import run_config
+from prefvlm_core.store import find_runs
+from prefvlm_core.train import train
+
+Profile = typing.Literal["quick", "laptop", "paper"]
+Shared = Annotated[Execution, tyro.conf.arg(name="")]
+
+
+def _changes_type(config: type[Any]) -> Any:
+    """A dataclass like `config` in which every field is optional: None means what profile and method say."""
+    fields: list[Any] = []
+    hints, texts = typing.get_type_hints(config), _field_docstrings(config)
+    for entry in dataclasses.fields(config):
+        kind = hints[entry.name]
+        if dataclasses.is_dataclass(kind):
+            kind = _changes_type(typing.cast(type, kind))
+            fields.append((entry.name, kind, field(default_factory=kind)))
+        elif entry.name not in ("task", "method", "seed", "profile"):
+            text = f"{texts.get(entry.name, '')} Default: the profile's and method's."
+            fields.append((entry.name, Annotated[kind | None, tyro.conf.arg(help=text)], field(default=None)))
+    changes = dataclasses.make_dataclass(f"{config.__name__}Changes", fields, frozen=True)
+    changes.__doc__ = config.__doc__
+    return changes
+
+
+def _field_docstrings(config: type[Any]) -> dict[str, str]:
+    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]).body
+    return {
+        first.target.id: second.value.value
+        for first, second in zip(body, body[1:], strict=False)
+        if isinstance(first, ast.AnnAssign) and isinstance(first.target, ast.Name)
+        if isinstance(second, ast.Expr)
+        and isinstance(second.value, ast.Constant)
+        and isinstance(second.value.value, str)
+    }
+
+
+Changes = _changes_type(RunConfig)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train runs together (tasks x methods x seeds); what is finished is kept, what was interrupted goes on."""
+
+    tasks: tuple[str, ...]
+    """Meta-World tasks, for example drawer-close-v3."""
+    methods: tuple[str, ...] = ("pebble",)
+    """Methods, for example sac pebble."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds (>= 0)."""
+    profile: Profile = "quick"
+    """Where the defaults come from."""
+    execution: Shared = field(default_factory=Execution)
+    changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)  # type: ignore[valid-type]
+
+    def run(self) -> int:
+        changes = {
+            name: value for name, value in flatten(dataclasses.asdict(self.changes)).items() if value is not None
+        }
+        configs = [
+            run_config(task, method, seed, self.profile, changes)
+            for task in self.tasks
+            for method in self.methods
+            for seed in self.seeds
+        ]
+        for name, fleet in fleets(configs).items():
+            for directory in train(fleet, self.execution):
+                rows = directory.read_metrics()
+                print(f"{directory.path}  success {rows[-1]['success']:.2f}  ({name})")
+        return 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Train what is missing of an experiment (one notebook's runs), or of one of its fleets."""
+
+    name: tyro.conf.Positional[str]
+    """Experiment, for example 02_learning_curves."""
+    fleet: str | None = None
+    """Only this fleet, by the name that `prefvlm runs --planned` shows."""
+    profile: Profile = "quick"
+    """quick, laptop or paper."""
+    execution: Shared = field(default_factory=Execution)
+
+    def run(self) -> int:
+        planned = fleets([run.config for run in plan(self.name, self.profile)])
+        if self.fleet is not None and self.fleet not in planned:
+            raise unknown_name("fleet", self.fleet, planned)
+        for name, configs in planned.items():
+            if self.fleet in (None, name):
+                started = time.monotonic()
+                directories = train(configs, self.execution)
+                made = [str(directory.path) for directory in directories]
+                batch.write_record(self.execution.results, self.profile, name, time.monotonic() - started, made)
+        return 0
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """Execute an experiment's notebook through papermill and write its figures."""
+
+    name: tyro.conf.Positional[str]
+    """Notebook, for example 02_learning_curves."""
+    profile: Profile = "quick"
+    """quick, laptop or paper."""
+    train: bool = True
+    """Train missing runs first; otherwise draw what is stored."""
+    execution: Shared = field(default_factory=Execution)
+
+    def run(self) -> int:
+        started = time.monotonic()
+        made = batch.notebook_step(self.name, self.profile, self.execution, self.train)
+        batch.write_record(self.execution.results, self.profile, self.name, time.monotonic() - started, made)
+        return 0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Draw every figure again from the runs that are stored; trains nothing."""
+
+    profile: Profile = "quick"
+    """quick, laptop or paper."""
+    execution: Shared = field(default_factory=Execution)
+
+    def run(self) -> int:
+        for notebook in EXPERIMENTS:
+            for figure in batch.notebook_step(notebook, self.profile, self.execution, train=False):
+                print(figure)
+        return 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Write results/<profile>/table.csv from the runs that are stored."""
+
+    profile: Profile = "quick"
+    """quick, laptop or paper."""
+    execution: Shared = field(default_factory=Execution)
+
+    def run(self) -> int:
+        started = time.monotonic()
+        made = batch.table_step(self.profile, self.execution)
+        batch.write_record(self.execution.results, self.profile, "table", time.monotonic() - started, made)
+        print(Path(made[0]).read_text(), end="")
+        return 0
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List runs with their status."""
+
+    profile: Profile | None = None
+    """Only this profile."""
+    planned: bool = False
+    """Also list the runs that the experiments of the profile still lack, by fleet."""
+    results: str = "results"
+    """Folder that holds every run."""
+
+    def run(self) -> int:
+        for directory in find_runs(self.results, self.profile):
+            manifest, rows = directory.manifest, directory.read_metrics()
+            steps, success = (f"{rows[-1]['step']:.0f}", f"{rows[-1]['success']:.2f}") if rows else ("0", "-")
+            status = manifest.get("status", "not started")
+            print(f"{status:<12}{steps:>9} steps  success {success:>5}  {directory.config.run_id}")
+        if self.planned:
+            for experiment in EXPERIMENTS:
+                self._print_planned(experiment)
+        return 0
+
+    def _print_planned(self, experiment: str) -> None:
+        from prefvlm_core.store import RunDirectory
+
+        for name, configs in fleets([run.config for run in plan(experiment, self.profile or "quick")]).items():
+            missing = [c.run_id for c in configs if not RunDirectory(self.results, c).finished]
+            print(f"{experiment}  {name}  {len(configs) - len(missing)} of {len(configs)} runs finished")
+            for run_id in missing:
+                print(f"    missing  {run_id}")
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Train what is missing, execute every notebook, write figures and tables. Goes on where it was stopped."""
+
+    profile: Profile = "quick"
+    """quick (minutes), laptop (hours) or paper (a GPU)."""
+    cores: int | None = None
+    """Cores to use (default: all)."""
+    execution: Shared = field(default_factory=Execution)
+
+    def run(self) -> int:
+        return batch.reproduce(self.profile, self.execution, self.cores)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed and memory, print the table and write <results>/bench.json. Leave the machine alone meanwhile."""
+
+    results: str = "results"
+    """Folder that holds bench.json."""
+    only: tuple[str, ...] = ()
+    """Only these groups, for example environments sac."""
+
+    def run(self) -> int:
+        from prefvlm_core.bench import report
+
+        print(report(self.results, self.only))
+        return 0
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "train": Train,
+    "experiment": Experiment,
+    "notebook": Notebook,
+    "figures": Figures,
+    "table": Table,
+    "runs": Runs,
+    "reproduce": Reproduce,
+    "bench": Bench,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `prefvlm`. Exit code 2 with one line on stderr for anything the user can mend."""
+    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="prefvlm", description=__doc__, args=arguments)
+    try:
+        code = command.run()
+    except PrefVLMError as error:
+        print(f"prefvlm: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("prefvlm: stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        code = 130
+    sys.exit(code)

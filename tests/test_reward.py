@@ -1,0 +1,103 @@
+"""The reward ensemble learns what labels say, and only then."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from prefvlm_core.config import RewardConfig
+from prefvlm_core.preferences import PreferenceBuffer
+from prefvlm_core.replay import Replay
+from prefvlm_core.reward import RewardEnsemble
+
+CPU = torch.device("cpu")
+CONFIG = RewardConfig(hidden_layers=2, width=32, learning_rate=3e-3, batch_size=32, max_epochs=60)
+LENGTH = 5
+
+
+def random_replay(episodes: int = 20, horizon: int = 20) -> Replay:
+    """True reward: the first observation."""
+    replay = Replay(2, episodes * horizon, horizon, 4, 2, 1, 1, CPU)
+    generator = torch.Generator().manual_seed(0)
+    empty = np.zeros((2, 1), np.float32)
+    for _ in range(episodes):
+        observations = torch.randn(2, 4, generator=generator)
+        replay.begin_episode(observations, empty, empty)
+        for _ in range(horizon):
+            following = torch.randn(2, 4, generator=generator)
+            actions = torch.rand(2, 2, generator=generator)
+            replay.add(actions, observations[:, 0], torch.zeros(2), following, empty)
+            observations = following
+    return replay
+
+
+def labelled(replay: Replay, count: int, seed: int) -> PreferenceBuffer:
+    starts = replay.draw_segments(np.random.default_rng(seed), count, LENGTH, 100)
+    returns = replay.true_segment_rewards(0, starts, LENGTH).sum(-1)
+    return PreferenceBuffer(starts, (returns[:, 1] > returns[:, 0]).astype(np.float32))
+
+
+def ensemble(config: RewardConfig = CONFIG) -> RewardEnsemble:
+    return RewardEnsemble(config, 6, [np.random.default_rng(run) for run in range(2)], CPU)
+
+
+def test_learns_the_order_of_unseen_pairs_and_leaves_other_runs_alone() -> None:
+    replay, rewards = random_replay(), ensemble()
+    other = rewards.networks.values[1].clone()
+    held_out = labelled(replay, 300, seed=9)
+
+    def accuracy() -> float:
+        returns = rewards.member_returns(replay, 0, held_out.starts, LENGTH).mean(0)
+        return float(((returns[:, 1] > returns[:, 0]).numpy() == held_out.labels).mean())
+
+    before = accuracy()
+    rewards.learn(replay, 0, labelled(replay, 400, seed=1), LENGTH, np.random.default_rng(2))
+    assert before < 0.75 and accuracy() > 0.9
+    assert torch.equal(rewards.networks.values[1], other)
+
+
+def test_stops_early_at_the_wanted_accuracy() -> None:
+    replay, rewards = random_replay(), ensemble()
+    easy = labelled(replay, 20, seed=1)
+    learning = rewards.learn(replay, 0, easy, LENGTH, np.random.default_rng(2))
+    assert learning.epochs < CONFIG.max_epochs and learning.accuracy > CONFIG.stop_accuracy
+
+
+def test_without_labels_nothing_is_learned() -> None:
+    replay, rewards = random_replay(), ensemble()
+    before = rewards.networks.values.clone()
+    learning = rewards.learn(replay, 0, PreferenceBuffer(), LENGTH, np.random.default_rng(2))
+    assert learning.epochs == 0 and math.isnan(learning.accuracy)
+    assert torch.equal(rewards.networks.values, before)
+
+
+def test_undecided_labels_pull_the_returns_together() -> None:
+    replay, rewards = random_replay(), ensemble()
+    pairs = labelled(replay, 64, seed=1)
+    even = PreferenceBuffer(pairs.starts, np.full(64, 0.5, np.float32))
+    gap = lambda: float(rewards.member_returns(replay, 0, pairs.starts, LENGTH).diff(dim=-1).abs().mean())  # noqa: E731
+    before = gap()
+    learning = rewards.learn(replay, 0, even, LENGTH, np.random.default_rng(2))
+    assert gap() < 0.5 * before and math.isnan(learning.accuracy) and learning.epochs == CONFIG.max_epochs
+
+
+def test_relabel_writes_the_mean_of_the_members() -> None:
+    replay, rewards = random_replay(), ensemble()
+    rewards.relabel(replay, 1)
+    inputs = replay.inputs(1, torch.arange(replay.size))
+    expected = torch.stack([_member(rewards, 1, member, inputs) for member in range(3)]).mean(0)
+    torch.testing.assert_close(replay.rewards[1], expected)
+    assert not replay.rewards[0].any()
+    returns = rewards.member_returns(replay, 1, np.array([[0, 21]]), LENGTH)
+    assert returns.mean(0)[0, 1].item() == pytest.approx(float(expected[21 : 21 + LENGTH].sum()), rel=1e-4)
+    predicted = rewards.predict(inputs[:1, :4].expand(2, -1), inputs[:1, 4:].expand(2, -1))
+    assert predicted[1].item() == pytest.approx(expected[0].item(), rel=1e-5)
+
+
+def _member(rewards: RewardEnsemble, run: int, member: int, inputs: torch.Tensor) -> torch.Tensor:
+    hidden = inputs
+    for index, (weight, bias) in enumerate(rewards.networks.layers):
+        hidden = hidden @ weight[run, member].detach() + bias[run, member].detach()
+        hidden = torch.nn.functional.leaky_relu(hidden) if index < 2 else torch.tanh(hidden)
+    return hidden[:, 0]

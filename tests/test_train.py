@@ -1,0 +1,165 @@
+"""Whole training runs, small: the mechanism acts, the seed decides, an interruption changes nothing."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from prefvlm_core.config import Execution
+from prefvlm_core.methods import run_config
+from prefvlm_core.sac import SAC
+from prefvlm_core.store import RunDirectory, write_json
+from prefvlm_core.train import train
+
+TINY = {
+    "total_steps": 400,
+    "horizon": 50,
+    "sac.width": 16,
+    "sac.batch_size": 16,
+    "exploration.random_steps": 60,
+    "exploration.entropy_steps": 60,
+    "reward.width": 16,
+    "reward.max_epochs": 3,
+    "feedback.budget": 20,
+    "feedback.first_session_queries": 8,
+    "feedback.session_queries": 5,
+    "feedback.session_every": 70,
+    "feedback.segment_length": 10,
+    "feedback.reset_updates": 4,
+    "evaluation.every": 100,
+    "evaluation.episodes": 1,
+    "evaluation.final_episodes": 2,
+    "evaluation.held_out_pairs": 30,
+}
+
+
+def tiny(method: str, seed: int = 0, **changes):
+    return run_config("button-press-v3", method, seed, "quick", TINY | changes)
+
+
+def quiet(results: Path, **changes) -> Execution:
+    return Execution(results=str(results), progress=False, workers=1, **changes)
+
+
+def without_seconds(directory: RunDirectory) -> list[dict[str, str]]:
+    rows = directory.read_metrics()
+    return [{name: repr(value) for name, value in row.items() if not name.startswith("seconds")} for row in rows]
+
+
+def weights_hash(directory: RunDirectory) -> str:
+    return hashlib.sha256((directory.path / "weights.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[RunDirectory]:
+    configs = [tiny("sac"), tiny("pebble"), tiny("pebble", 1), tiny("pebble", **{"feedback.teacher": "skip"})]
+    return train(configs, quiet(tmp_path_factory.mktemp("trained")))
+
+
+def test_every_part_acts(trained: list[RunDirectory]) -> None:
+    sac, pebble = trained[:2]
+    rows = pebble.read_metrics()
+    assert [row["step"] for row in rows] == [100, 200, 300, 400]
+    assert [row["human_labels"] for row in rows] == [0, 13, 18, 20]  # 8 at 120, 5 at 190, 260, the last 2 at 330
+    assert rows[-1]["sessions"] == 4 and 0 <= rows[-1]["reward_accuracy"] <= 1
+    assert rows[-1]["temperature"] != 0.1
+    assert all(row["human_labels"] == 0 for row in sac.read_metrics())
+    weights = safetensors.torch.load_file(pebble.path / "weights.safetensors")
+    sizes = {"actor": (1, -1), "critic": (2, -1), "reward": (3, -1)}
+    assert {name: (len(tensor), -1) for name, tensor in weights.items()} == sizes
+    generator = [np.random.default_rng(np.random.SeedSequence([0, 0]))]
+    fresh = SAC.create(pebble.config.sac, 39, 4, generator, torch.device("cpu"))
+    moved = weights["actor"] != fresh.actor.values[0]
+    assert moved[0, -8:].all() and moved.float().mean() > 0.3  # weights of observations that stay 0 stay as well
+    assert pebble.manifest["status"] == "finished" and len(pebble.manifest["fleet"]) == 4
+
+
+def test_same_seed_same_numbers_and_other_seed_others(trained: list[RunDirectory], tmp_path: Path) -> None:
+    configs = [directory.config for directory in trained]
+    again = train(configs, quiet(tmp_path))
+    for first, second in zip(trained, again, strict=True):
+        assert without_seconds(first) == without_seconds(second)
+        assert weights_hash(first) == weights_hash(second)
+    assert without_seconds(trained[1]) != without_seconds(trained[2])
+
+
+def test_companions_change_a_run_by_rounding_only(trained: list[RunDirectory], tmp_path: Path) -> None:
+    alone = train([trained[1].config], quiet(tmp_path))[0]
+    first, second = alone.read_metrics()[0], trained[1].read_metrics()[0]
+    assert first["episode_return"] == pytest.approx(second["episode_return"], rel=1e-3)
+    assert first["temperature"] == pytest.approx(second["temperature"], rel=1e-4)
+
+
+def test_a_finished_run_is_never_touched(trained: list[RunDirectory]) -> None:
+    before = {
+        file: (file.stat().st_mtime_ns, file.read_bytes()) for file in trained[0].path.iterdir() if file.is_file()
+    }
+    train([trained[0].config], quiet(trained[0].path.parents[3]))
+    after = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in before}
+    assert {k: v for k, v in before.items() if k.name != ".lock"} == {
+        k: v for k, v in after.items() if k.name != ".lock"
+    }
+
+
+TRAIN = """
+import json, sys
+from prefvlm_core.config import Execution, RunConfig
+from prefvlm_core.train import train
+if __name__ == "__main__":
+    configs = [RunConfig.from_json(text) for text in json.loads(sys.argv[1])]
+    train(configs, Execution(results=sys.argv[2], progress=False, workers=1, checkpoint_seconds=0))
+"""
+
+
+def test_killed_at_random_moments_ends_bit_identical(trained: list[RunDirectory], tmp_path: Path) -> None:
+    """`kill -9` of a real training process, again and again until it gets through."""
+    configs = json.dumps([directory.config.to_json() for directory in trained])
+    program = tmp_path / "program.py"
+    program.write_text(TRAIN)
+    results = tmp_path / "results"
+    patience, kills = np.random.default_rng(int(time.time())), 0
+    while True:
+        checkpoints_before = sorted(results.glob("quick/fleets/*/replay-*"))
+        process = subprocess.Popen(
+            [sys.executable, str(program), configs, str(results)], env=os.environ | {"PYTHONHASHSEED": "random"}
+        )
+        while process.poll() is None and sorted(results.glob("quick/fleets/*/replay-*")) == checkpoints_before:
+            time.sleep(0.01)
+        if process.poll() is None and kills < 4:
+            time.sleep(patience.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        elif process.wait() == 0:
+            break
+    assert kills >= 3
+    for uninterrupted in trained:
+        resumed = RunDirectory(results, uninterrupted.config)
+        assert without_seconds(resumed) == without_seconds(uninterrupted)
+        assert weights_hash(resumed) == weights_hash(uninterrupted)
+    assert not list(results.glob("quick/fleets/*"))
+
+
+def test_a_stored_run_of_another_config_version_is_refused(tmp_path: Path) -> None:
+    config = tiny("sac")
+    directory = RunDirectory(tmp_path, config)
+    write_json(directory.path / "config.json", json.loads(config.to_json()) | {"version": 0})
+    with pytest.raises(ValueError, match="config version 0"):
+        train([config], quiet(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sac", "pebble"])
+def test_learns_drawer_close_in_the_quick_profile(method: str, tmp_path: Path) -> None:
+    configs = [run_config("drawer-close-v3", method, seed, "quick") for seed in (10, 11, 12, 13)]
+    final = [directory.read_metrics()[-1]["success"] for directory in train(configs, quiet(tmp_path))]
+    assert np.mean(final) >= 0.9, final
