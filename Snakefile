@@ -38,7 +38,7 @@ rule fleet:
         workers=lambda wildcards, threads: max(1, threads - 1),
     shell:
         "prefvlm experiment {params.experiment} --fleet {wildcards.fleet} --profile {PROFILE}"
-        " --results {RESULTS} --device {DEVICE} --workers {params.workers}"
+        " --results {RESULTS:q} --device {DEVICE} --workers {params.workers}"
 
 
 rule notebook:
@@ -48,7 +48,7 @@ rule notebook:
     output:
         f"{DONE}/{{notebook}}.json",
     shell:
-        "prefvlm notebook {wildcards.notebook} --profile {PROFILE} --results {RESULTS}"
+        "prefvlm notebook {wildcards.notebook} --profile {PROFILE} --results {RESULTS:q}"
 
 
 rule table:
@@ -57,4 +57,4 @@ rule table:
     output:
         f"{DONE}/table.json",
     shell:
-        "prefvlm table --profile {PROFILE} --results {RESULTS}"
+        "prefvlm table --profile {PROFILE} --results {RESULTS:q}"

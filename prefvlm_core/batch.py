@@ -8,6 +8,7 @@ to it, since it deletes a step's declared outputs before the step runs.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -57,8 +58,10 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
 
+    if not notebook.parent.is_dir():
+        raise PrefVLMError(f"There is no folder {notebook.parent}; run this in the folder that holds notebooks/.")
     if not notebook.exists():
-        raise PrefVLMError(f"There is no notebook {notebook}; run this in the folder that holds notebooks/.")
+        raise unknown_name("notebook", notebook.stem, (path.stem for path in notebook.parent.glob("*.ipynb")))
     known = papermill.inspect_notebook(str(notebook))
     for name in parameters:
         if name not in known:
@@ -83,9 +86,11 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
             ) from error
         except NoSuchKernel as error:
             raise PrefVLMError("There is no Jupyter kernel 'python3'; install prefvlm[notebooks].") from error
-        except RuntimeError as error:  # what jupyter_client raises for a kernel that died before it answered
+        except RuntimeError as error:  # what jupyter_client and nbclient raise for a kernel that died
             if attempt == KERNEL_STARTS:
-                raise PrefVLMError(f"The kernel of {notebook.name} did not start {attempt} times: {error}.") from error
+                raise PrefVLMError(
+                    f"The kernel of {notebook.name} did not start or died, {attempt} times: {error}."
+                ) from error
             time.sleep(attempt)
     partial.replace(output)
 
@@ -95,42 +100,47 @@ def figure_files(figures: str | Path, profile: str, notebook: str) -> list[Path]
     return sorted((Path(figures) / profile).glob(f"{notebook}*"))
 
 
-def notebook_step(notebook: str, profile: str, execution: Execution, train: bool) -> list[str]:
+def notebook_step(notebook: str, profile: str, results: str, train: bool) -> list[str]:
     """Execute one experiment's notebook for a profile; returns the figures it drew."""
-    results, figures = Path(execution.results).resolve(), Path("figures").resolve()
-    parameters = {"profile": profile, "results": str(results), "figures": str(figures), "train": train}
+    stored, figures = Path(results).resolve(), Path("figures").resolve()
+    parameters = {"profile": profile, "results": str(stored), "figures": str(figures), "train": train}
     before = time.time()
     run_notebook(
-        Path("notebooks") / f"{notebook}.ipynb", parameters, results / "notebooks" / f"{notebook}-{profile}.ipynb"
+        Path("notebooks") / f"{notebook}.ipynb", parameters, stored / "notebooks" / f"{notebook}-{profile}.ipynb"
     )
     made = [path for path in figure_files(figures, profile, notebook) if path.stat().st_mtime >= before - 1]
     return [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path) for path in made]
 
 
-def table_step(profile: str, execution: Execution) -> list[str]:
+def table_step(profile: str, results: str) -> list[str]:
     """Write `results/<profile>/table.csv`: one row per experiment, task and curve."""
     rows: list[str] = []
     for experiment in EXPERIMENTS:
-        table = summary_table(evaluations(experiment, profile, execution, train=False))
+        table = summary_table(evaluations(experiment, profile, Execution(results), train=False))
         table.insert(0, "experiment", experiment)
         rows.append(table.to_csv(index=False, header=not rows, float_format="%.4f", lineterminator="\n"))
-    path = Path(execution.results) / profile / "table.csv"
+    path = Path(results) / profile / "table.csv"
     write_atomically(path, "".join(rows).encode())
     return [str(path)]
 
 
-def reproduce(profile: str, execution: Execution, cores: int | None) -> int:
-    """Everything of a profile that is not there yet, through Snakemake; prints what was made. Returns the exit code."""
+def reproduce(profile: str, results: str, device: str, cores: int) -> int:
+    """Everything of a profile that is not there yet, through Snakemake; prints what was made. Returns the exit code.
+
+    `cores`: at most so many at a time, 0 for all.
+    """
     if not Path("Snakefile").exists():
         raise PrefVLMError("There is no Snakefile here; run this in a checkout of prefvlm.")
-    drop_stale_records(execution.results, profile)
+    drop_stale_records(results, profile)
     started = time.time()
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}"]
-    command += [f"results={execution.results}", f"device={execution.device}"]
+    command += [f"results={results}", f"device={device}"]
     # After a kill there is a lock and half a step: runs have locks of their own, and every step can be repeated.
     command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--quiet", "rules"]
-    code = subprocess.run(command).returncode
-    print(_made(execution.results, profile, started))
+    # The jobs call `prefvlm`, which is on the PATH only where the virtual environment is activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    code = subprocess.run(command, env=os.environ | {"PATH": path}).returncode
+    print(_made(results, profile, started))
     return code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import sys
 import textwrap
 import time
@@ -19,28 +20,27 @@ import tyro
 from prefvlm_core import batch
 from prefvlm_core.config import Execution, RunConfig, flatten
 from prefvlm_core.errors import PrefVLMError, unknown_name
-from prefvlm_core.experiments import EXPERIMENTS, fleets, plan, train_missing
+from prefvlm_core.experiments import EXPERIMENTS, fleets, plan
 from prefvlm_core.methods import run_config
 from prefvlm_core.store import find_runs
 from prefvlm_core.train import train
 
 Profile = typing.Literal["quick", "laptop", "paper"]
+Device = typing.Literal["auto", "cpu", "cuda"]
 Shared = Annotated[Execution, tyro.conf.arg(name="")]
 
 
 def _changes_type(config: type[Any]) -> Any:
-    """A dataclass like `config` in which every field is optional: None means what profile and method say."""
-    fields: list[Any] = []
-    hints, texts = typing.get_type_hints(config), _field_docstrings(config)
-    for entry in dataclasses.fields(config):
-        kind = hints[entry.name]
+    """The fields of a config dataclass as a dictionary that holds only what the user changes."""
+    fields: dict[str, Any] = {}
+    texts = _field_docstrings(config)
+    for name, kind in typing.get_type_hints(config).items():
         if dataclasses.is_dataclass(kind):
-            kind = _changes_type(typing.cast(type, kind))
-            fields.append((entry.name, kind, field(default_factory=kind)))
-        elif entry.name not in ("task", "method", "seed", "profile"):
-            text = f"{texts.get(entry.name, '')} Default: the profile's and method's."
-            fields.append((entry.name, Annotated[kind | None, tyro.conf.arg(help=text)], field(default=None)))
-    changes = dataclasses.make_dataclass(f"{config.__name__}Changes", fields, frozen=True)
+            fields[name] = _changes_type(typing.cast(type, kind))
+        elif name not in ("task", "method", "seed", "profile"):
+            hint = "(default: the profile's and method's)"
+            fields[name] = Annotated[kind, tyro.conf.arg(help=texts[name], help_behavior_hint=hint)]
+    changes = typing.TypedDict(f"{config.__name__}Changes", fields, total=False)  # type: ignore[misc]
     changes.__doc__ = config.__doc__
     return changes
 
@@ -49,7 +49,7 @@ def _field_docstrings(config: type[Any]) -> dict[str, str]:
     body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]).body
     return {
         first.target.id: second.value.value
-        for first, second in zip(body, body[1:], strict=False)
+        for first, second in itertools.pairwise(body)
         if isinstance(first, ast.AnnAssign) and isinstance(first.target, ast.Name)
         if isinstance(second, ast.Expr)
         and isinstance(second.value, ast.Constant)
@@ -73,18 +73,18 @@ class Train:
     profile: Profile = "quick"
     """Where the defaults come from."""
     execution: Shared = field(default_factory=Execution)
-    changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)  # type: ignore[valid-type]
+    changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=dict)  # type: ignore[valid-type]
 
     def run(self) -> int:
-        changes = {
-            name: value for name, value in flatten(dataclasses.asdict(self.changes)).items() if value is not None
-        }
+        changes = flatten(self.changes)
         configs = [
             run_config(task, method, seed, self.profile, changes)
             for task in self.tasks
             for method in self.methods
             for seed in self.seeds
         ]
+        if not configs:
+            raise PrefVLMError("Nothing to train: name at least one task, method and seed.")
         for name, fleet in fleets(configs).items():
             for directory in train(fleet, self.execution):
                 rows = directory.read_metrics()
@@ -98,7 +98,7 @@ class Experiment:
 
     name: tyro.conf.Positional[str]
     """Experiment, for example 02_learning_curves."""
-    fleet: str | None = None
+    fleet: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: all)")] = None
     """Only this fleet, by the name that `prefvlm runs --planned` shows."""
     profile: Profile = "quick"
     """quick, laptop or paper."""
@@ -127,12 +127,13 @@ class Notebook:
     """quick, laptop or paper."""
     train: bool = True
     """Train missing runs first; otherwise draw what is stored."""
-    execution: Shared = field(default_factory=Execution)
+    results: str = "results"
+    """Folder that holds every run."""
 
     def run(self) -> int:
         started = time.monotonic()
-        made = batch.notebook_step(self.name, self.profile, self.execution, self.train)
-        batch.write_record(self.execution.results, self.profile, self.name, time.monotonic() - started, made)
+        made = batch.notebook_step(self.name, self.profile, self.results, self.train)
+        batch.write_record(self.results, self.profile, self.name, time.monotonic() - started, made)
         return 0
 
 
@@ -142,11 +143,12 @@ class Figures:
 
     profile: Profile = "quick"
     """quick, laptop or paper."""
-    execution: Shared = field(default_factory=Execution)
+    results: str = "results"
+    """Folder that holds every run."""
 
     def run(self) -> int:
         for notebook in EXPERIMENTS:
-            for figure in batch.notebook_step(notebook, self.profile, self.execution, train=False):
+            for figure in batch.notebook_step(notebook, self.profile, self.results, train=False):
                 print(figure)
         return 0
 
@@ -157,12 +159,13 @@ class Table:
 
     profile: Profile = "quick"
     """quick, laptop or paper."""
-    execution: Shared = field(default_factory=Execution)
+    results: str = "results"
+    """Folder that holds every run."""
 
     def run(self) -> int:
         started = time.monotonic()
-        made = batch.table_step(self.profile, self.execution)
-        batch.write_record(self.execution.results, self.profile, "table", time.monotonic() - started, made)
+        made = batch.table_step(self.profile, self.results)
+        batch.write_record(self.results, self.profile, "table", time.monotonic() - started, made)
         print(Path(made[0]).read_text(), end="")
         return 0
 
@@ -171,8 +174,8 @@ class Table:
 class Runs:
     """List runs with their status."""
 
-    profile: Profile | None = None
-    """Only this profile."""
+    profile: Annotated[Profile | None, tyro.conf.arg(metavar="{quick,laptop,paper}", help_behavior_hint="")] = None
+    """Only this profile (default: all; with --planned, quick)."""
     planned: bool = False
     """Also list the runs that the experiments of the profile still lack, by fleet."""
     results: str = "results"
@@ -205,12 +208,15 @@ class Reproduce:
 
     profile: Profile = "quick"
     """quick (minutes), laptop (hours) or paper (a GPU)."""
-    cores: int | None = None
-    """Cores to use (default: all)."""
-    execution: Shared = field(default_factory=Execution)
+    cores: int = 0
+    """Cores to use (0 = all)."""
+    results: str = "results"
+    """Folder that holds every run."""
+    device: Device = "auto"
+    """cpu, cuda, or auto (cuda where there is one)."""
 
     def run(self) -> int:
-        return batch.reproduce(self.profile, self.execution, self.cores)
+        return batch.reproduce(self.profile, self.results, self.device, self.cores)
 
 
 @dataclass(frozen=True)
@@ -243,8 +249,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `prefvlm`. Exit code 2 with one line on stderr for anything the user can mend."""
-    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="prefvlm", description=__doc__, args=arguments)
     try:
+        command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="prefvlm", description=__doc__, args=arguments)
         code = command.run()
     except PrefVLMError as error:
         print(f"prefvlm: {error}", file=sys.stderr)

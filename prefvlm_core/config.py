@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -179,7 +179,7 @@ class RunConfig:
 
     @staticmethod
     def from_json(text: str) -> RunConfig:
-        """Inverse of `to_json`. Raises `PrefVLMError` for another config version or unknown fields."""
+        """Inverse of `to_json`. Raises `PrefVLMError` for another config version, unknown or missing fields."""
         values = json.loads(text)
         version = values.pop("version", None)
         if version != CONFIG_VERSION:
@@ -188,7 +188,9 @@ class RunConfig:
                 "install the matching prefvlm, or move the old results away."
             )
         flat = flatten(values)
-        base = RunConfig(**{name: flat.pop(name) for name in ("task", "method", "seed", "profile")})
+        base = RunConfig(**{name: flat[name] for name in ("task", "method", "seed", "profile")})
+        if missing := flatten(dataclasses.asdict(base)).keys() - flat:
+            raise PrefVLMError(f"The config lacks {', '.join(sorted(missing))}.")
         return replace(base, flat)
 
 
@@ -202,7 +204,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "sac.batch_size": 128,
         "sac.actor_learning_rate": 1e-3,
         "sac.critic_learning_rate": 1e-3,
-        "sac.temperature_learning_rate": 1e-3,
+        "sac.target_rate": 0.02,
+        "sac.target_update_every": 1,
         "sac.update_every": 2,
         "exploration.random_steps": 1_000,
         "exploration.entropy_steps": 1_500,
@@ -240,8 +243,8 @@ class Execution:
     """Folder that holds every run."""
     device: str = "auto"
     """cpu, cuda, or auto (cuda where there is one)."""
-    workers: int | None = None
-    """Processes that step environments (default: cores - 1, at least 1)."""
+    workers: int = 0
+    """Processes that step environments (0 = cores - 1, at least 1)."""
     threads: int = 1
     """Torch threads of the learner; results are bit-reproducible only for an equal number."""
     checkpoint_seconds: float = 60.0
@@ -252,8 +255,8 @@ class Execution:
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):
             raise unknown_name("device", self.device, ("auto", "cpu", "cuda"))
-        if self.workers is not None and self.workers < 1:
-            raise PrefVLMError(f"workers must be at least 1, got {self.workers}.")
+        if self.workers < 0:
+            raise PrefVLMError(f"workers must be at least 0, got {self.workers}.")
         if self.threads < 1:
             raise PrefVLMError(f"threads must be at least 1, got {self.threads}.")
 
@@ -279,6 +282,8 @@ def replace(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     for name, value in changes.items():
         if name not in known:
             raise unknown_name("parameter", name, known)
+        if isinstance(known[name], float) and type(value) is int:
+            value = float(value)  # 1 and 1.0 are the same run and must hash alike
         group, _, leaf = name.rpartition(".")
         (values[group] if group else values)[leaf] = value
     types_of = typing.get_type_hints(RunConfig)
@@ -296,9 +301,9 @@ def check_profile(name: str) -> str:
 
 def _check(config: RunConfig) -> None:
     """Raise `PrefVLMError` for the first field that is out of its range."""
+    _check_types(config, "")
     check_task(config.task)
     check_profile(config.profile)
-    _check_types(config, "")
     _check_ranges(config)
     _check_relations(config)
 
@@ -306,14 +311,15 @@ def _check(config: RunConfig) -> None:
 def _check_ranges(config: RunConfig) -> None:
     for name, value in flatten(dataclasses.asdict(config)).items():
         leaf = name.rpartition(".")[2]
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            lowest = 0 if leaf in _MAY_BE_ZERO else 1 if isinstance(value, int) else None
-            if lowest is not None and value < lowest:
-                raise PrefVLMError(f"{name} must be at least {lowest}, got {value}.")
-            if isinstance(value, float) and not 0 < value < float("inf") and leaf not in _MAY_BE_ZERO:
-                raise PrefVLMError(f"{name} must be positive and finite, got {value}.")
-            if leaf in _FRACTIONS and value > 1:
-                raise PrefVLMError(f"{name} must be at most 1, got {value}.")
+        if not isinstance(value, int | float):
+            continue
+        if not math.isfinite(value):
+            raise PrefVLMError(f"{name} must be finite, got {value}.")
+        if value < 0 or (value == 0 and leaf not in _MAY_BE_ZERO):
+            allowed = "at least 0" if leaf in _MAY_BE_ZERO else "at least 1" if isinstance(value, int) else "above 0"
+            raise PrefVLMError(f"{name} must be {allowed}, got {value}.")
+        if leaf in _FRACTIONS and value > 1:
+            raise PrefVLMError(f"{name} must be at most 1, got {value}.")
 
 
 def _check_relations(config: RunConfig) -> None:
@@ -339,8 +345,7 @@ def _check_relations(config: RunConfig) -> None:
             )
 
 
-_MAY_BE_ZERO = {"seed", "budget", "random_steps", "entropy_steps", "first_session_queries", "session_queries"} | {
-    "reset_updates",
+_MAY_BE_ZERO = {"seed", "budget", "random_steps", "entropy_steps", "session_queries", "reset_updates"} | {
     "teacher_mistake",
     "teacher_margin",
     "discount",
@@ -356,11 +361,5 @@ def _check_types(values: Any, prefix: str) -> None:
         elif typing.get_origin(expected) is Literal:
             if value not in typing.get_args(expected):
                 raise unknown_name(f"{prefix}{name}", str(value), typing.get_args(expected))
-        else:
-            allowed = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
-            if float in allowed:
-                allowed = (*allowed, int)
-            if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-                raise PrefVLMError(
-                    f"{prefix}{name} must be of type {getattr(expected, '__name__', expected)}, got {value!r}."
-                )
+        elif not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
+            raise PrefVLMError(f"{prefix}{name} must be of type {expected.__name__}, got {value!r}.")

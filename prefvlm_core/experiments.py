@@ -116,10 +116,10 @@ def plan(experiment: str, profile: str) -> list[PlannedRun]:
 def fleets(configs: Sequence[RunConfig]) -> dict[str, list[RunConfig]]:
     """Runs grouped into fleets of compatible ones, by name. Depends on `configs` alone, not on what is finished.
 
-    Runs of one seed stay together, so that whole seeds are done first.
+    Runs of one seed stay together, so that whole seeds are done first; a run named twice is trained once.
     """
     groups: list[list[RunConfig]] = []
-    for config in sorted(configs, key=lambda config: config.seed):
+    for config in sorted(dict.fromkeys(configs), key=lambda config: config.seed):
         for group in groups:
             if len(group) < FLEET_SIZE and _compatible(group[0], config):
                 group.append(config)

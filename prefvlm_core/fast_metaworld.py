@@ -47,9 +47,11 @@ def tolerance(x: Any, bounds: Any = (0.0, 0.0), margin: Any = 0.0, sigmoid: Any 
 
 
 def norm(x: Any, ord: Any = None, **options: Any) -> Any:
-    """`numpy.linalg.norm` for the common case: the Euclidean length of a vector in double precision."""
+    """`numpy.linalg.norm` for the common cases: the Euclidean length of a vector or a number in double precision."""
     if type(x) is np.ndarray and x.ndim == 1 and x.dtype is _FLOAT64 and (ord is None or ord == 2) and not options:
         return np.float64(math.sqrt(x.dot(x)))
+    if isinstance(x, float) and ord is None and not options:
+        return np.float64(math.sqrt(x * x))
     return np.linalg.norm(x, ord, **options)
 
 

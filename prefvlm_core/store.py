@@ -18,8 +18,9 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise PrefVLMError(
             f"Cannot write {path}: {error.strerror}. What was stored before is untouched; free some space or choose "
             "another results folder."
@@ -76,13 +78,16 @@ class RunDirectory:
         if not path.exists():
             write_atomically(path, self.config.to_json().encode() + b"\n")
         elif read_config(path) != self.config:
-            raise PrefVLMError(f"{path} does not hold the config its folder is named after; move the folder away.")
+            raise _misplaced(path)
 
     @property
     def manifest(self) -> dict[str, Any]:
         """The stored manifest; empty where there is none."""
         path = self.path / "manifest.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return json.loads(path.read_text()) if path.exists() else {}
+        except ValueError as error:
+            raise _damaged(path, error) from error
 
     @property
     def finished(self) -> bool:
@@ -98,8 +103,11 @@ class RunDirectory:
         path = self.path / "metrics.csv"
         if not path.exists():
             return []
-        with open(path, newline="") as file:
-            return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
+        try:
+            with open(path, newline="") as file:
+                return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
+        except (ValueError, TypeError) as error:
+            raise _damaged(path, error) from error
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Replace metrics.csv. Columns are those of all rows, in order of appearance; nan is written as an empty
@@ -117,6 +125,14 @@ class RunDirectory:
         write_tensors(self.path / "weights.safetensors", tensors, {"run_id": self.config.run_id})
 
 
+def _misplaced(path: Path) -> PrefVLMError:
+    return PrefVLMError(f"{path} does not hold the config its folder is named after; move the folder away.")
+
+
+def _damaged(path: Path, error: Exception) -> PrefVLMError:
+    return PrefVLMError(f"{path} is damaged ({error}); restore it, or remove its folder to train the run again.")
+
+
 def _shortest(value: float) -> str:
     if math.isnan(value):
         return ""
@@ -127,7 +143,7 @@ def read_config(path: Path) -> RunConfig:
     """The config stored at `path`. Raises `PrefVLMError` naming the file where it cannot be read."""
     try:
         return RunConfig.from_json(path.read_text())
-    except (json.JSONDecodeError, KeyError, TypeError, PrefVLMError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PrefVLMError(f"{path} cannot be read: {error}") from error
 
 
@@ -179,6 +195,7 @@ class FleetCheckpoint:
         name = hashlib.sha256("\n".join(config.run_id for config in configs).encode()).hexdigest()[:12]
         self.path = Path(results) / configs[0].profile / "fleets" / name
         self.run_ids = [config.run_id for config in configs]
+        self.pieces: list[str] = []
 
     def save(
         self, step: int, tensors: Mapping[str, Tensor], replay_piece: Mapping[str, Tensor], state: Mapping[str, Any]
@@ -186,8 +203,10 @@ class FleetCheckpoint:
         """Commit the state at `step`; `replay_piece` is what the replay gained since the last checkpoint (may be
         empty)."""
         if replay_piece:
-            write_tensors(self.path / f"replay-{step:09d}.safetensors", replay_piece, {})
+            self.pieces.append(f"replay-{step:09d}.safetensors")
+            write_tensors(self.path / self.pieces[-1], replay_piece, {})
         metadata = {"step": str(step), "run_ids": json.dumps(self.run_ids), "state": json.dumps(state)}
+        metadata["pieces"] = json.dumps(self.pieces)  # a piece written just before a kill is in no checkpoint
         write_tensors(self.path / "checkpoint.safetensors", tensors, metadata)
 
     def load(self) -> tuple[int, dict[str, Tensor], list[dict[str, Tensor]], dict[str, Any]] | None:
@@ -203,26 +222,25 @@ class FleetCheckpoint:
             raise PrefVLMError(
                 f"{path} is not a checkpoint of these runs ({', '.join(self.run_ids)}); remove it to start again."
             )
-        step = int(metadata["step"])
-        pieces = [
-            read_tensors(piece)[0]
-            for piece in sorted(self.path.glob("replay-*.safetensors"))
-            if int(piece.stem.removeprefix("replay-")) <= step
-        ]
-        return step, tensors, pieces, json.loads(metadata["state"])
+        self.pieces = json.loads(metadata["pieces"])
+        pieces = [read_tensors(self.path / piece)[0] for piece in self.pieces]
+        return int(metadata["step"]), tensors, pieces, json.loads(metadata["state"])
 
     def remove(self) -> None:
         """Delete the checkpoint; its runs are finished."""
-        for file in sorted(self.path.glob("*.safetensors")):
-            file.unlink()
         if self.path.exists():
-            self.path.rmdir()
+            shutil.rmtree(self.path)
 
 
 def find_runs(results: str | Path, profile: str | None = None) -> list[RunDirectory]:
     """Every run stored below `results`, in order of path. Raises `PrefVLMError` for a config that cannot be read."""
     pattern = f"{profile or '*'}/*/*/*/config.json"
-    return [RunDirectory(results, read_config(path)) for path in sorted(Path(results).glob(pattern))]
+    directories = []
+    for path in sorted(Path(results).glob(pattern)):
+        directories.append(RunDirectory(results, read_config(path)))
+        if directories[-1].path != path.parent:
+            raise _misplaced(path)
+    return directories
 
 
 def load_metrics(directories: Sequence[RunDirectory]) -> pandas.DataFrame:

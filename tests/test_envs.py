@@ -131,6 +131,7 @@ def test_norm_and_rotation_equal_numpys_and_scipys() -> None:
     rng = np.random.default_rng(0)
     for vector in rng.normal(size=(200, 3)):
         assert fast_metaworld.norm(vector) == np.linalg.norm(vector)
+        assert fast_metaworld.norm(vector[0]) == np.linalg.norm(vector[0])
     quaternions = rng.normal(size=(400, 4)) * rng.choice([1, 1e-9], size=(400, 4))  # also near the axes
     for quaternion in quaternions:
         matrix = np.zeros(9)

@@ -1,0 +1,225 @@
+"""The command line as a user meets it: help, errors in one line, and what is listed."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefvlm_core import batch, cli
+from prefvlm_core.config import Execution, RunConfig
+from prefvlm_core.experiments import EXPERIMENTS, fleets, plan
+from prefvlm_core.methods import run_config
+from prefvlm_core.store import FINISHED, RunDirectory
+
+TASK = "drawer-close-v3"
+
+
+@pytest.fixture
+def prefvlm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Runs a command line in process: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(line: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(line.split())
+        assert isinstance(stopped.value.code, int)
+        return (stopped.value.code, *capsys.readouterr())
+
+    return run
+
+
+def words(text: str) -> str:
+    """Text without the frames and line breaks of a help page."""
+    return " ".join(re.sub(r"[╭╮╰╯│─]", " ", text).split())
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Execution]]:
+    """Nothing is trained: the calls are noted, and the runs stored as if they were finished."""
+    calls = []
+
+    def train(configs: list[RunConfig], execution: Execution) -> list[RunDirectory]:
+        calls.append((configs, execution))
+        directories = [RunDirectory(execution.results, config) for config in configs]
+        for directory in directories:
+            directory.open()
+            directory.write_metrics([{"step": 250, "success": 0.0}, {"step": 500, "success": 0.75}])
+            directory.write_manifest({"status": FINISHED})
+        return directories
+
+    monkeypatch.setattr(cli, "train", train)
+    return calls
+
+
+# ---- help
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("train", "Environment steps per episode (1 to 500). (default: the profile's and method's)"),
+        ("train", "--feedback.budget INT Human labels (queries asked) over the whole run."),
+        ("train", "--sac.discount FLOAT Discount per environment step."),
+        ("train", "--reward.source {true,learned} What the agent is rewarded with"),
+        ("train", "--checkpoint-seconds FLOAT Wall seconds between two checkpoints"),
+        ("experiment", "--fleet STR Only this fleet, by the name that `prefvlm runs --planned` shows. (default: all)"),
+        ("notebook", "Train missing runs first; otherwise draw what is stored. (default: True)"),
+        ("figures", "Draw every figure again from the runs that are stored; trains nothing."),
+        ("table", "Write results/<profile>/table.csv from the runs that are stored."),
+        ("runs", "--profile {quick,laptop,paper} Only this profile"),
+        ("reproduce", "quick (minutes), laptop (hours) or paper (a GPU). (default: quick)"),
+        ("bench", "Measure speed and memory"),
+    ],
+)
+def test_help(prefvlm: Any, command: str, told: str) -> None:
+    code, out, err = prefvlm(f"{command} --help")
+    assert (code, err) == (0, "")
+    assert told in words(out)
+    assert "None" not in out
+
+
+def test_every_command_is_listed_and_every_field_has_its_line(prefvlm: Any) -> None:
+    code, out, err = prefvlm("--help")
+    assert (code, err) == (0, "")
+    assert all(re.search(rf"│ +{command} ", out) for command in cli.COMMANDS)
+    for command in cli.COMMANDS:
+        page = words(prefvlm(f"{command} --help")[1])
+        options = re.split(r" (?=--[a-z])", page.partition("exit")[2])[1:]
+        assert options and all(re.search(r"[a-z]{3}.*\.", option.partition(" ")[2]) for option in options), options
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train --tasks drawer-clos-v3", "Unknown task 'drawer-clos-v3'. Did you mean 'drawer-close-v3'?"),
+        (f"train --tasks {TASK} --methods peble", "Unknown method 'peble'. Did you mean 'pebble'?"),
+        (f"train --tasks {TASK} --seeds -1", "seed must be at least 0, got -1."),
+        (f"train --tasks {TASK} --feedback.budget -1", "feedback.budget must be at least 0, got -1."),
+        (f"train --tasks {TASK} --horizon 501", "horizon must be 1 to 500 (Meta-World's own limit), got 501."),
+        (f"train --tasks {TASK} --device gpu", "Unknown device 'gpu'. Did you mean 'cpu'?"),
+        (f"train --tasks {TASK} --threads 0", "threads must be at least 1, got 0."),
+        ("train --tasks", "Nothing to train: name at least one task, method and seed."),
+        ("experiment 02_learning_curve", "Unknown experiment '02_learning_curve'. Did you mean '02_learning_curves'?"),
+        ("experiment 02_learning_curves --fleet fleet-00000000", "Unknown fleet 'fleet-00000000'."),
+        ("notebook 02_learning_curve", "Unknown notebook '02_learning_curve'. Did you mean '02_learning_curves'?"),
+        ("table --results nowhere", "No run of 02_learning_curves in profile quick is stored below "),
+    ],
+)
+def test_errors_are_one_line(
+    prefvlm: Any, trained: list[Any], monkeypatch: pytest.MonkeyPatch, line: str, message: str
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    code, out, err = prefvlm(line)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"prefvlm: {message}") and err.endswith("\n") and err.count("\n") == 1
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"train --tasks {TASK} --feedback.budgt 3", "Perhaps you meant: --feedback.budget INT"),
+        (f"train --tasks {TASK} --feedback.budget many", "Error parsing --feedback.budget: invalid literal for int()"),
+        (
+            f"train --tasks {TASK} --feedback.teacher orcale",
+            "invalid choice 'orcale' for argument '--feedback.teacher'",
+        ),
+        (f"train --tasks {TASK} --profile quik", "invalid choice 'quik' for argument '--profile'"),
+        ("train", "Missing from prefvlm train: --tasks"),
+        ("trian", "Available subcommands: train, experiment,"),
+        ("table --workers 3", "Unrecognized options: --workers"),  # an option that would do nothing is none
+    ],
+)
+def test_wrong_options(prefvlm: Any, line: str, message: str) -> None:
+    code, out, err = prefvlm(line)
+    assert (code, out) == (2, "")
+    assert message in words(err)
+
+
+def test_outside_a_checkout(prefvlm: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert prefvlm("reproduce") == (2, "", "prefvlm: There is no Snakefile here; run this in a checkout of prefvlm.\n")
+    code, out, err = prefvlm("figures")
+    assert (code, out) == (2, "")
+    assert err == "prefvlm: There is no folder notebooks; run this in the folder that holds notebooks/.\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_keyboard_interrupt_says_how_to_go_on(prefvlm: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "train", interrupted)
+    code, out, err = prefvlm(f"train --tasks {TASK} --results {tmp_path}")
+    assert (code, out) == (130, "")
+    assert err == "prefvlm: stopped; the same command goes on from the last checkpoint.\n"
+
+
+# ---- commands
+
+
+def test_train_asks_for_the_product_of_tasks_methods_and_seeds(
+    prefvlm: Any, trained: list[Any], tmp_path: Path
+) -> None:
+    line = f"train --tasks {TASK} door-open-v3 --methods sac pebble --seeds 0 1 1 --results {tmp_path}"
+    line += " --no-progress --workers 3 --sac.width 64 --feedback.teacher skip"
+    code, out, err = prefvlm(line)
+    assert (code, err) == (0, "")
+    ((configs, execution),) = trained
+    changes = {"sac.width": 64, "feedback.teacher": "skip"}
+    expected = {
+        run_config(task, method, seed, "quick", changes).run_id
+        for task in (TASK, "door-open-v3")
+        for method in ("sac", "pebble")
+        for seed in (0, 1)
+    }
+    assert len(configs) == 8 and {config.run_id for config in configs} == expected
+    assert execution == Execution(results=str(tmp_path), progress=False, workers=3)
+    assert out.splitlines()[0].startswith(f"{tmp_path}/{configs[0].run_id}  success 0.75  (fleet-")
+
+
+def test_experiment_trains_one_fleet_and_leaves_its_record(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:
+    name, fleet = next(iter(fleets([run.config for run in plan("02_learning_curves", "quick")]).items()))
+    assert prefvlm(f"experiment 02_learning_curves --fleet {name} --results {tmp_path}")[0] == 0
+    assert [configs for configs, _ in trained] == [fleet]
+    record = json.loads(batch.record_path(tmp_path, "quick", name).read_text())
+    assert record["step"] == name
+    assert record["made"] == [str(RunDirectory(tmp_path, config).path) for config in fleet]
+
+
+def test_runs_lists_what_is_stored_and_what_is_missing(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:
+    assert prefvlm(f"runs --results {tmp_path}") == (0, "", "")
+    planned = fleets([run.config for run in plan("02_learning_curves", "quick")])
+    (name, fleet), *_ = planned.items()
+    cli.train(fleet[:1], Execution(results=str(tmp_path)))
+    fresh = RunDirectory(tmp_path, fleet[1])
+    fresh.open()
+    code, out, _ = prefvlm(f"runs --results {tmp_path} --planned")
+    lines = out.splitlines()
+    assert code == 0
+    assert f"finished          500 steps  success  0.75  {fleet[0].run_id}" in lines
+    assert f"not started         0 steps  success     -  {fleet[1].run_id}" in lines
+    assert f"02_learning_curves  {name}  1 of {len(fleet)} runs finished" in lines
+    missing = [line.split()[1] for line in lines if line.startswith("    missing")]
+    runs = {run.config.run_id for experiment in EXPERIMENTS for run in plan(experiment, "quick")}
+    assert set(missing) == runs - {fleet[0].run_id}
+
+
+def test_table_is_written_and_shown(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:
+    for experiment in EXPERIMENTS:
+        assert prefvlm(f"experiment {experiment} --results {tmp_path}")[0] == 0
+    code, out, err = prefvlm(f"table --results {tmp_path}")
+    assert (code, err) == (0, "")
+    header, *rows = out.splitlines()
+    assert header.startswith("experiment,") and (tmp_path / "quick" / "table.csv").read_text() == out
+    curves = {(e, run.config.task, run.curve) for e in EXPERIMENTS for run in plan(e, "quick")}
+    assert len(rows) == len(curves)
+    assert all(",0.7500," in row for row in rows)
+    assert json.loads(batch.record_path(tmp_path, "quick", "table").read_text())["made"] == [
+        f"{tmp_path}/quick/table.csv"
+    ]
