@@ -4,14 +4,13 @@
 Every job's declared output is a small record of what it made, never the results themselves: Snakemake deletes declared outputs before a job.
 """
 
-from prefvlm_core.experiments import EXPERIMENTS, fleets, plan
+from prefvlm_core.experiments import EXPERIMENTS, fleets_of, profile_fleets
 
 PROFILE = config.get("profile", "quick")
 RESULTS = config.get("results", "results")
 DEVICE = config.get("device", "auto")
 DONE = f"{RESULTS}/{PROFILE}/.done"
-FLEETS = {experiment: list(fleets([run.config for run in plan(experiment, PROFILE)])) for experiment in EXPERIMENTS}
-EXPERIMENT_OF = {fleet: experiment for experiment, names in FLEETS.items() for fleet in names}
+FLEETS = list(profile_fleets(PROFILE))
 
 
 wildcard_constraints:
@@ -34,16 +33,15 @@ rule fleet:
         f"{DONE}/{{fleet}}.json",
     threads: 4
     params:
-        experiment=lambda wildcards: EXPERIMENT_OF[wildcards.fleet],
         workers=lambda wildcards, threads: max(1, threads - 1),
     shell:
-        "prefvlm experiment {params.experiment} --fleet {wildcards.fleet} --profile {PROFILE}"
+        "prefvlm fleet {wildcards.fleet} --profile {PROFILE}"
         " --results {RESULTS:q} --device {DEVICE} --workers {params.workers}"
 
 
 rule notebook:
     input:
-        lambda wildcards: [f"{DONE}/{fleet}.json" for fleet in FLEETS[wildcards.notebook]],
+        lambda wildcards: [f"{DONE}/{fleet}.json" for fleet in fleets_of(wildcards.notebook, PROFILE)],
         "notebooks/{notebook}.ipynb",
     output:
         f"{DONE}/{{notebook}}.json",
@@ -53,7 +51,7 @@ rule notebook:
 
 rule table:
     input:
-        [f"{DONE}/{fleet}.json" for names in FLEETS.values() for fleet in names],
+        [f"{DONE}/{fleet}.json" for fleet in FLEETS],
     output:
         f"{DONE}/table.json",
     shell:

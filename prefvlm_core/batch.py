@@ -18,7 +18,7 @@ from typing import Any
 
 from prefvlm_core.config import Execution
 from prefvlm_core.errors import PrefVLMError, unknown_name
-from prefvlm_core.experiments import EXPERIMENTS, evaluations, fleets, plan
+from prefvlm_core.experiments import EXPERIMENTS, evaluations, profile_fleets
 from prefvlm_core.stats import summary_table
 from prefvlm_core.store import RunDirectory, write_atomically, write_json
 
@@ -40,8 +40,7 @@ def drop_stale_records(results: str | Path, profile: str) -> None:
     """Remove records whose runs or files are no longer there, so that the batch makes them again."""
     complete = {
         name: all(RunDirectory(results, config).finished for config in fleet)
-        for experiment in EXPERIMENTS
-        for name, fleet in fleets([run.config for run in plan(experiment, profile)]).items()
+        for name, fleet in profile_fleets(profile).items()
     }
     for path in sorted((Path(results) / profile / ".done").glob("*.json")):
         there = all(Path(made).exists() for made in json.loads(path.read_text())["made"])
@@ -81,9 +80,8 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
             )
             break
         except papermill.PapermillExecutionError as error:
-            raise PrefVLMError(
-                f"{notebook.name} failed in cell {error.cell_index}: {error.ename}: {error.evalue} (see {partial})."
-            ) from error
+            where = f"{notebook.name} failed in cell In [{error.exec_count}]"
+            raise PrefVLMError(f"{where}: {error.ename}: {error.evalue} (see {partial}).") from error
         except NoSuchKernel as error:
             raise PrefVLMError("There is no Jupyter kernel 'python3'; install prefvlm[notebooks].") from error
         except RuntimeError as error:  # what jupyter_client and nbclient raise for a kernel that died

@@ -20,9 +20,9 @@ import tyro
 from prefvlm_core import batch
 from prefvlm_core.config import Execution, RunConfig, flatten
 from prefvlm_core.errors import PrefVLMError, unknown_name
-from prefvlm_core.experiments import EXPERIMENTS, fleets, plan
+from prefvlm_core.experiments import EXPERIMENTS, fleets, plan, profile_fleets, train_missing
 from prefvlm_core.methods import run_config
-from prefvlm_core.store import find_runs
+from prefvlm_core.store import RunDirectory, find_runs
 from prefvlm_core.train import train
 
 Profile = typing.Literal["quick", "laptop", "paper"]
@@ -94,26 +94,36 @@ class Train:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Train what is missing of an experiment (one notebook's runs), or of one of its fleets."""
+    """Train what is missing of an experiment (one notebook's runs)."""
 
     name: tyro.conf.Positional[str]
     """Experiment, for example 02_learning_curves."""
-    fleet: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="(default: all)")] = None
-    """Only this fleet, by the name that `prefvlm runs --planned` shows."""
     profile: Profile = "quick"
     """quick, laptop or paper."""
     execution: Shared = field(default_factory=Execution)
 
     def run(self) -> int:
-        planned = fleets([run.config for run in plan(self.name, self.profile)])
-        if self.fleet is not None and self.fleet not in planned:
-            raise unknown_name("fleet", self.fleet, planned)
-        for name, configs in planned.items():
-            if self.fleet in (None, name):
-                started = time.monotonic()
-                directories = train(configs, self.execution)
-                made = [str(directory.path) for directory in directories]
-                batch.write_record(self.execution.results, self.profile, name, time.monotonic() - started, made)
+        train_missing([run.config for run in plan(self.name, self.profile)], self.execution)
+        return 0
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Train what is missing of one of a profile's fleets: one step of the batch."""
+
+    name: tyro.conf.Positional[str]
+    """Fleet, by the name that `prefvlm runs --planned` shows."""
+    profile: Profile = "quick"
+    """quick, laptop or paper."""
+    execution: Shared = field(default_factory=Execution)
+
+    def run(self) -> int:
+        planned = profile_fleets(self.profile)
+        if self.name not in planned:
+            raise unknown_name("fleet", self.name, planned)
+        started = time.monotonic()
+        made = [str(directory.path) for directory in train(planned[self.name], self.execution)]
+        batch.write_record(self.execution.results, self.profile, self.name, time.monotonic() - started, made)
         return 0
 
 
@@ -188,16 +198,13 @@ class Runs:
             status = manifest.get("status", "not started")
             print(f"{status:<12}{steps:>9} steps  success {success:>5}  {directory.config.run_id}")
         if self.planned:
-            for experiment in EXPERIMENTS:
-                self._print_planned(experiment)
+            self._print_planned()
         return 0
 
-    def _print_planned(self, experiment: str) -> None:
-        from prefvlm_core.store import RunDirectory
-
-        for name, configs in fleets([run.config for run in plan(experiment, self.profile or "quick")]).items():
-            missing = [c.run_id for c in configs if not RunDirectory(self.results, c).finished]
-            print(f"{experiment}  {name}  {len(configs) - len(missing)} of {len(configs)} runs finished")
+    def _print_planned(self) -> None:
+        for name, configs in profile_fleets(self.profile or "quick").items():
+            missing = [config.run_id for config in configs if not RunDirectory(self.results, config).finished]
+            print(f"{name}  {len(configs) - len(missing)} of {len(configs)} runs finished")
             for run_id in missing:
                 print(f"    missing  {run_id}")
 
@@ -238,6 +245,7 @@ class Bench:
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": Train,
     "experiment": Experiment,
+    "fleet": Fleet,
     "notebook": Notebook,
     "figures": Figures,
     "table": Table,

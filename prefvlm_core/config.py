@@ -16,121 +16,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from prefvlm_core.config_groups import (
+    AdapterConfig,
+    EvaluationConfig,
+    ExplorationConfig,
+    FeedbackConfig,
+    FilterConfig,
+    RewardConfig,
+    SACConfig,
+    VLMConfig,
+)
 from prefvlm_core.envs import check_task
 from prefvlm_core.errors import PrefVLMError, unknown_name
 
 CONFIG_VERSION = 1
 """Raised whenever an old stored config would mean something else today."""
-
-
-@dataclass(frozen=True)
-class SACConfig:
-    """Soft actor-critic; defaults are B-Pref's Meta-World setting (B-Pref `sac_metaworld.yaml`)."""
-
-    hidden_layers: int = 3
-    """Hidden layers of actor and critics."""
-    width: int = 256
-    """Units per hidden layer."""
-    batch_size: int = 512
-    """Transitions per gradient update."""
-    actor_learning_rate: float = 3e-4
-    """Adam step size of the actor."""
-    critic_learning_rate: float = 3e-4
-    """Adam step size of the twin critics."""
-    temperature_learning_rate: float = 1e-4
-    """Adam step size of the log temperature."""
-    initial_temperature: float = 0.1
-    """Entropy temperature at the start (reward units per nat)."""
-    discount: float = 0.99
-    """Discount per environment step."""
-    target_rate: float = 0.005
-    """Polyak rate of the target critics."""
-    target_update_every: int = 2
-    """Gradient updates between two target updates."""
-    update_every: int = 1
-    """Environment steps between two gradient updates."""
-
-
-@dataclass(frozen=True)
-class ExplorationConfig:
-    """What happens before the first feedback session (PEBBLE §4.1; step counts of ROVED)."""
-
-    random_steps: int = 1_000
-    """Environment steps with uniform random actions; learning starts after them."""
-    entropy_steps: int = 5_000
-    """Environment steps that follow, rewarded by the k-NN state entropy (0 = none)."""
-    neighbours: int = 5
-    """k of the k-nearest-neighbour entropy estimate."""
-
-
-@dataclass(frozen=True)
-class RewardConfig:
-    """Reward ensemble (B-Pref `reward_model.py`; ROVED reports the same network)."""
-
-    source: Literal["true", "learned"] = "learned"
-    """What the agent is rewarded with: the task's own reward, or the ensemble's."""
-    members: int = 3
-    """Networks in the ensemble."""
-    hidden_layers: int = 3
-    """Hidden layers of each network."""
-    width: int = 256
-    """Units per hidden layer."""
-    learning_rate: float = 3e-4
-    """Adam step size."""
-    batch_size: int = 128
-    """Pairs per gradient update."""
-    max_epochs: int = 10
-    """Passes over the preference buffer per session, at most."""
-    stop_accuracy: float = 0.97
-    """Training accuracy (fraction) at which a session's reward learning stops early."""
-
-
-@dataclass(frozen=True)
-class FeedbackConfig:
-    """Feedback sessions: which pairs, how many, who answers (schedule of ROVED; teachers of B-Pref)."""
-
-    budget: int = 2_000
-    """Human labels (queries asked) over the whole run."""
-    first_session_queries: int = 250
-    """Human labels of the first session, asked right after exploration."""
-    session_queries: int = 32
-    """Human labels of each later session."""
-    session_every: int = 3_000
-    """Environment steps between two sessions."""
-    segment_length: int = 50
-    """Environment steps per segment."""
-    recent_episodes: int = 100
-    """Segments are drawn from this many most recent complete episodes."""
-    reset_updates: int = 100
-    """Gradient updates on fresh critics right after the first session (B-Pref)."""
-    sampling: Literal["uniform", "disagreement"] = "disagreement"
-    """Which pairs are asked; the first session is always uniform."""
-    candidates: int = 10
-    """Disagreement sampling draws this many times the pairs it needs and keeps the most disputed."""
-    teacher: Literal["oracle", "noisy", "mistake", "skip", "equal", "myopic"] = "oracle"
-    """Scripted teacher that stands for the human (B-Pref §3)."""
-    teacher_rationality: float = 1.0
-    """Teacher `noisy`: inverse temperature of its Bradley–Terry choice (per unit of true return)."""
-    teacher_mistake: float = 0.1
-    """Teacher `mistake`: probability of the wrong answer."""
-    teacher_margin: float = 0.1
-    """Teachers `skip` and `equal`: threshold as a fraction of the recent return, scaled to a segment."""
-    teacher_discount: float = 0.9
-    """Teacher `myopic`: weight of a step relative to the next one."""
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """Deterministic-policy evaluation on initial states that training never sees."""
-
-    every: int = 10_000
-    """Environment steps between two evaluations (a multiple of the horizon)."""
-    episodes: int = 10
-    """Episodes per evaluation."""
-    final_episodes: int = 10
-    """Episodes of the last evaluation."""
-    held_out_pairs: int = 200
-    """Random pairs on which the reward ensemble is compared with the true reward."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +53,9 @@ class RunConfig:
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    vlm: VLMConfig = field(default_factory=VLMConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
@@ -209,15 +112,19 @@ PROFILES: dict[str, dict[str, Any]] = {
         "sac.update_every": 2,
         "exploration.random_steps": 1_000,
         "exploration.entropy_steps": 1_500,
+        "reward.true_scale": 0.1,
         "reward.hidden_layers": 2,
         "reward.width": 128,
         "reward.learning_rate": 1e-3,
         "reward.batch_size": 64,
-        "reward.max_epochs": 20,
+        "reward.max_epochs": 30,
         "feedback.budget": 400,
         "feedback.first_session_queries": 40,
         "feedback.session_queries": 20,
         "feedback.session_every": 2_500,
+        "vlm.model": "tinyliv",
+        "vlm.queries": 40,
+        "vlm.frame_stride": 10,
         "evaluation.every": 5_000,
         "evaluation.episodes": 20,
         "evaluation.final_episodes": 50,
@@ -226,8 +133,9 @@ PROFILES: dict[str, dict[str, Any]] = {
 PROFILES["quick"] = PROFILES["laptop"] | {
     "total_steps": 20_000,
     "exploration.entropy_steps": 1_000,
-    "feedback.budget": 100,
-    "feedback.session_queries": 10,
+    "feedback.budget": 300,
+    "feedback.first_session_queries": 60,
+    "feedback.session_queries": 40,
     "feedback.session_every": 2_000,
     "evaluation.every": 2_500,
     "evaluation.episodes": 5,
@@ -245,6 +153,8 @@ class Execution:
     """cpu, cuda, or auto (cuda where there is one)."""
     workers: int = 0
     """Processes that step environments (0 = cores - 1, at least 1)."""
+    vlm_weights: str = ""
+    """Checkpoint file of the VLM, for those that do not come with the package (liv, decisionnce, open_clip:...)."""
     threads: int = 1
     """Torch threads of the learner; results are bit-reproducible only for an equal number."""
     checkpoint_seconds: float = 60.0
@@ -311,7 +221,7 @@ def _check(config: RunConfig) -> None:
 def _check_ranges(config: RunConfig) -> None:
     for name, value in flatten(dataclasses.asdict(config)).items():
         leaf = name.rpartition(".")[2]
-        if not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         if not math.isfinite(value):
             raise PrefVLMError(f"{name} must be finite, got {value}.")
@@ -332,25 +242,49 @@ def _check_relations(config: RunConfig) -> None:
         raise PrefVLMError(
             f"feedback.segment_length must be at most horizon {config.horizon}, got {config.feedback.segment_length}."
         )
+    for name, steps in (("horizon", config.horizon), ("feedback.segment_length", config.feedback.segment_length)):
+        if steps % config.vlm.frame_stride:
+            raise PrefVLMError(f"vlm.frame_stride {config.vlm.frame_stride} must divide {name} {steps}.")
+    if config.filter.lower > config.filter.upper:
+        raise PrefVLMError(f"filter.lower {config.filter.lower} must not exceed filter.upper {config.filter.upper}.")
+    if config.reward.source == "vlm" and config.learning_starts < config.horizon:
+        raise PrefVLMError(
+            f"exploration.random_steps must cover one episode ({config.horizon} steps): the VLM rewards whole episodes."
+        )
     if config.reward.source == "learned":
-        if config.learning_starts < config.horizon:
-            raise PrefVLMError(
-                "exploration.random_steps + exploration.entropy_steps must cover one episode "
-                f"({config.horizon} steps) before the first feedback session, got {config.learning_starts}."
-            )
-        if 0 < config.feedback.budget < config.feedback.first_session_queries:
-            raise PrefVLMError(
-                f"feedback.budget {config.feedback.budget} is smaller than the first session "
-                f"(feedback.first_session_queries {config.feedback.first_session_queries})."
-            )
+        _check_schedule(config)
 
 
-_MAY_BE_ZERO = {"seed", "budget", "random_steps", "entropy_steps", "session_queries", "reset_updates"} | {
+def _check_schedule(config: RunConfig) -> None:
+    if config.learning_starts < config.horizon:
+        raise PrefVLMError(
+            "exploration.random_steps + exploration.entropy_steps must cover one episode "
+            f"({config.horizon} steps) before the first feedback session, got {config.learning_starts}."
+        )
+    if config.total_steps <= config.learning_starts:
+        raise PrefVLMError(
+            f"total_steps {config.total_steps} must exceed the {config.learning_starts} exploration steps, "
+            "after which feedback begins."
+        )
+    if config.feedback.budget > 0 and not 1 <= config.feedback.first_session_queries <= config.feedback.budget:
+        raise PrefVLMError(
+            f"feedback.first_session_queries must be 1 to feedback.budget {config.feedback.budget}, "
+            f"got {config.feedback.first_session_queries}."
+        )
+
+
+_MAY_BE_ZERO = {"seed", "budget", "random_steps", "entropy_steps", "first_session_queries", "session_queries"} | {
+    "reset_updates",
     "teacher_mistake",
     "teacher_margin",
     "discount",
+    "alpha",
+    "beta_max",
+    "beta_min",
+    "lower",
+    "dynamics_weight",
 }
-_FRACTIONS = {"discount", "target_rate", "stop_accuracy", "teacher_mistake", "teacher_discount"}
+_FRACTIONS = {"discount", "target_rate", "stop_accuracy", "teacher_mistake", "teacher_discount", "confidence"}
 
 
 def _check_types(values: Any, prefix: str) -> None:

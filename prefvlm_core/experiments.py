@@ -29,11 +29,17 @@ class Arm:
 
     method: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    """Name in figures; by default the method and its label budget."""
 
     def curve(self, config: RunConfig) -> str:
         """The name a reader sees."""
+        if self.name:
+            return self.name
         if config.reward.source == "true":
             return f"{self.method} (true reward)"
+        if not config.feedback.budget:
+            return f"{self.method} (no human)"
         return f"{self.method} ({config.feedback.budget} labels)"
 
 
@@ -111,6 +117,18 @@ def plan(experiment: str, profile: str) -> list[PlannedRun]:
                 config = run_config(task, arm.method, seed, profile, arm.changes)
                 planned.append(PlannedRun(config, arm.curve(config)))
     return planned
+
+
+def profile_fleets(profile: str) -> dict[str, list[RunConfig]]:
+    """Every run of every experiment of a profile, in fleets by name; a run that several experiments show is there
+    once."""
+    return fleets([run.config for experiment in EXPERIMENTS for run in plan(experiment, profile)])
+
+
+def fleets_of(experiment: str, profile: str) -> list[str]:
+    """Names of the profile's fleets that train a run of the experiment."""
+    wanted = {run.config.run_id for run in plan(experiment, profile)}
+    return [name for name, fleet in profile_fleets(profile).items() if wanted & {config.run_id for config in fleet}]
 
 
 def fleets(configs: Sequence[RunConfig]) -> dict[str, list[RunConfig]]:

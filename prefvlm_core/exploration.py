@@ -12,7 +12,9 @@ def nearest_neighbour_distance(queries: Tensor, references: Tensor, neighbours: 
     Every query is expected to be among the references, as in B-Pref, which therefore takes the (k+1)-th smallest
     distance. With fewer than k + 1 references the farthest one is taken.
     """
-    centre = references.mean(0)  # the expansion |a|² + |b|² - 2ab, four times faster than differences, loses fewer digits
+    centre = references.mean(
+        0
+    )  # the expansion |a|² + |b|² - 2ab, four times faster than differences, loses fewer digits
     distances = torch.cdist(queries - centre, references - centre, compute_mode="use_mm_for_euclid_dist")
     nearest = distances.topk(min(neighbours + 1, len(references)), dim=-1, largest=False)
     return nearest.values.amax(-1)

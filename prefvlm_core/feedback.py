@@ -1,83 +1,232 @@
-"""Feedback sessions of one run: which pairs are asked, who answers, and what the preference buffer gains."""
+"""Feedback sessions of one run: which pairs are asked, who answers, and what reward learning gets to see."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from prefvlm_core.config import FeedbackConfig, RunConfig
+from prefvlm_core.config import RunConfig
+from prefvlm_core.filter import KLFilter, Partition, divergence
 from prefvlm_core.preferences import PreferenceBuffer, preference_probability
 from prefvlm_core.replay import IntArray, Replay
 from prefvlm_core.reward import RewardEnsemble
+from prefvlm_core.stopwatch import Stopwatch
 from prefvlm_core.teachers import scripted_teacher
+from prefvlm_core.vlm.adapters import AdapterLearning, Adapters
+from prefvlm_core.vlm.teacher import VLMTeacher
 
 
 class Feedback:
-    """The labels of one run so far, and how the next ones are won."""
+    """The labels of one run so far, and how the next ones are won.
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config: FeedbackConfig = config.feedback
-        self.first_step = config.learning_starts
-        self.learned = config.reward.source == "learned"
+    Without a VLM every query goes to the human (PEBBLE). With one, the human answers a first session alone; from then
+    on the VLM labels pairs, the KL filter sorts its labels, and the human is asked about uncertain ones (PrefVLM §4).
+    Human labels are never filtered.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: int,
+        replay: Replay,
+        ensemble: RewardEnsemble,
+        vlm: VLMTeacher | None,
+        generator: np.random.Generator,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self.config = config
+        self.run, self.replay, self.ensemble, self.vlm = run, replay, ensemble, vlm
+        self.generator, self.stopwatch = generator, stopwatch
         self.teacher = scripted_teacher(config.feedback)
-        self.buffer = PreferenceBuffer()
+        self.filter = KLFilter(config.filter)
+        self.adapters: Adapters | None = None
+        if vlm is not None and config.vlm.labels and config.adapter.enabled:
+            self.adapters = Adapters(config.adapter, len(vlm.text(run)), generator, torch.device("cpu"))
+        self.human = PreferenceBuffer()
+        """Pairs with human labels."""
+        self.kept = PreferenceBuffer()
+        """Pairs that reward learning sees with a label of the VLM, flipped where the filter said so."""
+        self.asked_vlm = PreferenceBuffer()
+        """Every pair that the VLM was asked about and the human was not, with the VLM's label of the latest session."""
         self.human_labels = 0
         self.sessions = 0
 
     def due(self, step: int) -> bool:
         """Whether a session takes place before environment step `step`."""
-        since = step - self.first_step
-        return self.learned and since >= 0 and since % self.config.session_every == 0 and self._queries() > 0
+        since = step - self.config.learning_starts
+        if self.config.reward.source != "learned" or since < 0 or since % self.config.feedback.session_every:
+            return False
+        return self._human_queries() > 0 or self.config.vlm.labels
 
-    def session(
-        self, replay: Replay, run: int, ensemble: RewardEnsemble, generator: np.random.Generator
-    ) -> dict[str, float]:
-        """Ask the human within the budget and add the answers to the buffer; returns columns for metrics.csv."""
-        starts = self._choose(self._queries(), replay, run, ensemble, generator)
-        rewards = replay.true_segment_rewards(run, starts, self.config.segment_length)
-        segment_share = self.config.segment_length / replay.horizon
-        answers = self.teacher.label(rewards, replay.recent_return(run) * segment_share, generator)
-        self.buffer.add(starts[answers.answered], answers.labels[answers.answered])
-        self.human_labels += len(starts)
+    def labelled(self) -> PreferenceBuffer:
+        """What reward learning sees now."""
+        both = PreferenceBuffer(self.human.starts, self.human.labels)
+        both.add(self.kept.starts, self.kept.labels)
+        return both
+
+    def session(self) -> dict[str, float]:
+        """Win labels; returns columns for metrics.csv."""
+        if self.config.vlm.labels and (self.sessions > 0 or not self.config.feedback.budget):
+            metrics = self._selective_session()
+        else:
+            self._ask_human(self._choose(self._human_queries()))
+            metrics = {}
+        metrics |= self._adapt() if self.adapters is not None and len(self.human) else {}
         self.sessions += 1
-        return {"sessions": self.sessions}
+        return {"sessions": self.sessions} | metrics
 
-    def _queries(self) -> int:
-        wanted = self.config.session_queries if self.sessions else self.config.first_session_queries
-        return min(wanted, self.config.budget - self.human_labels)
+    def _human_queries(self) -> int:
+        feedback = self.config.feedback
+        wanted = feedback.session_queries if self.sessions else feedback.first_session_queries
+        return min(wanted, feedback.budget - self.human_labels)
 
-    def _choose(
-        self, count: int, replay: Replay, run: int, ensemble: RewardEnsemble, generator: np.random.Generator
-    ) -> IntArray:
+    def _draw(self, count: int) -> IntArray:
+        feedback = self.config.feedback
+        return self.replay.draw_segments(self.generator, count, feedback.segment_length, feedback.recent_episodes)
+
+    def _choose(self, count: int) -> IntArray:
         """Pairs to ask, (count, 2): uniform, or those on which the members' probabilities spread most."""
-        disputed = self.config.sampling == "disagreement" and self.sessions > 0
-        drawn = count * self.config.candidates if disputed else count
-        starts = replay.draw_segments(generator, drawn, self.config.segment_length, self.config.recent_episodes)
-        if not disputed:
-            return starts
-        spread = preference_probability(ensemble.member_returns(replay, run, starts, self.config.segment_length)).std(0)
+        if self.config.feedback.sampling == "uniform" or self.sessions == 0:
+            return self._draw(count)
+        starts = self._draw(count * self.config.feedback.candidates)
+        spread = self._member_probabilities(starts).std(0)
         return starts[torch.topk(spread, count).indices.cpu().numpy()]
+
+    def _ask_human(self, starts: IntArray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Labels (n,) of the human for pairs (n, 2), and which were answered; they join `human`."""
+        length = self.config.feedback.segment_length
+        rewards = self.replay.true_segment_rewards(self.run, starts, length)
+        scale = length / self.replay.horizon
+        answers = self.teacher.label(rewards, self.replay.recent_return(self.run) * scale, self.generator)
+        self.human.add(starts[answers.answered], answers.labels[answers.answered])
+        self.human_labels += len(starts)
+        return answers.labels, answers.answered
+
+    def _selective_session(self) -> dict[str, float]:
+        """The VLM labels, the filter sorts, the human answers within budget (PrefVLM §4.2–4.3)."""
+        assert self.vlm is not None
+        new = self._draw(self.config.vlm.queries)
+        pool = np.concatenate((self.asked_vlm.starts, new)) if self.config.vlm.relabel else new
+        frames = self.vlm.frames(self.run, pool)
+        zero_shot = self.vlm.zero_shot_returns(self.run, frames)
+        returns = zero_shot if self.adapters is None else self._adapted_returns(frames)
+        labels = (returns[:, 1] > returns[:, 0]).astype(np.float32)
+        divergences = divergence(labels, self._probabilities(pool))
+        if len(trusted := self.labelled()):
+            self.filter.observe(divergence(trusted.labels, self._probabilities(trusted.starts)))
+        partition = self.filter.split(divergences, self.generator)
+
+        fresh = np.arange(len(pool)) >= len(pool) - len(new)
+        asked = self._choose_for_human(fresh & (partition.uncertain | (self.config.filter.human_selection == "random")))
+        answers, answered = self._ask_human(pool[asked])
+        self.filter.audit(divergences[asked][answered], (labels[asked] == answers)[answered])
+        metrics = self._partition_metrics(pool, zero_shot, labels, partition)
+
+        keep = (partition.clean | partition.flipped) & ~asked
+        kept = PreferenceBuffer(pool[keep], np.where(partition.flipped, 1 - labels, labels)[keep].astype(np.float32))
+        if self.config.vlm.relabel:
+            self.kept, self.asked_vlm = kept, PreferenceBuffer(pool[~asked], labels[~asked])
+        else:
+            self.kept.add(kept.starts, kept.labels)
+            self.asked_vlm.add(pool[~asked], labels[~asked])
+        return metrics
+
+    def _adapted_returns(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert self.vlm is not None and self.adapters is not None
+        return np.asarray(self.adapters.returns(self.vlm.text(self.run), frames))
+
+    def _choose_for_human(self, candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A uniform choice among `candidates` (n,) within the budgets of session and run: (n,)."""
+        where = np.flatnonzero(candidates)
+        count = min(len(where), self._human_queries())
+        chosen = np.zeros(len(candidates), bool)
+        chosen[self.generator.choice(where, count, replace=False)] = True
+        return chosen
+
+    def _adapt(self) -> dict[str, float]:
+        """Train the adapters on the human's pairs and on the actions between their frames."""
+        assert self.vlm is not None and self.adapters is not None
+        with self.stopwatch("adapters"):
+            decided = self.human.labels != 0.5
+            starts, labels = self.human.starts[decided], self.human.labels[decided]
+            if not len(starts):
+                return {}
+            frames = self.vlm.frames(self.run, starts)
+            recent = self.asked_vlm.starts[-self.config.vlm.queries :] if len(self.asked_vlm) else starts
+            dynamics = self.vlm.dynamics(self.run, recent, self.vlm.frames(self.run, recent))
+            learning: AdapterLearning = self.adapters.learn(
+                self.vlm.text(self.run), frames, labels, dynamics, self.generator
+            )
+        return {
+            "adapter_preference_loss": learning.preference_loss,
+            "adapter_dynamics_loss": learning.dynamics_loss,
+            "adapter_accepted": float(learning.accepted),
+        }
+
+    def _member_probabilities(self, starts: IntArray) -> torch.Tensor:
+        length = self.config.feedback.segment_length
+        return preference_probability(self.ensemble.member_returns(self.replay, self.run, starts, length))
+
+    def _probabilities(self, starts: IntArray) -> NDArray[np.float64]:
+        """P(second preferred) of pairs (n, 2), mean of the members' (n,)."""
+        return self._member_probabilities(starts).double().mean(0).cpu().numpy()
+
+    def _partition_metrics(
+        self, pool: IntArray, zero_shot: NDArray[np.float32], labels: NDArray[np.float32], partition: Partition
+    ) -> dict[str, float]:
+        """How good labels were, against the true reward; pairs of equal true return are left out."""
+        true = self.replay.true_segment_rewards(self.run, pool, self.config.feedback.segment_length).sum(-1)
+        truth, decided = true[:, 1] > true[:, 0], true[:, 1] != true[:, 0]
+
+        def accuracy(said: NDArray[Any], where: NDArray[np.bool_]) -> float:
+            counted = where & decided
+            return float(np.mean((said > 0.5)[counted] == truth[counted])) if counted.any() else math.nan
+
+        everything = np.ones(len(pool), bool)
+        return {
+            "vlm_accuracy": accuracy(zero_shot[:, 1] > zero_shot[:, 0], everything),
+            "adapted_vlm_accuracy": accuracy(labels, everything),
+            "clean_accuracy": accuracy(labels, partition.clean),
+            "flipped_accuracy": accuracy(1 - labels, partition.flipped),
+            "uncertain_accuracy": accuracy(labels, partition.uncertain),
+            "clean_fraction": float(partition.clean.mean()),
+            "flipped_fraction": float(partition.flipped.mean()),
+            "uncertain_fraction": float(partition.uncertain.mean()),
+            "tau_lower": self.filter.lower,
+            "tau_upper": self.filter.upper,
+        }
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors and scalars of a checkpoint."""
-        tensors = {"starts": torch.from_numpy(self.buffer.starts), "labels": torch.from_numpy(self.buffer.labels)}
-        return tensors, {"human_labels": self.human_labels, "sessions": self.sessions}
+        tensors = {} if self.adapters is None else {f"adapters.{k}": v for k, v in self.adapters.state().items()}
+        for name in ("human", "kept", "asked_vlm"):
+            buffer: PreferenceBuffer = getattr(self, name)
+            tensors[f"{name}.starts"] = torch.from_numpy(buffer.starts)
+            tensors[f"{name}.labels"] = torch.from_numpy(buffer.labels)
+        scalars = {"human_labels": self.human_labels, "sessions": self.sessions, "filter": self.filter.state()}
+        return tensors, scalars
 
     def restore(self, tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> None:
         """Inverse of `state`."""
-        self.buffer = PreferenceBuffer(tensors["starts"].numpy(), tensors["labels"].numpy())
+        for name in ("human", "kept", "asked_vlm"):
+            setattr(self, name, PreferenceBuffer(*(tensors[f"{name}.{part}"].numpy() for part in ("starts", "labels"))))
+        if self.adapters is not None:
+            self.adapters.load({name: tensors[f"adapters.{name}"] for name in self.adapters.state()})
         self.human_labels, self.sessions = scalars["human_labels"], scalars["sessions"]
+        self.filter.restore(scalars["filter"])
 
 
 def reward_accuracy(
     replay: Replay, run: int, ensemble: RewardEnsemble, config: RunConfig, generator: np.random.Generator
 ) -> float:
-    """Fraction of random pairs that the ensemble orders as the true reward does; pairs of equal true return are left
-    out."""
+    """Fraction of random pairs that the ensemble orders as the true reward does; equal true returns are left out."""
     length = config.feedback.segment_length
-    starts = replay.draw_segments(generator, config.evaluation.held_out_pairs, length, config.feedback.recent_episodes)
+    pairs = config.evaluation.held_out_pairs
+    starts = replay.draw_segments(generator, pairs, length, config.feedback.recent_episodes)
     rewards = replay.true_segment_rewards(run, starts, length).sum(-1)
     truth = rewards[:, 1] - rewards[:, 0]
     returns = ensemble.member_returns(replay, run, starts, length).mean(0).double().cpu().numpy()

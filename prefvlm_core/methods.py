@@ -20,12 +20,38 @@ class Method:
     """Dotted config fields, applied on top of the profile."""
 
 
+_PREFVLM = {"vlm.labels": True, "adapter.enabled": True, "feedback.sampling": "uniform"}
+_NO_HUMAN = {"feedback.budget": 0}
+
 METHODS: dict[str, Method] = {
     "sac": Method(
         "SAC on the task's true reward: the upper reference, no labels",
-        {"reward.source": "true", "exploration.entropy_steps": 0, "feedback.budget": 0},
+        {"reward.source": "true", "exploration.entropy_steps": 0} | _NO_HUMAN,
     ),
     "pebble": Method("PEBBLE: every query goes to the human (Lee et al. 2021, as in B-Pref)"),
+    "prefvlm": Method("PrefVLM: the VLM labels, the KL filter sorts, the human answers the uncertain", _PREFVLM),
+    "prefvlm-adaptive": Method(
+        "PrefVLM with thresholds set by the human's own labels, none tuned", _PREFVLM | {"filter.mode": "adaptive"}
+    ),
+    "vlm-preference": Method(
+        "the VLM labels everything, no filter, no human",
+        _PREFVLM | _NO_HUMAN | {"filter.mode": "none", "adapter.enabled": False},
+    ),
+    "vlm-reward": Method(
+        "the VLM's cosine as dense reward, no labels",
+        {"reward.source": "vlm", "exploration.entropy_steps": 0} | _NO_HUMAN,
+    ),
+    "prefvlm-no-filter": Method(
+        "every VLM label is kept, the human answers random pairs",
+        _PREFVLM | {"filter.mode": "none", "filter.human_selection": "random"},
+    ),
+    "prefvlm-random-selection": Method(
+        "the filter sorts, but the human answers random pairs", _PREFVLM | {"filter.human_selection": "random"}
+    ),
+    "prefvlm-no-adaptation": Method("the VLM stays as it is", _PREFVLM | {"adapter.enabled": False}),
+    "prefvlm-no-inverse-dynamics": Method(
+        "adapters learn from the human's labels only", _PREFVLM | {"adapter.dynamics_weight": 0.0}
+    ),
 }
 
 

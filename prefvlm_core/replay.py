@@ -43,6 +43,8 @@ class Replay:
         steps = episodes * horizon
         self.horizon = horizon
         self.size = 0
+        self.rewarded_by_episode: frozenset[int] = frozenset()
+        """Runs whose rewards are known only when an episode has ended; only complete episodes of theirs are sampled."""
         self.observations = torch.empty(runs, episodes, horizon + 1, observation_size, device=device)
         self.actions = torch.empty(runs, steps, action_size, device=device)
         self.true_rewards = torch.empty(runs, steps, device=device)
@@ -84,7 +86,13 @@ class Replay:
 
     def sample(self, generators: Sequence[np.random.Generator], batch_size: int, run: int | None = None) -> Batch:
         """Uniform transitions of every run (or of one `run`), each drawn from its own generator."""
-        drawn = np.stack([generator.integers(self.size, size=batch_size) for generator in generators])
+        indices = range(len(generators)) if run is None else (run,)
+        drawn = np.stack(
+            [
+                generator.integers(self._sampled_steps(index), size=batch_size)
+                for index, generator in zip(indices, generators, strict=True)
+            ]
+        )
         steps = torch.from_numpy(drawn).to(self.actions.device)
         runs = self._runs if run is None else self._runs[run : run + 1]
         observations = self.observations.flatten(1, 2)
@@ -92,6 +100,9 @@ class Replay:
         return Batch(
             observations[runs, rows], self.actions[runs, steps], self.rewards[runs, steps], observations[runs, rows + 1]
         )
+
+    def _sampled_steps(self, run: int) -> int:
+        return self.complete_episodes * self.horizon if run in self.rewarded_by_episode else self.size
 
     def _rows(self, steps: Tensor) -> Tensor:
         """Where the observation before each step lies: an episode has one observation more than it has steps."""

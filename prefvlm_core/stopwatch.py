@@ -8,18 +8,24 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds in all and by part; parts do not overlap. Goes on from what an interrupted process had counted."""
+    """Seconds in all and by part. A part inside another is taken out of it, so parts never overlap.
+
+    Goes on from what an interrupted process had counted.
+    """
 
     def __init__(self) -> None:
         self.parts: dict[str, float] = {}
         self._start = self._mark = time.perf_counter()
+        self._inner = 0.0
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Count what happens inside for `part`."""
-        start = time.perf_counter()
+        start, outer, self._inner = time.perf_counter(), self._inner, 0.0
         yield
-        self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - start
+        elapsed = time.perf_counter() - start
+        self.parts[part] = self.parts.get(part, 0.0) + elapsed - self._inner
+        self._inner = outer + elapsed
 
     @property
     def seconds(self) -> float:

@@ -1,9 +1,11 @@
 """Who answers queries. One protocol, `label(rewards, ...) -> Answers`; here the scripted teachers of B-Pref.
 
-B-Pref's six teachers (Lee et al. 2021, §3) all compare true returns. Two quirks of the original code are not
+B-Pref's six teachers (Lee et al. 2021, §3) all compare true returns. Three quirks of the original code are not
 reproduced: it multiplies the margin of `skip` and `equal` by its fraction twice after the first session (here once,
-always), and counts on at least one label per session (here a session may bring none). A skipped query has cost the
-human a look, so it counts against the budget, as there.
+always), and counts on at least one label per session (here a session may bring none). It also calls the first of two
+exactly equal segments better; Meta-World pays exactly 0 far from the goal, so that on some tasks most early labels
+would be noise. Here every teacher answers 1/2. A skipped query has cost the human a look, so it counts against the
+budget, as there.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class ScriptedTeacher:
     """A person as a formula over true rewards; the default is the perfectly rational oracle."""
 
     rationality: float = float("inf")
-    """Inverse temperature of the Bradley–Terry choice; infinite = always the larger return (the first of equals)."""
+    """Inverse temperature of the Bradley–Terry choice; infinite = always the larger return."""
     mistake: float = 0.0
     """Probability that a decided answer is flipped."""
     skip_below: float = 0.0
@@ -62,7 +64,8 @@ class ScriptedTeacher:
             )
         second = second ^ (generator.random(len(rewards)) < self.mistake)
         labels = second.astype(np.float32)
-        labels[np.abs(plain[:, 1] - plain[:, 0]) < self.equal_within * recent_return] = 0.5
+        gap = np.abs(plain[:, 1] - plain[:, 0])
+        labels[(gap < self.equal_within * recent_return) | (gap == 0)] = 0.5
         answered = (self.skip_below == 0) | (plain.max(-1) > self.skip_below * recent_return)
         return Answers(labels, answered)
 

@@ -27,8 +27,12 @@ from prefvlm_core.sac import SAC
 from prefvlm_core.seeding import Stream, episode_seed, generator
 from prefvlm_core.stopwatch import Stopwatch
 from prefvlm_core.store import FINISHED, RUNNING, FleetCheckpoint, RunDirectory, lock_runs
+from prefvlm_core.vlm.teacher import VLMTeacher, uses_vlm
 
-MAY_DIFFER_IN_A_FLEET = ("task", "method", "seed", "feedback.", "reward.source", "exploration.entropy_steps")
+MAY_DIFFER_IN_A_FLEET = (
+    *("task", "method", "seed", "reward.source", "exploration.entropy_steps"),
+    *("feedback.", "vlm.", "filter.", "adapter."),
+)
 
 
 def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> list[RunDirectory]:
@@ -83,6 +87,8 @@ class Fleet:
         self.environments = environments
         self.execution = execution
         self.shared = self.configs[0]  # for every field that runs of a fleet have in common
+        if execution.device == "cuda" and not torch.cuda.is_available():
+            raise PrefVLMError("device is cuda, but torch finds no CUDA device here; use cpu or auto.")
         self.device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if execution.device == "auto" else execution.device
         )
@@ -101,14 +107,25 @@ class Fleet:
         initialisation = self.generators[Stream.INITIALISATION]
         self.agent = SAC.create(self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialisation, self.device)
         self.ensemble = RewardEnsemble(self.shared.reward, OBSERVATION_SIZE + ACTION_SIZE, initialisation, self.device)
-        self.feedback = [Feedback(config) for config in self.configs]
+        self.stopwatch = Stopwatch()
+        self.checkpoint = FleetCheckpoint(execution.results, self.configs)
+        self.vlm: VLMTeacher | None = None
+        if any(uses_vlm(config) for config in self.configs):
+            weights = execution.vlm_weights or None
+            self.vlm = VLMTeacher(self.configs, self.replay, self.checkpoint.path, self.stopwatch, weights)
+        self.feedback = [
+            Feedback(
+                config, run, self.replay, self.ensemble, self.vlm, self.generators[Stream.FEEDBACK][run], self.stopwatch
+            )
+            for run, config in enumerate(self.configs)
+        ]
         self.entropy_scale = RunningStd(len(self.configs), self.device)
-        self.learned = torch.tensor([config.reward.source == "learned" for config in self.configs], device=self.device)
+        sources = [config.reward.source for config in self.configs]
+        self.learned = torch.tensor([source == "learned" for source in sources], device=self.device)
+        self.replay.rewarded_by_episode = frozenset(run for run, source in enumerate(sources) if source == "vlm")
         self.session_metrics: list[dict[str, float]] = [{} for _ in self.configs]
         self.metrics: list[list[dict[str, float]]] = [[] for _ in self.configs]
         self.updates = 0
-        self.stopwatch = Stopwatch()
-        self.checkpoint = FleetCheckpoint(execution.results, self.configs)
         self.checkpointed_steps = 0
 
     def train(self) -> None:
@@ -125,6 +142,7 @@ class Fleet:
         ) as progress:
             while self.replay.size < self.shared.total_steps:
                 self._episode(progress)
+                self._reward_by_vlm()
                 self._evaluate_if_due()
                 if self.stopwatch.since_mark > self.execution.checkpoint_seconds:
                     self._save()
@@ -150,10 +168,21 @@ class Fleet:
             with self.stopwatch("environment"):
                 result = self.environments.step_wait()
             true_rewards = torch.from_numpy(result.rewards).to(self.device)
-            rewards = torch.where(self.learned, self.ensemble.predict(observations, actions), true_rewards)
+            rewards = torch.where(
+                self.learned, self.ensemble.predict(observations, actions), true_rewards * self.shared.reward.true_scale
+            )
             observations = torch.from_numpy(result.observations).to(self.device)
             self.replay.add(actions, true_rewards, rewards, observations, result.snapshots)
             progress.update()
+
+    def _reward_by_vlm(self) -> None:
+        """Rewards of the episode that just ended, for runs whose agent is rewarded with the VLM's cosine."""
+        with self.stopwatch("labels"):
+            for run in sorted(self.replay.rewarded_by_episode):
+                assert self.vlm is not None
+                rewards = self.vlm.episode_rewards(run, self.replay.complete_episodes - 1)
+                last = self.replay.size
+                self.replay.rewards[run, last - len(rewards) : last] = torch.from_numpy(rewards).to(self.device)
 
     def _act(self, step: int, observations: Tensor) -> Tensor:
         """Exploring actions (runs, A): uniform during the random steps, the policy's afterwards."""
@@ -187,10 +216,10 @@ class Fleet:
         §4.2)."""
         config, feedback = self.configs[run], self.feedback[run]
         with self.stopwatch("labels"):
-            metrics = feedback.session(self.replay, run, self.ensemble, self.generators[Stream.FEEDBACK][run])
+            metrics = feedback.session()
         with self.stopwatch("reward"):
             length, order = config.feedback.segment_length, self.generators[Stream.FEEDBACK][run]
-            learning = self.ensemble.learn(self.replay, run, feedback.buffer, length, order)
+            learning = self.ensemble.learn(self.replay, run, feedback.labelled(), length, order)
             self.ensemble.relabel(self.replay, run)
         self.session_metrics[run] = metrics | {
             "reward_epochs": learning.epochs,
@@ -221,7 +250,11 @@ class Fleet:
                 held_out = generator(config.seed, Stream.HELD_OUT, step)
                 accuracy = reward_accuracy(self.replay, run, self.ensemble, config, held_out)
             row = {"step": step} | {name: float(values[run]) for name, values in outcome.items()}
-            row |= {"human_labels": feedback.human_labels, "vlm_labels": 0, "reward_accuracy": accuracy}
+            row |= {
+                "human_labels": feedback.human_labels,
+                "vlm_labels": len(feedback.kept),
+                "reward_accuracy": accuracy,
+            }
             row |= {"temperature": float(self.agent.log_temperature[run].exp())} | self.session_metrics[run]
             self.metrics[run].append(row | self.stopwatch.columns())
             self.directories[run].write_metrics(self.metrics[run])
@@ -312,7 +345,10 @@ class Fleet:
                 {"actor": self.agent.actor.values[run], "critic": self.agent.critic.values[run]}
                 | {"reward": self.ensemble.networks.values[run]}
             )
+        for directory in self.directories:
             directory.write_manifest(self._manifest(FINISHED))
+        if self.vlm is not None:
+            self.vlm.close()
         self.checkpoint.remove()
 
     def _manifest(self, status: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ BASE = {  # what the numbers below rest on, whatever the profile says
     "feedback.budget": 100,
     "feedback.first_session_queries": 40,
     "feedback.segment_length": 50,
+    "vlm.frame_stride": 1,
 }
 
 
@@ -66,16 +67,19 @@ def test_wrong_names_are_refused(arguments: tuple[Any, ...], message: str) -> No
         ({"feedback.budgt": 1}, "Unknown parameter 'feedback.budgt'. Did you mean 'feedback.budget'?"),
         ({"feedback": 1}, "Unknown parameter 'feedback'."),
         ({"feedback.budget": -1}, "feedback.budget must be at least 0, got -1."),
+        ({"feedback.budget": 39}, "feedback.first_session_queries must be 1 to feedback.budget 39, got 40."),
         (
-            {"feedback.budget": 39},
-            "feedback.budget 39 is smaller than the first session (feedback.first_session_queries 40).",
+            {"feedback.first_session_queries": 0},
+            "feedback.first_session_queries must be 1 to feedback.budget 100, got 0.",
         ),
-        ({"feedback.first_session_queries": 0}, "feedback.first_session_queries must be at least 1, got 0."),
         ({"feedback.segment_length": 251}, "feedback.segment_length must be at most horizon 250, got 251."),
         ({"feedback.teacher": "orcale"}, "Unknown feedback.teacher 'orcale'. Did you mean 'oracle'?"),
         ({"feedback.teacher_mistake": 1.5}, "feedback.teacher_mistake must be at most 1, got 1.5."),
         ({"feedback.teacher_mistake": float("nan")}, "feedback.teacher_mistake must be finite, got nan."),
         ({"feedback.teacher_margin": float("inf")}, "feedback.teacher_margin must be finite, got inf."),
+        ({"vlm.frame_stride": 4}, "vlm.frame_stride 4 must divide horizon 250."),
+        ({"filter.lower": 7.0}, "filter.lower 7.0 must not exceed filter.upper 6.9"),
+        ({"vlm.labels": 1}, "vlm.labels must be of type bool, got 1."),
         ({"horizon": 501}, "horizon must be 1 to 500 (Meta-World's own limit), got 501."),
         ({"horizon": 0}, "horizon must be at least 1, got 0."),
         ({"total_steps": 20_001}, "total_steps must be a multiple of horizon 250, got 20001."),
@@ -156,6 +160,9 @@ def test_the_hash_changes_with_every_field() -> None:
     other = {"task": "door-open-v3", "method": "sac", "profile": "laptop", "reward.source": "true"} | {
         "feedback.sampling": "uniform",
         "feedback.teacher": "skip",
+        "vlm.model": "random",
+        "filter.mode": "fixed",
+        "filter.human_selection": "random",
         "total_steps": 250,
         "horizon": 125,
         "evaluation.every": 250,
@@ -175,6 +182,8 @@ def test_the_hash_is_that_of_the_stored_file(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, quick())
     directory.open()
     content = (directory.path / "config.json").read_bytes()
+    sorted_keys = json.dumps(json.loads(content), sort_keys=True, indent=1)  # the order of declaration means nothing
+    assert content.decode().rstrip() == sorted_keys
     assert directory.path.name == f"0-{hashlib.sha256(content.rstrip()).hexdigest()[:8]}"
 
 

@@ -16,7 +16,7 @@ from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from prefvlm_core import __version__, plots, stats
+from prefvlm_core import __version__, plot_style, plots, stats
 from prefvlm_core.errors import PrefVLMError
 
 FIGURE_GROUPS = {
@@ -94,21 +94,23 @@ def colour_blind_lab(color: str) -> list[np.ndarray]:
 def test_colours_of_one_figure_stay_apart_for_colour_blind_readers(group: str) -> None:
     for one, other in itertools.combinations(FIGURE_GROUPS[group], 2):
         views = zip(
-            colour_blind_lab(plots.METHOD_COLORS[one]), colour_blind_lab(plots.METHOD_COLORS[other]), strict=True
+            colour_blind_lab(plot_style.METHOD_COLORS[one]),
+            colour_blind_lab(plot_style.METHOD_COLORS[other]),
+            strict=True,
         )
         assert min(np.linalg.norm(a - b) for a, b in views) > 15, (one, other)
 
 
 def test_every_method_has_one_colour_and_unknown_ones_a_stable_one() -> None:
-    assert {name for group in FIGURE_GROUPS.values() for name in group} == set(plots.METHOD_COLORS)
-    assert len(set(plots.METHOD_COLORS.values()) | set(plots.FURTHER_COLORS)) == 16 + 6
-    assert plots.method_color("pebble") == "#D55E00"
-    assert [plots.method_color(name) for name in ("mine", "yours")] == ["#999933", "#CC6677"]
+    assert {name for group in FIGURE_GROUPS.values() for name in group} == set(plot_style.METHOD_COLORS)
+    assert len(set(plot_style.METHOD_COLORS.values()) | set(plot_style.FURTHER_COLORS)) == 16 + 6
+    assert plot_style.method_color("pebble") == "#D55E00"
+    assert [plot_style.method_color(name) for name in ("mine", "yours")] == ["#999933", "#CC6677"]
 
 
 def test_curve_order_and_styles() -> None:
     pairs = [("mine", "mine"), ("pebble", "pebble (1200)"), ("sac", "sac"), ("pebble", "pebble (400)")]
-    styles = plots.curve_styles(pd.DataFrame(pairs, columns=["method", "curve"]))
+    styles = plot_style.curve_styles(pd.DataFrame(pairs, columns=["method", "curve"]))
     assert [curve for _, curve in styles] == ["sac", "pebble (400)", "pebble (1200)", "mine"]
     assert styles["pebble", "pebble (400)"] == (to_rgb("#D55E00"), "solid")
     lighter, dashes = styles["pebble", "pebble (1200)"]
@@ -117,18 +119,18 @@ def test_curve_order_and_styles() -> None:
 
 
 def test_spread_by_hand() -> None:
-    np.testing.assert_allclose(plots.spread([0.5, 0.5], [0.2, 0.2], 0, 1), [0.4, 0.6])
-    np.testing.assert_allclose(plots.spread([1.0, 0.9], [0.2, 0.2], 0, 1), [0.9, 0.7])
-    np.testing.assert_allclose(plots.spread([0.9, 0.1, 0.5], [0.1, 0.1, 0.1], 0, 1), [0.9, 0.1, 0.5])
-    np.testing.assert_allclose(plots.spread([0.5, 0.6], [0.4, 0.2], 0, 1), [0.4, 0.7])
-    np.testing.assert_allclose(plots.spread([0.3, 0.2], [1.0, 1.0], 0, 1), [1.5, 0.5])  # no room for both
+    np.testing.assert_allclose(plot_style.spread([0.5, 0.5], [0.2, 0.2], 0, 1), [0.4, 0.6])
+    np.testing.assert_allclose(plot_style.spread([1.0, 0.9], [0.2, 0.2], 0, 1), [0.9, 0.7])
+    np.testing.assert_allclose(plot_style.spread([0.9, 0.1, 0.5], [0.1, 0.1, 0.1], 0, 1), [0.9, 0.1, 0.5])
+    np.testing.assert_allclose(plot_style.spread([0.5, 0.6], [0.4, 0.2], 0, 1), [0.4, 0.7])
+    np.testing.assert_allclose(plot_style.spread([0.3, 0.2], [1.0, 1.0], 0, 1), [1.5, 0.5])  # no room for both
 
 
 def test_spread_never_overlaps_and_moves_as_little_as_it_can() -> None:
     generator = np.random.default_rng(3)
     for _ in range(50):
         wanted, heights = generator.random(6), generator.uniform(0.02, 0.16, 6)
-        centres = plots.spread(wanted, heights, 0, 1)
+        centres = plot_style.spread(wanted, heights, 0, 1)
         order = np.argsort(wanted)
         low, high = (centres - heights / 2)[order], (centres + heights / 2)[order]
         assert low[0] >= -1e-9 and high[-1] <= 1 + 1e-9
@@ -280,12 +282,12 @@ def test_saved_files_are_the_same_bytes_in_another_process(tmp_path: Path) -> No
     data = runs(seeds=2)
     data.to_json(tmp_path / "data.json", orient="records")
     program = (
-        "import sys, pandas; from prefvlm_core import plots; folder = sys.argv[1];"
-        "plots.save(plots.learning_curves(pandas.read_json(folder + '/data.json')), 'curves', folder + '/other')"
+        "import sys, pandas; from prefvlm_core import plot_style, plots; folder = sys.argv[1];"
+        "plot_style.save(plots.learning_curves(pandas.read_json(folder + '/data.json')), 'curves', folder + '/other')"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "1"}
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, env=environment, timeout=120)
-    paths = plots.save(plots.learning_curves(data), "curves", tmp_path / "made" / "here")
+    paths = plot_style.save(plots.learning_curves(data), "curves", tmp_path / "made" / "here")
     assert [path.name for path in paths] == ["curves.png", "curves.pdf"]
     for path in paths:
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
@@ -331,7 +333,7 @@ def test_reference_curves_have_the_papers_budgets_and_no_missing_points() -> Non
 def test_reference_curves_are_drawn_for_profile_paper_only() -> None:
     reference = plots.reference_curves(["door-close-v3"])
     lines = panel_lines(plots.learning_curves(runs(profile="paper"), reference=reference), "door-close")
-    grey = [line for line in lines if line.get_color() == plots.REFERENCE_COLOR]
+    grey = [line for line in lines if line.get_color() == plot_style.REFERENCE_COLOR]
     assert len(grey) == 6 and max(np.max(line.get_ydata()) for line in grey) > 90
     with pytest.raises(PrefVLMError, match="profile 'paper'"):
         plots.learning_curves(runs(), reference=reference)

@@ -25,15 +25,15 @@ def answer(teacher: str, recent_return: float = 10.0, seed: int = 0, rewards=REW
     return scripted_teacher(config).label(rewards, recent_return, np.random.default_rng(seed))
 
 
-def test_oracle_prefers_the_larger_return_and_the_first_of_equals() -> None:
+def test_oracle_prefers_the_larger_return_and_is_indifferent_between_equals() -> None:
     labels, answered = answer("oracle")
-    assert labels.tolist() == [1, 0, 0, 0, 1] and answered.all()
+    assert labels.tolist() == [1, 0, 0.5, 0, 1] and answered.all()
 
 
 def test_skip_passes_where_neither_segment_is_good_enough() -> None:
     labels, answered = answer("skip", teacher_margin=0.4)
     assert answered.tolist() == [True, True, False, False, True]  # neither exceeds 4 = 0.4 * 10
-    assert labels.tolist() == [1, 0, 0, 0, 1]
+    assert labels.tolist() == [1, 0, 0.5, 0, 1]
 
 
 def test_equal_answers_one_half_within_the_margin() -> None:
@@ -47,9 +47,10 @@ def test_margin_is_applied_once() -> None:
 
 
 def test_myopic_weighs_the_end_of_a_segment_most() -> None:
-    labels, _ = answer("myopic", teacher_discount=0.5)
-    assert labels[2] == 1  # 4 * 0.25 against 4 * 1
-    assert labels.tolist() == [1, 0, 1, 0, 1]
+    rewards = REWARDS.copy()
+    rewards[2] = [[3.9, 0, 0], [0, 0, 3.8]]
+    labels, _ = answer("myopic", rewards=rewards, teacher_discount=0.5)
+    assert labels.tolist() == [1, 0, 1, 0, 1]  # the third: 3.9 * 0.25 against 3.8 * 1
 
 
 def test_noisy_follows_the_bradley_terry_probability() -> None:

@@ -1,0 +1,90 @@
+"""Frames: rendering speed against Meta-World's own, same task and camera in alternating rounds; embedding speed."""
+
+import multiprocessing
+import statistics
+import time
+
+import numpy as np
+import torch
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+from prefvlm_core.bench import Measurement
+from prefvlm_core.envs import Environment
+from prefvlm_core.frames import FrameRenderer
+from prefvlm_core.vlm.tinyliv import random
+
+_TASKS = ("button-press-v3", "door-close-v3", "drawer-close-v3", "sweep-into-v3")
+_SIZE = 64
+_ROUNDS = 3
+
+
+def measure(seconds: float = 20.0) -> list[Measurement]:
+    """Frames per second of one process; the ratio is the median over tasks and rounds.
+
+    Takes some 10 s more than `seconds`, for process starts.
+    """
+    share = seconds / (2 * _ROUNDS * len(_TASKS))
+    ratios, speeds = [], []
+    for task in _TASKS:
+        snapshots, scenes = _episode(task)
+        renderer = FrameRenderer(task, _SIZE, camera="corner2")
+        renderer.render(snapshots, scenes)
+        # Theirs in a process of its own, because OSMesa draws black beside a second GL context.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            for _ in range(_ROUNDS):
+                theirs = pool.apply(_metaworld_speed, (task, share))
+                start, count = time.perf_counter(), 0
+                while time.perf_counter() - start < share:
+                    renderer.render(snapshots, scenes)
+                    count += len(snapshots)
+                speeds.append(count / (time.perf_counter() - start))
+                ratios.append(speeds[-1] / theirs)
+        renderer.close()
+    return [
+        Measurement(
+            "frames: ours ÷ Meta-World's render", statistics.median(ratios), "×", "metaworld 64 px corner2", "≥ 40"
+        ),
+        Measurement("frames: ours", statistics.median(speeds), "frames/s", "", ""),
+        Measurement("frames embedded by tinyliv, 1 thread", _embedding_speed(), "frames/s", "", "≥ 1500"),
+    ]
+
+
+def _embedding_speed(rounds: int = 5) -> float:
+    """Frames/s of processor time, so that other processes on the machine do not count; the best of `rounds`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model = random()  # the same network as the trained ones
+    frames = np.random.default_rng(0).integers(0, 256, (640, _SIZE, _SIZE, 3), np.uint8)
+    speeds = []
+    for _ in range(rounds):
+        start = time.process_time()
+        model.encode_image(frames)
+        speeds.append(len(frames) / (time.process_time() - start))
+    torch.set_num_threads(threads)
+    return max(speeds)
+
+
+def _episode(task: str, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    environment = Environment(task)
+    environment.reset(0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, 4)).astype(np.float32)
+    snapshots = []
+    for action in actions:
+        environment.step(action)
+        snapshots.append(environment.snapshot())
+    return np.stack(snapshots), np.repeat(environment.scene()[None], steps, axis=0)
+
+
+def _metaworld_speed(task: str, seconds: float) -> float:
+    """Frames/s of Meta-World's own `render`."""
+    environment = ALL_V3_ENVIRONMENTS[task](render_mode="rgb_array", camera_name="corner2", width=_SIZE, height=_SIZE)
+    try:
+        for _ in range(2):  # the first frames set OpenGL up
+            environment.render()
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            environment.render()
+            count += 1
+        return count / (time.perf_counter() - start)
+    finally:
+        environment.close()

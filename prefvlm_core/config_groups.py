@@ -1,0 +1,189 @@
+"""The groups of fields of a `RunConfig`, one per part of the method. Defaults are those of profile `paper`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Soft actor-critic; defaults are B-Pref's Meta-World setting (B-Pref `sac_metaworld.yaml`)."""
+
+    hidden_layers: int = 3
+    """Hidden layers of actor and critics."""
+    width: int = 256
+    """Units per hidden layer."""
+    batch_size: int = 512
+    """Transitions per gradient update."""
+    actor_learning_rate: float = 3e-4
+    """Adam step size of the actor."""
+    critic_learning_rate: float = 3e-4
+    """Adam step size of the twin critics."""
+    temperature_learning_rate: float = 1e-4
+    """Adam step size of the log temperature."""
+    initial_temperature: float = 0.1
+    """Entropy temperature at the start (reward units per nat)."""
+    discount: float = 0.99
+    """Discount per environment step."""
+    target_rate: float = 0.005
+    """Polyak rate of the target critics."""
+    target_update_every: int = 2
+    """Gradient updates between two target updates."""
+    update_every: int = 1
+    """Environment steps between two gradient updates."""
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """What happens before the first feedback session (PEBBLE §4.1; step counts of ROVED)."""
+
+    random_steps: int = 1_000
+    """Environment steps with uniform random actions; learning starts after them."""
+    entropy_steps: int = 5_000
+    """Environment steps that follow, rewarded by the k-NN state entropy (0 = none)."""
+    neighbours: int = 5
+    """k of the k-nearest-neighbour entropy estimate."""
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Reward ensemble (B-Pref `reward_model.py`; ROVED reports the same network)."""
+
+    source: Literal["true", "learned", "vlm"] = "learned"
+    """What the agent is rewarded with: the task's own reward, the ensemble's, or the VLM's cosine."""
+    true_scale: float = 1.0
+    """Factor on the task's own reward (0 to 10) where the agent is rewarded with it; 0.1 is the scale of learned
+    ones."""
+    members: int = 3
+    """Networks in the ensemble."""
+    hidden_layers: int = 3
+    """Hidden layers of each network."""
+    width: int = 256
+    """Units per hidden layer."""
+    learning_rate: float = 3e-4
+    """Adam step size."""
+    batch_size: int = 128
+    """Pairs per gradient update."""
+    max_epochs: int = 10
+    """Passes over the preference buffer per session, at most."""
+    stop_accuracy: float = 0.97
+    """Training accuracy (fraction) at which a session's reward learning stops early."""
+
+
+@dataclass(frozen=True)
+class FeedbackConfig:
+    """Feedback sessions: which pairs, how many, who answers (schedule of ROVED; teachers of B-Pref)."""
+
+    budget: int = 2_000
+    """Human labels (queries asked) over the whole run."""
+    first_session_queries: int = 250
+    """Human labels of the first session, asked right after exploration."""
+    session_queries: int = 32
+    """Human labels of each later session."""
+    session_every: int = 3_000
+    """Environment steps between two sessions."""
+    segment_length: int = 50
+    """Environment steps per segment."""
+    recent_episodes: int = 100
+    """Segments are drawn from this many most recent complete episodes."""
+    reset_updates: int = 100
+    """Gradient updates on fresh critics right after the first session (B-Pref)."""
+    sampling: Literal["uniform", "disagreement"] = "disagreement"
+    """Which pairs are asked; the first session is always uniform."""
+    candidates: int = 10
+    """Disagreement sampling draws this many times the pairs it needs and keeps the most disputed."""
+    teacher: Literal["oracle", "noisy", "mistake", "skip", "equal", "myopic"] = "oracle"
+    """Scripted teacher that stands for the human (B-Pref §3)."""
+    teacher_rationality: float = 1.0
+    """Teacher `noisy`: inverse temperature of its Bradley–Terry choice (per unit of true return)."""
+    teacher_mistake: float = 0.1
+    """Teacher `mistake`: probability of the wrong answer."""
+    teacher_margin: float = 0.1
+    """Teachers `skip` and `equal`: threshold as a fraction of the recent return, scaled to a segment."""
+    teacher_discount: float = 0.9
+    """Teacher `myopic`: weight of a step relative to the next one."""
+
+
+@dataclass(frozen=True)
+class VLMConfig:
+    """The vision-language model as teacher (PrefVLM §4.1; schedule of ROVED)."""
+
+    labels: bool = False
+    """Whether the VLM labels pairs."""
+    model: str = "liv"
+    """Name in `vlm.load`: tinyliv, tinyliv-heldout, tinyliv-indomain, random, liv, decisionnce, open_clip:<model>."""
+    queries: int = 128
+    """Pairs per session that the VLM labels."""
+    frame_stride: int = 1
+    """Environment steps between two frames that the VLM sees (divides horizon and segment length)."""
+    relabel: bool = True
+    """Label and filter earlier pairs again at each session, with the VLM and reward ensemble of then."""
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """The KL filter (PrefVLM §4.2, after RIME; values of RIME's Meta-World runs, since PrefVLM gives none)."""
+
+    mode: Literal["rime", "fixed", "adaptive", "none"] = "rime"
+    """Where the thresholds come from; none keeps every label of the VLM."""
+    human_selection: Literal["uncertain", "random"] = "uncertain"
+    """Which pairs of a session go to the human."""
+    alpha: float = 0.5
+    """rime: weight of rho in the lower threshold."""
+    beta_max: float = 3.0
+    """rime: weight of the spread of trusted divergences, at the start."""
+    beta_min: float = 1.0
+    """rime: that weight in the end."""
+    beta_sessions: int = 20
+    """rime: sessions over which the weight falls."""
+    lower: float = 0.7
+    """fixed: divergence (nats) below which a label is kept."""
+    upper: float = 6.907755278982137
+    """rime, fixed: divergence (nats) above which a label is flipped; 3 ln 10 in RIME."""
+    confidence: float = 0.9
+    """adaptive: calibrated probability (fraction) from which a label is kept, or its opposite is."""
+    adaptive_minimum: int = 10
+    """adaptive: human labels needed before any label of the VLM is trusted."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Adapters of the frozen VLM (sizes of ROVED; the papers give no optimiser, so these values are measured ones)."""
+
+    enabled: bool = False
+    """Whether adapters are trained."""
+    hidden: int = 256
+    """Units of the hidden layer."""
+    output: int = 64
+    """Dimension of the adapted embedding."""
+    residual: bool = False
+    """Variant: add the adapter's output to the frozen embedding instead of replacing it."""
+    learning_rate: float = 1e-3
+    """Adam step size."""
+    first_updates: int = 150
+    """Gradient updates in the first session with human labels."""
+    later_updates: int = 40
+    """Gradient updates in each later session."""
+    batch_pairs: int = 32
+    """Human-labelled pairs per update."""
+    dynamics_batch: int = 64
+    """Transitions per update for the inverse-dynamics loss."""
+    dynamics_weight: float = 1.0
+    """Weight of the inverse-dynamics loss (0 = without it)."""
+    folds: int = 4
+    """Cross-validation folds that decide whether adapting helps."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Deterministic-policy evaluation on initial states that training never sees."""
+
+    every: int = 10_000
+    """Environment steps between two evaluations (a multiple of the horizon)."""
+    episodes: int = 10
+    """Episodes per evaluation."""
+    final_episodes: int = 10
+    """Episodes of the last evaluation."""
+    held_out_pairs: int = 200
+    """Random pairs on which the reward ensemble is compared with the true reward."""

@@ -1,0 +1,226 @@
+"""The KL filter: which of the vision-language model's labels to keep, which to flip, and which to ask a human about.
+
+PrefVLM (§4.2) splits labels by the Kullback–Leibler divergence between a label and the reward ensemble's opinion, as
+RIME's denoiser does (Cheng et al. 2024), with the middle of the range left to the human.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from prefvlm_core.errors import PrefVLMError
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+_SMALLEST_PROBABILITY = 1e-6  # keeps the divergence of a confident reward model finite: at most 13.8
+_MAXIMUM_RATE = 0.1  # of the running estimate of the largest trusted divergence (RIME's code)
+_PRIOR_VARIANCE = 4.0  # of intercept and slope: with ten labels, all right, the fitted P(right) is 0.94
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """How labels of the vision-language model are split (PrefVLM §4.2; values of RIME's Meta-World runs)."""
+
+    mode: Literal["rime", "fixed", "adaptive", "none", "random"] = "rime"
+    """Where the thresholds come from; `none` keeps every label, `random` asks the human about a random subset."""
+    alpha: float = 0.5
+    """Mode `rime`: weight of rho in the base threshold -ln(rho) + alpha rho."""
+    beta_max: float = 3.0
+    """Mode `rime`: weight of the divergences' spread at the start."""
+    beta_min: float = 1.0
+    """Mode `rime`: weight of the divergences' spread at the end."""
+    beta_sessions: int = 20
+    """Mode `rime`: feedback sessions over which that weight falls."""
+    lower: float = 0.3
+    """Mode `fixed`: divergence (nats) below which a label is kept; 0.3 = the reward model gives it 74 %."""
+    upper: float = 3 * math.log(10)
+    """Modes `rime`, `fixed`: divergence (nats) above which a label is flipped; the reward model gives it 0.1 %."""
+    confidence: float = 0.9
+    """Mode `adaptive`: probability of being right from which a label is kept; of being wrong, from which flipped."""
+    adaptive_minimum: int = 10
+    """Mode `adaptive`: human-audited labels below which every label is uncertain."""
+    random_fraction: float = 0.25
+    """Mode `random`: fraction of the labels that goes to the human."""
+
+
+class Partition(NamedTuple):
+    """Three masks (n,), exactly one of them true for each label."""
+
+    clean: BoolArray
+    """Kept as it is."""
+    flipped: BoolArray
+    """Believed wrong: the opposite label is used."""
+    uncertain: BoolArray
+    """For the human, as far as the budget goes."""
+
+
+def divergence(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArray:
+    """KL(label ‖ P) in nats of labels (n,), P(second preferred) 0, 1/2 or 1, under the reward ensemble's P (n,): (n,).
+
+    P is the mean of the members' Bradley–Terry probabilities. For a decided label this is its cross-entropy, -ln P of
+    the preferred segment; P is clipped to [1e-6, 1 - 1e-6]. Raises `PrefVLMError` for other labels and for values
+    outside 0 to 1.
+    """
+    label, probability = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
+    if label.ndim != 1 or label.shape != probability.shape:
+        raise PrefVLMError(f"divergence needs labels (n,) and as many P, got {label.shape} and {probability.shape}.")
+    if not np.isin(label, (0, 0.5, 1)).all():
+        raise PrefVLMError("divergence takes labels 0, 1/2 and 1 only.")
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise PrefVLMError("The reward ensemble's probabilities must lie between 0 and 1 and not be nan.")
+    probability = np.clip(probability, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+    entropy = np.where(label == 0.5, math.log(2), 0.0)
+    return np.maximum(-label * np.log(probability) - (1 - label) * np.log1p(-probability) - entropy, 0.0)
+
+
+class KLFilter:
+    """Splits the labels of one run; a label is kept below `lower`, flipped above `upper`, and uncertain between.
+
+    `rime`: lower = -ln(rho) + alpha rho + beta_t s, upper fixed. rho is a running estimate of the largest trusted
+    divergence; it starts at the first session's, where RIME's code starts at 0 and so trusts everything at first. s is
+    the standard deviation of all trusted divergences, as in RIME's paper; its code takes their variance, and at most 3
+    for beta_t s. beta_t falls linearly from beta_max to beta_min.
+
+    `adaptive`: our answer to the question the paper leaves open, how to set thresholds without tuning them per task.
+    The human's labels also tell which of the vision-language model's were right. A logistic regression of "was right"
+    on the log-odds that the reward model gave the label calibrates both at once: its intercept is the log-odds of the
+    vision-language model being right where the reward model has no opinion, its slope how far the reward model's
+    confidence can be taken at its word. The slope is kept at 0 or above, so that the two probabilities of interest
+    (`confidence` right, `confidence` wrong) are two thresholds of the divergence.
+    """
+
+    def __init__(self, config: FilterConfig) -> None:
+        if config.mode == "fixed" and config.lower > config.upper:
+            raise PrefVLMError(f"filter.lower must be at most filter.upper {config.upper:.4g}, got {config.lower:.4g}.")
+        self.config = config
+        self.sessions = 0
+        self._trusted = np.zeros(3)
+        """Number of trusted divergences so far, their sum, and the sum of their squares."""
+        self._rho = 0.0
+        self._audited, self._right = np.empty(0), np.empty(0)
+        self._intercept, self._slope = 0.0, 0.0
+
+    def split(self, divergences: FloatArray, generator: np.random.Generator) -> Partition:
+        """Partition labels by their divergences (n,). Only mode `random` draws from `generator`."""
+        _check_divergences(divergences)
+        uncertain = np.zeros(len(divergences), bool)
+        if self.config.mode == "random":
+            asked = round(self.config.random_fraction * len(divergences))
+            uncertain[generator.choice(len(divergences), asked, replace=False)] = True
+            return Partition(~uncertain, np.zeros_like(uncertain), uncertain)
+        flipped = divergences > self.upper
+        clean = (divergences < self.lower) & ~flipped  # rime's lower threshold can exceed the upper one
+        return Partition(clean, flipped, ~clean & ~flipped)
+
+    def observe(self, trusted: FloatArray) -> None:
+        """End a session: take in the divergences (n,) of the labels it trusted, in mode `rime` the basis of `lower`."""
+        _check_divergences(trusted)
+        self.sessions += 1
+        if len(trusted):
+            largest = float(np.max(trusted))
+            self._rho = self._rho + _MAXIMUM_RATE * (largest - self._rho) if self._trusted[0] else largest
+            self._trusted += [len(trusted), np.sum(trusted), np.sum(np.square(trusted))]
+
+    def audit(self, divergences: FloatArray, right: BoolArray) -> None:
+        """Take in what the human said about labels: their divergences (n,), and which of them were right (n,).
+
+        The divergences must come from a reward model that had not learned from the human's answers yet.
+        """
+        _check_divergences(divergences)
+        if len(divergences) != len(right):
+            raise PrefVLMError(f"audit got {len(divergences)} divergences, but {len(right)} verdicts.")
+        self._audited = np.concatenate((self._audited, divergences))
+        self._right = np.concatenate((self._right, right))
+        self._calibrate()
+
+    @property
+    def lower(self) -> float:
+        """Divergence (nats) below which labels are kept: 0 keeps none, infinity all."""
+        if self.config.mode == "fixed":
+            return self.config.lower
+        if self.config.mode == "adaptive":
+            return self._divergence_where(self.config.confidence) if self._calibrated else 0.0
+        if self.config.mode == "rime":
+            return self._rime_lower() if self._trusted[0] else 0.0
+        return math.inf
+
+    @property
+    def upper(self) -> float:
+        """Divergence (nats) above which labels are flipped: infinity flips none."""
+        if self.config.mode == "adaptive" and self._calibrated:
+            return self._divergence_where(1 - self.config.confidence)
+        if self.config.mode == "fixed" or (self.config.mode == "rime" and self._trusted[0]):
+            return self.config.upper
+        return math.inf
+
+    def _rime_lower(self) -> float:
+        config = self.config
+        fallen = (config.beta_max - config.beta_min) * self.sessions / config.beta_sessions
+        beta = max(config.beta_min, config.beta_max - fallen)
+        count, total, squares = self._trusted
+        spread = math.sqrt(max(squares / count - (total / count) ** 2, 0.0))
+        rho = max(self._rho, _SMALLEST_PROBABILITY)
+        return -math.log(rho) + config.alpha * rho + beta * spread
+
+    @property
+    def _calibrated(self) -> bool:
+        return len(self._audited) >= self.config.adaptive_minimum
+
+    def _calibrate(self) -> None:
+        """Most probable intercept and slope under a weak Gaussian prior."""
+        odds, right = _log_odds(self._audited), self._right
+
+        def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
+            predicted = parameters[0] + parameters[1] * odds
+            error = expit(predicted) - right
+            value = (
+                np.sum(np.logaddexp(0, predicted) - right * predicted) + parameters @ parameters / 2 / _PRIOR_VARIANCE
+            )
+            return float(value), np.array([error.sum(), error @ odds]) + parameters / _PRIOR_VARIANCE
+
+        fit = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(None, None), (0, None)])
+        self._intercept, self._slope = (float(value) for value in fit.x)
+
+    def _divergence_where(self, probability: float) -> float:
+        """Divergence at which the fitted probability of being right falls below `probability` (0 or inf: nowhere)."""
+        surplus = self._intercept - float(logit(probability))
+        if not self._slope:
+            return math.inf if surplus >= 0 else 0.0
+        return float(np.logaddexp(0, surplus / self._slope))
+
+    def state(self) -> dict[str, float | list[float]]:
+        """What a checkpoint needs, ready for JSON."""
+        return {
+            "sessions": self.sessions,
+            "trusted": self._trusted.tolist(),
+            "rho": self._rho,
+            "audited": self._audited.tolist(),
+            "right": self._right.tolist(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.sessions, self._rho = int(state["sessions"]), float(state["rho"])
+        self._trusted, self._audited, self._right = (
+            np.array(state[name], np.float64) for name in ("trusted", "audited", "right")
+        )
+        self._calibrate()
+
+
+def _check_divergences(divergences: FloatArray) -> None:
+    if divergences.ndim != 1 or not (np.isfinite(divergences) & (divergences >= 0)).all():
+        raise PrefVLMError("The filter takes divergences of shape (n,), all of them finite and 0 or above.")
+
+
+def _log_odds(divergences: FloatArray) -> FloatArray:
+    """ln P / (1 - P) of the probability P that the reward model gives labels of these divergences -ln P."""
+    return -np.log(np.expm1(np.maximum(divergences, _SMALLEST_PROBABILITY)))
