@@ -118,7 +118,7 @@ class Feedback:
         divergences = divergence(labels, self._probabilities(pool))
         if len(trusted := self.labelled()):
             self.filter.observe(divergence(trusted.labels, self._probabilities(trusted.starts)))
-        partition = self.filter.split(divergences, self.generator)
+        partition = self.filter.split(divergences)
 
         fresh = np.arange(len(pool)) >= len(pool) - len(new)
         asked = self._choose_for_human(fresh & (partition.uncertain | (self.config.filter.human_selection == "random")))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from prefvlm_core.config import FilterConfig
 from prefvlm_core.errors import PrefVLMError
 
 FloatArray = npt.NDArray[np.float64]
@@ -24,32 +24,6 @@ BoolArray = npt.NDArray[np.bool_]
 _SMALLEST_PROBABILITY = 1e-6  # keeps the divergence of a confident reward model finite: at most 13.8
 _MAXIMUM_RATE = 0.1  # of the running estimate of the largest trusted divergence (RIME's code)
 _PRIOR_VARIANCE = 4.0  # of intercept and slope: with ten labels, all right, the fitted P(right) is 0.94
-
-
-@dataclass(frozen=True)
-class FilterConfig:
-    """How labels of the vision-language model are split (PrefVLM §4.2; values of RIME's Meta-World runs)."""
-
-    mode: Literal["rime", "fixed", "adaptive", "none", "random"] = "rime"
-    """Where the thresholds come from; `none` keeps every label, `random` asks the human about a random subset."""
-    alpha: float = 0.5
-    """Mode `rime`: weight of rho in the base threshold -ln(rho) + alpha rho."""
-    beta_max: float = 3.0
-    """Mode `rime`: weight of the divergences' spread at the start."""
-    beta_min: float = 1.0
-    """Mode `rime`: weight of the divergences' spread at the end."""
-    beta_sessions: int = 20
-    """Mode `rime`: feedback sessions over which that weight falls."""
-    lower: float = 0.3
-    """Mode `fixed`: divergence (nats) below which a label is kept; 0.3 = the reward model gives it 74 %."""
-    upper: float = 3 * math.log(10)
-    """Modes `rime`, `fixed`: divergence (nats) above which a label is flipped; the reward model gives it 0.1 %."""
-    confidence: float = 0.9
-    """Mode `adaptive`: probability of being right from which a label is kept; of being wrong, from which flipped."""
-    adaptive_minimum: int = 10
-    """Mode `adaptive`: human-audited labels below which every label is uncertain."""
-    random_fraction: float = 0.25
-    """Mode `random`: fraction of the labels that goes to the human."""
 
 
 class Partition(NamedTuple):
@@ -109,14 +83,9 @@ class KLFilter:
         self._audited, self._right = np.empty(0), np.empty(0)
         self._intercept, self._slope = 0.0, 0.0
 
-    def split(self, divergences: FloatArray, generator: np.random.Generator) -> Partition:
-        """Partition labels by their divergences (n,). Only mode `random` draws from `generator`."""
+    def split(self, divergences: FloatArray) -> Partition:
+        """Partition labels by their divergences (n,), with the thresholds of now."""
         _check_divergences(divergences)
-        uncertain = np.zeros(len(divergences), bool)
-        if self.config.mode == "random":
-            asked = round(self.config.random_fraction * len(divergences))
-            uncertain[generator.choice(len(divergences), asked, replace=False)] = True
-            return Partition(~uncertain, np.zeros_like(uncertain), uncertain)
         flipped = divergences > self.upper
         clean = (divergences < self.lower) & ~flipped  # rime's lower threshold can exceed the upper one
         return Partition(clean, flipped, ~clean & ~flipped)

@@ -163,7 +163,7 @@ def test_the_hash_changes_with_every_field() -> None:
         "vlm.model": "random",
         "filter.mode": "fixed",
         "filter.human_selection": "random",
-        "total_steps": 250,
+        "total_steps": 25_000,
         "horizon": 125,
         "evaluation.every": 250,
     }
@@ -224,7 +224,7 @@ def test_stored_configs_that_cannot_be_trusted(tmp_path: Path) -> None:
         ("feedback.teacher", "skip", True),
         ("exploration.entropy_steps", 500, True),
         ("horizon", 125, False),
-        ("total_steps", 250, False),
+        ("total_steps", 25_000, False),
         ("sac.width", 64, False),
         ("sac.discount", 0.9, False),
         ("reward.members", 5, False),

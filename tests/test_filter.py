@@ -6,10 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from prefvlm_core.config import FilterConfig
 from prefvlm_core.errors import PrefVLMError
-from prefvlm_core.filter import FilterConfig, KLFilter, divergence
-
-ANY = np.random.default_rng(0)
+from prefvlm_core.filter import KLFilter, divergence
 
 
 def test_divergence_is_the_kl_of_the_label() -> None:
@@ -40,13 +39,13 @@ def test_divergence_refuses(labels: list[float], probabilities: list[float], mes
 def test_rime_thresholds_over_three_sessions() -> None:
     kl = KLFilter(FilterConfig(beta_sessions=4))
     values = np.array([0.0, 0.1, 5.0, 12.0])
-    assert kl.split(values, ANY).uncertain.all() and (kl.lower, kl.upper) == (0, math.inf)
+    assert kl.split(values).uncertain.all() and (kl.lower, kl.upper) == (0, math.inf)
 
     # rho 0.2; deviation of (0.1, 0.2) 0.05; beta 3 - 2/4 = 2.5: 1.609438 + 0.1 + 0.125
     kl.observe(np.array([0.1, 0.2]))
     assert kl.lower == pytest.approx(1.834438, abs=1e-6)
     assert kl.upper == pytest.approx(6.907755, abs=1e-6)
-    split = kl.split(values, ANY)
+    split = kl.split(values)
     assert split.clean.tolist() == [True, True, False, False]
     assert split.flipped.tolist() == [False, False, False, True]
     assert split.uncertain.tolist() == [False, False, True, False]
@@ -70,7 +69,7 @@ def test_rime_beta_stops_at_its_minimum_and_a_session_without_trusted_labels_cha
     assert kl.lower == pytest.approx(-math.log(0.3) + 0.15 + 1.0 * 0.1)
 
 
-@pytest.mark.parametrize("mode", ["rime", "fixed", "adaptive", "none", "random"])
+@pytest.mark.parametrize("mode", ["rime", "fixed", "adaptive", "none"])
 def test_every_label_is_in_exactly_one_set(mode: str) -> None:
     generator = np.random.default_rng(7)
     for _ in range(40):
@@ -79,36 +78,29 @@ def test_every_label_is_in_exactly_one_set(mode: str) -> None:
             kl.observe(generator.exponential(2, int(generator.integers(20))))
             kl.audit(generator.exponential(2, 8), generator.random(8) < generator.random())
         divergences = generator.exponential(5, int(generator.integers(30)))
-        split = kl.split(divergences, generator)
+        split = kl.split(divergences)
         assert (np.sum(split, axis=0) == 1).all() and all(mask.shape == divergences.shape for mask in split)
-        if mode != "random":
-            assert (divergences[split.flipped] > kl.upper).all() and (divergences[split.clean] < kl.lower).all()
+        assert (divergences[split.flipped] > kl.upper).all() and (divergences[split.clean] < kl.lower).all()
 
 
 def test_rime_flips_where_its_thresholds_cross() -> None:
     kl = KLFilter(FilterConfig(beta_max=9.0, beta_min=9.0))
     kl.observe(np.array([0.0, 4.0]))
     assert kl.lower > 15 > kl.upper
-    split = kl.split(np.array([3.0, 8.0]), ANY)
+    split = kl.split(np.array([3.0, 8.0]))
     assert split.clean.tolist() == [True, False] and split.flipped.tolist() == [False, True]
 
 
 def test_fixed_thresholds_hold_from_the_start_and_must_be_in_order() -> None:
-    split = KLFilter(FilterConfig(mode="fixed", lower=0.5, upper=2.0)).split(np.array([0.4, 0.5, 2.0, 2.1]), ANY)
+    split = KLFilter(FilterConfig(mode="fixed", lower=0.5, upper=2.0)).split(np.array([0.4, 0.5, 2.0, 2.1]))
     assert split.clean.tolist() == [True, False, False, False]
     assert split.flipped.tolist() == [False, False, False, True]
     with pytest.raises(PrefVLMError, match=r"lower must be at most filter.upper 2, got 3"):
         KLFilter(FilterConfig(mode="fixed", lower=3.0, upper=2.0))
 
 
-def test_none_keeps_everything_and_random_asks_a_random_share() -> None:
-    divergences = np.linspace(0, 13, 200)
-    assert KLFilter(FilterConfig(mode="none")).split(divergences, ANY).clean.all()
-    kl = KLFilter(FilterConfig(mode="random", random_fraction=0.25))
-    asked = [kl.split(divergences, np.random.default_rng(seed)) for seed in range(400)]
-    assert all(split.uncertain.sum() == 50 and not split.flipped.any() for split in asked)
-    share = np.mean([split.uncertain for split in asked], axis=0)
-    assert abs(share - 0.25).max() < 5 * math.sqrt(0.25 * 0.75 / 400)
+def test_none_keeps_everything() -> None:
+    assert KLFilter(FilterConfig(mode="none")).split(np.linspace(0, 13.8, 50)).clean.all()
 
 
 def audited(count: int, intercept: float, slope: float) -> KLFilter:
@@ -127,16 +119,16 @@ def test_adaptive_finds_the_divergences_at_which_labels_are_nine_to_one_right_or
     kl = audited(4000, intercept=0.8, slope=1.2)
     for threshold, odds in ((kl.lower, math.log(9)), (kl.upper, -math.log(9))):
         assert threshold == pytest.approx(math.log1p(math.exp((0.8 - odds) / 1.2)), rel=0.1)
-    split = kl.split(np.array([0.05, 0.7, 4.0]), ANY)
+    split = kl.split(np.array([0.05, 0.7, 4.0]))
     assert np.array(split).T.tolist() == [[True, False, False], [False, False, True], [False, True, False]]
 
 
 def test_adaptive_trusts_nothing_before_enough_labels_are_audited() -> None:
     kl = KLFilter(FilterConfig(mode="adaptive"))
     kl.audit(np.full(9, 0.01), np.full(9, True))
-    assert (kl.lower, kl.upper) == (0, math.inf) and kl.split(np.array([0.0, 0.01, 13.0]), ANY).uncertain.all()
+    assert (kl.lower, kl.upper) == (0, math.inf) and kl.split(np.array([0.0, 0.01, 13.0])).uncertain.all()
     kl.audit(np.array([0.01]), np.array([True]))
-    assert kl.split(np.array([0.01]), ANY).clean.all()
+    assert kl.split(np.array([0.01])).clean.all()
 
 
 @pytest.mark.parametrize(("accuracy", "lower", "upper"), [(0.99, math.inf, math.inf), (0.6, 0, math.inf), (0.01, 0, 0)])
@@ -173,7 +165,7 @@ def test_state_survives_json(mode: str) -> None:
 @pytest.mark.parametrize("wrong", [[math.nan], [-0.1], [math.inf], [[0.1]]])
 def test_wrong_divergences_are_refused(wrong: list[float]) -> None:
     kl = KLFilter(FilterConfig())
-    for use in (lambda: kl.split(np.array(wrong), ANY), lambda: kl.observe(np.array(wrong))):
+    for use in (lambda: kl.split(np.array(wrong)), lambda: kl.observe(np.array(wrong))):
         with pytest.raises(PrefVLMError, match="finite and 0 or above"):
             use()
     with pytest.raises(PrefVLMError, match="2 divergences, but 1"):

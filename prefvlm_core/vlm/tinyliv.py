@@ -1,0 +1,167 @@
+"""TinyLIV: a LIV of 1.6 million parameters that comes with the package, for machines where LIV's RN50 is too slow.
+
+`pretrain.py` trains it with LIV's objective on Meta-World's scripted experts; `weights/tinyliv.md` says how good it is.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from prefvlm_core.errors import PrefVLMError
+from prefvlm_core.vlm import check_frames, check_texts, unit_length
+from prefvlm_core.vlm.texts import TASK_TEXTS
+
+WEIGHTS = Path(__file__).parent / "weights"
+FRAME_SIZE = 64
+EMBEDDING_SIZE = 128
+
+_CHANNELS = (32, 64, 128, 256)
+_HIDDEN_SIZE = 256
+_BATCH = 64  # frames per forward pass, always: torch may round differently for another batch size
+_UNKNOWN_WORD = 0
+
+
+class TinyLIVNetwork(nn.Module):
+    """Four strided convolutions for images; a mean of learned words for texts. `folded` leaves the batch norms out."""
+
+    def __init__(self, word_count: int, folded: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        previous = 3
+        for index, channels in enumerate(_CHANNELS):
+            width = 5 if index == 0 else 3
+            layers.append(nn.Conv2d(previous, channels, width, stride=2, padding=width // 2, bias=folded))
+            if not folded:
+                layers.append(nn.BatchNorm2d(channels))
+            layers.append(nn.ReLU())
+            previous = channels
+        flat = previous * (FRAME_SIZE // 2 ** len(_CHANNELS)) ** 2
+        self.image = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(flat, _HIDDEN_SIZE), nn.ReLU(), nn.Linear(_HIDDEN_SIZE, EMBEDDING_SIZE)
+        )
+        self.words = nn.EmbeddingBag(
+            word_count + 1, EMBEDDING_SIZE, mode="mean"
+        )  # entry 0 stands for every unknown word
+        self.text = nn.Sequential(
+            nn.Linear(EMBEDDING_SIZE, _HIDDEN_SIZE), nn.ReLU(), nn.Linear(_HIDDEN_SIZE, EMBEDDING_SIZE)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def encode_image(self, frames: Tensor) -> Tensor:
+        """(N, 64, 64, 3) uint8 to (N, 128), not normalised."""
+        # NHWC in memory seen as NCHW: torch's channels_last, without a copy.
+        return self.image(frames.permute(0, 3, 1, 2).float().div(255))
+
+    def encode_text(self, words: Tensor, starts: Tensor) -> Tensor:
+        """Word indices of all texts in a row, and where each text starts, to (M, 128), not normalised."""
+        return self.text(self.words(words, starts))
+
+    def fold(self) -> "TinyLIVNetwork":
+        """A copy for inference, its batch norms worked into the convolutions."""
+        folded = TinyLIVNetwork(self.words.num_embeddings - 1, folded=True)
+        layers, target = list(self.image), iter(folded.image)
+        for layer, following in zip(layers, [*layers[1:], None], strict=True):
+            if isinstance(layer, nn.BatchNorm2d):
+                continue
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                layer = fuse_conv_bn_eval(layer.eval(), following.eval())
+            next(target).load_state_dict(layer.state_dict())
+        folded.words.load_state_dict(self.words.state_dict())
+        folded.text.load_state_dict(self.text.state_dict())
+        return folded
+
+
+class TinyLIV:
+    """A trained (or random) folded network as a `VisionLanguageModel`.
+
+    Args:
+        name: Goes before the hash in `fingerprint`.
+        network: A folded network, float32.
+        vocabulary: The words it knows; word i has embedding i + 1.
+    """
+
+    frame_size = FRAME_SIZE
+
+    def __init__(self, name: str, network: TinyLIVNetwork, vocabulary: Sequence[str]) -> None:
+        self.name = name
+        self.vocabulary = tuple(vocabulary)
+        self.network = network.eval().requires_grad_(False)
+        digest = hashlib.blake2b(" ".join(vocabulary).encode(), digest_size=6)
+        for key, tensor in sorted(network.state_dict().items()):
+            digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
+        self.fingerprint = f"{name}-{digest.hexdigest()}"
+
+    @torch.inference_mode()
+    def encode_image(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `VisionLanguageModel`. Frames are (N, 64, 64, 3)."""
+        check_frames(frames, FRAME_SIZE)
+        features = np.empty((len(frames), EMBEDDING_SIZE), np.float32)
+        batch = torch.zeros(_BATCH, FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8)
+        for start in range(0, len(frames), _BATCH):
+            part = torch.from_numpy(np.ascontiguousarray(frames[start : start + _BATCH]))
+            batch[: len(part)] = part
+            features[start : start + _BATCH] = self.network.encode_image(batch)[: len(part)].numpy()
+        return unit_length(features)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `VisionLanguageModel`. Upper case and punctuation do not matter, nor does the order of the words."""
+        check_texts(texts)
+        features = [self.network.encode_text(*word_indices([text], self.vocabulary)) for text in texts]
+        return unit_length(torch.cat(features).numpy()) if features else np.empty((0, EMBEDDING_SIZE), np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write the weights as float16 safetensors, the vocabulary in the header."""
+        tensors = {key: tensor.half().contiguous() for key, tensor in self.network.state_dict().items()}
+        safetensors.torch.save_file(tensors, path, {"vocabulary": json.dumps(self.vocabulary)})
+
+    @classmethod
+    def load(cls, path: Path) -> "TinyLIV":
+        """Read what `save` wrote. Raises PrefVLMError for a file that is missing, damaged or another network's."""
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                vocabulary = json.loads(file.metadata()["vocabulary"])
+                tensors = {key: file.get_tensor(key).float() for key in file.keys()}
+            network = TinyLIVNetwork(len(vocabulary), folded=True)
+            network.load_state_dict(tensors)
+        except (OSError, safetensors.SafetensorError, KeyError, TypeError, RuntimeError) as error:
+            raise PrefVLMError(f"{path} does not hold a TinyLIV network: {' '.join(str(error).split())}") from error
+        return cls(path.stem, network, vocabulary)
+
+
+def random(seed: int = 0) -> TinyLIV:
+    """The same network untrained: what adapters do with features that know nothing of Meta-World."""
+    vocabulary = words_of(TASK_TEXTS.values())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = TinyLIVNetwork(len(vocabulary), folded=True)
+    return TinyLIV("random", network, vocabulary)
+
+
+def words_of(texts: Iterable[str]) -> list[str]:
+    """The different words of `texts`, sorted."""
+    return sorted({word for text in texts for word in _split(text)})
+
+
+def word_indices(texts: Sequence[str], vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(indices of all words in a row, where each text starts in it), int64, for `TinyLIVNetwork.encode_text`."""
+    known = {word: index for index, word in enumerate(vocabulary, start=1)}
+    sentences = [[known.get(word, _UNKNOWN_WORD) for word in _split(text)] or [_UNKNOWN_WORD] for text in texts]
+    starts = np.cumsum([0] + [len(sentence) for sentence in sentences[:-1]])
+    return torch.tensor([index for sentence in sentences for index in sentence]), torch.from_numpy(starts)
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())
