@@ -23,7 +23,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 _SMALLEST_PROBABILITY = 1e-6  # keeps the divergence of a confident reward model finite: at most 13.8
 _MAXIMUM_RATE = 0.1  # of the running estimate of the largest trusted divergence (RIME's code)
-_PRIOR_VARIANCE = 4.0  # of intercept and slope: with ten labels, all right, the fitted P(right) is 0.94
+_PRIOR_VARIANCE = 4.0  # of intercept and slope: with ten labels, all right, the fitted P(right) is 0.93
 
 
 class Partition(NamedTuple):

@@ -57,14 +57,14 @@ def measure(
     for stride in STRIDES:
         for labels in LABELS:
             pairs = np.array([accuracies(each, stride, labels, draw) for each in seen for draw in range(draws)])
-            zero_shot, adapted = 100 * pairs.mean(0)
+            zero_shot, adapted = (100 * pairs.mean(0)).tolist()
             name, against = f"{model}, stride {stride}, {labels} labels", f"zero-shot {zero_shot:.1f} %"
-            worst = 100 * np.diff(pairs, axis=1).min()
+            worst = 100 * float(np.diff(pairs, axis=1).min())
             rows.append(Measurement(f"{name}: adapted", adapted, "% right", against, ""))
             rows.append(
                 Measurement(f"{name}: gain", adapted - zero_shot, "points", against, "≥ 8" if labels == 50 else "")
             )
-            rows.append(Measurement(f"{name}: lowest gain", worst, "points", "one task, one draw", "≥ 0"))
+            rows.append(Measurement(f"{name}: lowest gain", worst, "points", "one task, one draw", ""))
     return rows
 
 

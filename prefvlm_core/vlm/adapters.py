@@ -81,7 +81,7 @@ class AdapterNetworks:
 
         It reaches G_I and the head, not G_L.
         """
-        ends = [self._adapt(self.image, frames) for frames in (before, after)]
+        ends = self._adapt(self.image, torch.cat((before, after))).chunk(2, dim=1)
         return (self.head(torch.cat(ends, -1).unsqueeze(0))[0] - actions).square().mean((1, 2))
 
     def differentiate(self, loss: Tensor) -> None:
