@@ -112,7 +112,6 @@ PROFILES: dict[str, dict[str, Any]] = {
         "sac.update_every": 2,
         "exploration.random_steps": 1_000,
         "exploration.entropy_steps": 1_500,
-        "reward.true_scale": 0.1,
         "reward.hidden_layers": 2,
         "reward.width": 128,
         "reward.learning_rate": 1e-3,
@@ -132,6 +131,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 PROFILES["quick"] = PROFILES["laptop"] | {
     "total_steps": 20_000,
+    "sac.update_every": 1,
     "exploration.entropy_steps": 1_000,
     "feedback.budget": 300,
     "feedback.first_session_queries": 60,

@@ -52,9 +52,6 @@ class RewardConfig:
 
     source: Literal["true", "learned", "vlm"] = "learned"
     """What the agent is rewarded with: the task's own reward, the ensemble's, or the VLM's cosine."""
-    true_scale: float = 1.0
-    """Factor on the task's own reward (0 to 10) where the agent is rewarded with it; 0.1 is the scale of learned
-    ones."""
     members: int = 3
     """Networks in the ensemble."""
     hidden_layers: int = 3

@@ -168,9 +168,7 @@ class Fleet:
             with self.stopwatch("environment"):
                 result = self.environments.step_wait()
             true_rewards = torch.from_numpy(result.rewards).to(self.device)
-            rewards = torch.where(
-                self.learned, self.ensemble.predict(observations, actions), true_rewards * self.shared.reward.true_scale
-            )
+            rewards = torch.where(self.learned, self.ensemble.predict(observations, actions), true_rewards)
             observations = torch.from_numpy(result.observations).to(self.device)
             self.replay.add(actions, true_rewards, rewards, observations, result.snapshots)
             progress.update()
