@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prefvlm_core import batch, cli
+from prefvlm_core import batch, cli, experiments
 from prefvlm_core.config import Execution, RunConfig
 from prefvlm_core.experiments import EXPERIMENTS, plan, profile_fleets
 from prefvlm_core.methods import run_config
@@ -53,6 +53,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
         return directories
 
     monkeypatch.setattr(cli, "train", train)
+    monkeypatch.setattr(experiments, "train", train)
     return calls
 
 
