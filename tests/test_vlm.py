@@ -268,6 +268,15 @@ def test_a_model_that_reads_the_reward_labels_perfectly(sign, accuracy):
     assert 250 < len(labels.correct) <= 300 and labels.trajectories.shape == (len(labels.correct), 2)
 
 
+def test_shipped_weights_label_better_than_chance():
+    model = vlm.load("tinyliv")
+    accuracies = [
+        zero_shot_labels(model, task, mixed_trajectories(task, 8, seed=11), 500, seed=12).correct.mean()
+        for task in EVALUATION_TASKS
+    ]
+    assert 0.58 < np.mean(accuracies) < 0.80  # 0.675 on 100 trajectories: useful, and a noisy labeller
+
+
 def test_accuracy_interval_is_as_wide_as_the_trajectories_are_few():
     generator = np.random.default_rng(0)
     chosen = generator.integers(0, 40, (2000, 2))
