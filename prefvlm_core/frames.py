@@ -19,10 +19,9 @@ from typing import Any
 import fast_simplification
 import mujoco
 import numpy as np
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from numpy.typing import NDArray
 
-from prefvlm_core.envs import check_task, restore
+from prefvlm_core.envs import check_task, model_path, restore
 from prefvlm_core.errors import PrefVLMError, unknown_name
 
 METAWORLD_CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
@@ -195,8 +194,7 @@ def light_model(task: str) -> mujoco.MjModel:
 
     Bodies, joints, geoms and sites are the task's, in its order, so `envs.restore` works on it. For rendering only.
     """
-    task_class: Any = ALL_V3_ENVIRONMENTS[task]
-    path = Path(task_class.model_name.fget(None))
+    path = Path(model_path(task))
     spec = mujoco.MjSpec.from_file(str(path))
     for mesh in spec.meshes:
         vertices, faces = _light_mesh((path.parent / mesh.file).resolve())
