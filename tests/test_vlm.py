@@ -231,6 +231,25 @@ def test_training_is_repeatable_and_learns():
         assert cosines[2] > cosines[:2].max() + 0.2  # the goal is told from the way to it
 
 
+def test_pretrain_keeps_the_first_seed_and_judges_all(tmp_path, monkeypatch):
+    recipe = Recipe(("drawer-close-v3", "button-press-v3"), "evaluation", demonstrations=1, views_each=1, steps=2)
+    judged = {}
+
+    def table(models, evaluation_seed):
+        judged.update(models)
+        return f"seed {evaluation_seed}"
+
+    monkeypatch.setitem(RECIPES, "tinyliv", recipe)
+    monkeypatch.setattr(pretrain, "accuracy_table", table)
+    assert pretrain.pretrain("tinyliv", (1, 0), tmp_path / "new", 5) == "seed 5"
+    assert [len(judged[name]) for name in ("random", "tinyliv")] == [2, 2]
+    models = [tinyliv.TinyLIV.load(tmp_path / "new" / "tinyliv.safetensors"), *judged["tinyliv"]]
+    kept, first, second = (model.encode_text(["close the drawer"])[0] for model in models)
+    assert kept @ first > 0.999 > kept @ second  # kept in 16 bits
+    with pytest.raises(PrefVLMError, match="at least one training seed"):
+        pretrain.pretrain("tinyliv", (), tmp_path, 5)
+
+
 def test_recipes_differ_in_what_they_may_see():
     assert not set(RECIPES["tinyliv-heldout"].tasks) & set(EVALUATION_TASKS)
     assert len(RECIPES["tinyliv-heldout"].tasks) == 42

@@ -27,15 +27,15 @@ EVALUATION_TASKS = (
 """The eight tasks of the papers (ROVED, Fig. 3)."""
 
 View = Literal["around", "evaluation"]
-_Behaviour = Callable[[NDArray[np.float64], int], NDArray[np.float32]]
-"""(observation, step) -> action."""
+Behaviour = Callable[[NDArray[np.float64], int], NDArray[np.float32]]
+"""(observation (39,), step) -> action (4,)."""
 FRAMES_PER_DEMONSTRATION = 20
 FRAME_EVERY = 5
-"""Steps between two frames of a mixed-quality trajectory."""
+"""Steps between two frames of a trajectory."""
+TRAJECTORY_STEPS = 200
 
 _LONGEST_DEMONSTRATION = 300  # steps; experts that need longer have failed
 _STEPS_AFTER_SUCCESS = 5
-_TRAJECTORY_STEPS = 200
 _EVALUATION_POSITION = np.array((1.3, -0.2, 1.1))  # of Meta-World's corner2, metres
 _EVALUATION_TARGET = np.array((-0.165, 0.70, 0.15))  # where it looks, at the height of the objects
 
@@ -48,6 +48,20 @@ class Demonstrations:
     """(D, T, 64, 64, 3), RGB."""
     tasks: NDArray[np.int64]
     """(D,), indices into `envs.TASKS`."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One episode of H steps, seen in the evaluation view."""
+
+    frames: NDArray[np.uint8]
+    """(H / 5, 64, 64, 3), RGB: the frame after every 5th step."""
+    rewards: NDArray[np.float64]
+    """(H,): Meta-World's reward of each step."""
+    successes: NDArray[np.bool_]
+    """(H,): whether each step meets Meta-World's success test."""
+    actions: NDArray[np.float32]
+    """(H, 4)."""
 
 
 @dataclass(frozen=True)
@@ -90,37 +104,47 @@ def mixed_trajectories(task: str, count: int, seed: int) -> Trajectories:
     """
     generator = np.random.default_rng((seed, TASKS.index(task)))
     renderer = FrameRenderer(task)
-    environment = Environment(task, _TRAJECTORY_STEPS, goal_visible=True)
-    frames, rewards = [], []
+    environment = Environment(task, TRAJECTORY_STEPS, goal_visible=True)
+    episodes = []
     for index in range(count):
-        observation = environment.reset(int(generator.integers(2**31)))
-        behaviour = _mixed_behaviour(task, index % 4, generator)
-        snapshots, step_rewards = [], []
-        for step in range(_TRAJECTORY_STEPS):
-            observation, reward, _ = environment.step(behaviour(observation, step))
-            step_rewards.append(reward)
-            if (step + 1) % FRAME_EVERY == 0:
-                snapshots.append(environment.snapshot())
-        scenes = np.repeat(environment.scene()[None], len(snapshots), axis=0)
-        frames.append(renderer.render(np.stack(snapshots), scenes))
-        rewards.append(step_rewards)
+        episode_seed = int(generator.integers(2**31))
+        episodes.append(film(environment, renderer, _mixed_behaviour(task, index % 4, generator), episode_seed))
     renderer.close()
-    return Trajectories(np.stack(frames), np.array(rewards))
+    return Trajectories(
+        np.stack([episode.frames for episode in episodes]), np.stack([episode.rewards for episode in episodes])
+    )
 
 
-class _Drift:
+def film(environment: Environment, renderer: FrameRenderer, behaviour: Behaviour, seed: int) -> Trajectory:
+    """Film the episode `seed` of an environment, over its whole horizon (a multiple of 5)."""
+    observation = environment.reset(seed)
+    snapshots, rewards, successes, actions = [], [], [], []
+    for step in range(environment.horizon):
+        action = behaviour(observation, step)
+        observation, reward, success = environment.step(action)
+        actions.append(action)
+        rewards.append(reward)
+        successes.append(success)
+        if (step + 1) % FRAME_EVERY == 0:
+            snapshots.append(environment.snapshot())
+    scenes = np.repeat(environment.scene()[None], len(snapshots), axis=0)
+    frames = renderer.render(np.stack(snapshots), scenes)
+    return Trajectory(frames, np.array(rewards), np.array(successes), np.stack(actions))
+
+
+class RandomActions:
     """Random actions that hold their direction for about ten steps."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
         self._action = np.zeros(4)
 
-    def __call__(self) -> NDArray[np.float32]:
+    def __call__(self, _observation: NDArray[np.float64], _step: int) -> NDArray[np.float32]:
         self._action = 0.9 * self._action + self._generator.normal(0, 0.5, 4)
         return np.clip(self._action, -1, 1).astype(np.float32)
 
 
-class _Expert:
+class Expert:
     """A task's scripted expert with Gaussian noise on its actions."""
 
     def __init__(self, task: str, noise: float, generator: np.random.Generator) -> None:
@@ -129,7 +153,7 @@ class _Expert:
         self._noise = noise
         self._generator = generator
 
-    def __call__(self, observation: NDArray[np.float64]) -> NDArray[np.float32]:
+    def __call__(self, observation: NDArray[np.float64], _step: int) -> NDArray[np.float32]:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", UserWarning
@@ -147,12 +171,12 @@ def _expert_successes(
     for attempt in range(10 * count):
         if found == count:
             return
-        expert = _Expert(task, generator.uniform(0, 0.5 / (1 + attempt - found)), generator)
+        expert = Expert(task, generator.uniform(0, 0.5 / (1 + attempt - found)), generator)
         observation = environment.reset(int(generator.integers(2**31)))
         snapshots, steps_left = [environment.snapshot()], _LONGEST_DEMONSTRATION
         succeeded = False
         while steps_left:
-            observation, _, success = environment.step(expert(observation))
+            observation, _, success = environment.step(expert(observation, len(snapshots) - 1))
             snapshots.append(environment.snapshot())
             steps_left -= 1
             if success and not succeeded:
@@ -164,19 +188,19 @@ def _expert_successes(
     raise PrefVLMError(f"The scripted expert of '{task}' succeeded in only {found} of {10 * count} episodes.")
 
 
-def _mixed_behaviour(task: str, kind: int, generator: np.random.Generator) -> _Behaviour:
+def _mixed_behaviour(task: str, kind: int, generator: np.random.Generator) -> Behaviour:
     """Kinds: 0 random actions, 1 expert with noise, 2 expert that stops or reverses, 3 expert of another task."""
     noise = generator.uniform(0.1, 1.0)
     turn = generator.integers(20, 120)
     reverse = generator.random() < 0.5
     other = str(generator.choice([name for name in EVALUATION_TASKS if name != task]))
-    expert = _Expert(other if kind == 3 else task, noise if kind == 1 else 0.2, generator)
-    drift = _Drift(generator)
+    expert = Expert(other if kind == 3 else task, noise if kind == 1 else 0.2, generator)
+    drift = RandomActions(generator)
 
     def act(observation: NDArray[np.float64], step: int) -> NDArray[np.float32]:
         if kind == 0:
-            return drift()
-        action = expert(observation)
+            return drift(observation, step)
+        action = expert(observation, step)
         if kind == 2 and step >= turn:
             action = -action if reverse else generator.normal(0, 0.1, 4).astype(np.float32)
         return action

@@ -1,4 +1,4 @@
-"""Train TinyLIV from nothing and measure how well it labels: `python -m prefvlm_core.vlm.pretrain --variant tinyliv`.
+"""Train TinyLIV from nothing and measure how well it labels: `prefvlm pretrain`.
 
 Trained with LIV's objective (Ma et al. 2023): VIP's implicit time-contrastive loss towards the last frame and towards
 the text, and InfoNCE between last frames and texts. Differences from LIV: one film of each task per batch (so that no
@@ -8,17 +8,19 @@ experts where LIV has videos of kitchens.
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-import tyro
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prefvlm_core.envs import TASKS
+from prefvlm_core.errors import PrefVLMError
+from prefvlm_core.store import write_probe
 from prefvlm_core.vlm import VisionLanguageModel
 from prefvlm_core.vlm.demonstrations import (
     EVALUATION_TASKS,
@@ -30,7 +32,7 @@ from prefvlm_core.vlm.demonstrations import (
     mixed_trajectories,
 )
 from prefvlm_core.vlm.texts import TASK_TEXTS
-from prefvlm_core.vlm.tinyliv import WEIGHTS, TinyLIV, TinyLIVNetwork, random, word_indices, words_of
+from prefvlm_core.vlm.tinyliv import TinyLIV, TinyLIVNetwork, random, word_indices, words_of
 
 Variant = Literal["tinyliv", "tinyliv-heldout", "tinyliv-indomain"]
 
@@ -217,31 +219,21 @@ def accuracy_table(
     return "\n".join([head, "|---" * (len(EVALUATION_TASKS) + 2) + "|", *body])
 
 
-def main(
-    variant: Variant = "tinyliv",
-    seeds: tuple[int, ...] = (0, 1, 2),
-    output: Path = WEIGHTS,
-    evaluation_seed: int = 20260101,
-) -> None:
-    """Train a variant of TinyLIV and print its zero-shot accuracies beside those of untrained networks.
+def pretrain(variant: Variant, seeds: Sequence[int], output: Path, evaluation_seed: int) -> str:
+    """Train a variant of TinyLIV once per seed, keep the first seed's weights as `output/<variant>.safetensors`, and
+    return its zero-shot accuracies beside those of untrained networks (`accuracy_table`).
 
-    Args:
-        variant: What it is trained on.
-        seeds: Training seeds; the weights of the first one are kept.
-        output: Folder for the weights.
-        evaluation_seed: Seed of the trajectories and pairs it is judged on.
+    `evaluation_seed` draws the trajectories and pairs it is judged on. Raises `PrefVLMError` without a seed.
     """
+    if not seeds:
+        raise PrefVLMError("pretrain needs at least one training seed, got none.")
+    write_probe(output)
     models: list[VisionLanguageModel] = []
     for seed in seeds:
         start = time.perf_counter()
         trained = train(variant, RECIPES[variant], seed)
         print(f"{variant}, training seed {seed}: {(time.perf_counter() - start) / 60:.1f} min", flush=True)
         if seed == seeds[0]:
-            output.mkdir(parents=True, exist_ok=True)
             trained.save(output / f"{variant}.safetensors")
         models.append(trained)
-    print(accuracy_table({"random": [random(seed) for seed in seeds], variant: models}, evaluation_seed))
-
-
-if __name__ == "__main__":
-    tyro.cli(main)
+    return accuracy_table({"random": [random(seed) for seed in seeds], variant: models}, evaluation_seed)

@@ -56,6 +56,10 @@ class VLMTeacher:
         """Embedding of the run's task, (D,)."""
         return self._texts[self.configs[run].vlm.model, self.configs[run].task]
 
+    def fingerprint(self, run: int) -> str:
+        """Name and hash of the weights of the run's model."""
+        return self._models[self.configs[run].vlm.model].fingerprint
+
     def frames(self, run: int, starts: IntArray) -> FloatArray:
         """Embeddings of the frames of segments that begin at `starts` (n, 2): (n, 2, F, D)."""
         steps = self._frame_steps(run, starts)

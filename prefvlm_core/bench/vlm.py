@@ -1,0 +1,24 @@
+"""What the vision-language model costs a run: the share of its wall time spent on frames, labels and adapters."""
+
+import tempfile
+
+from prefvlm_core.bench import Measurement
+from prefvlm_core.config import Execution
+from prefvlm_core.methods import run_config
+from prefvlm_core.train import train
+
+_PARTS = ("rendering", "embedding", "labels", "adapters")
+_STEPS = 10_000  # four sessions; the first learning of the adapters, the longest, weighs more than in a whole run
+
+
+def measure() -> list[Measurement]:
+    """One PrefVLM run of profile `laptop` by itself, cut short; about two minutes."""
+    config = run_config("button-press-v3", "prefvlm", 0, "laptop", {"total_steps": _STEPS})
+    with tempfile.TemporaryDirectory() as results:
+        last = train([config], Execution(results=results, device="cpu", progress=False))[0].read_metrics()[-1]
+    rows = [
+        Measurement(f"prefvlm run: {part}", last[f"seconds_{part}"] / last["seconds"], "of its time", "laptop", "")
+        for part in _PARTS
+    ]
+    share = sum(row.value for row in rows)
+    return [*rows, Measurement("prefvlm run: all of the VLM part", share, "of its time", "laptop", "≤ 0.25")]
