@@ -1,0 +1,163 @@
+"""People as teachers: real small trainings that wait at the queue, are killed, repeated and timed out."""
+
+import io
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from test_train import quiet, tiny, without_seconds
+
+from prefvlm_core import human
+from prefvlm_core.clips import CLIP_SIZE, MOST_FRAMES, ClipMaker
+from prefvlm_core.config import Execution
+from prefvlm_core.envs import Environment
+from prefvlm_core.errors import PrefVLMError
+from prefvlm_core.human import annotate_by_script, queue_url, train_in_background
+from prefvlm_core.human_plots import draw_rewards_along_expert, in_words, rank_correlations, rewards_along_expert
+from prefvlm_core.label_files import export_labels, import_labels
+from prefvlm_core.labels import Annotator, LabelQueue
+from prefvlm_core.store import RunDirectory, load_labels
+from prefvlm_core.train import train
+
+PEOPLE = {"feedback.teacher": "human"}
+
+
+def numbers(directory: RunDirectory) -> tuple[list[Any], dict[str, list[float]]]:
+    """Metrics and weights: what must not depend on who carried the answers."""
+    weights = safetensors.torch.load_file(directory.path / "weights.safetensors")
+    return without_seconds(directory), {name: tensor.flatten().tolist() for name, tensor in weights.items()}
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return train([tiny("pebble")], quiet(tmp_path_factory.mktemp("oracle")))[0]
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, LabelQueue]:
+    """A run in a background process, killed twice on its way, and answered by a script through the queue."""
+    results = tmp_path_factory.mktemp("labelled")
+    config, execution = tiny("pebble", **PEOPLE), quiet(results, checkpoint_seconds=0)
+    queue = LabelQueue(queue_url(execution))
+    process = None
+    try:
+        for kill_when_posted in (1, 2):  # while it waits for its first, then for its second session
+            process = train_in_background(config, execution)
+            waiting = {1: 8, 2: 5}[kill_when_posted]
+            deadline = time.monotonic() + 120
+            while len(queue.posted(config.run_id, kill_when_posted)) < waiting:
+                assert process.poll() is None and time.monotonic() < deadline, (results / "logs").iterdir()
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            annotator = Annotator(queue, "Ann")  # people go on while the trainer is dead
+            while (question := annotator.claim()) is not None:
+                choice = human._true_choice(question.truth, question.swapped, mistaken=False)
+                annotator.answer(question, choice, 1.0)
+        process = train_in_background(config, execution)
+        assert annotate_by_script(queue, "script", process) == 7
+        assert process.returncode == 0
+        return RunDirectory(results, config), queue
+    finally:
+        if process is not None and process.poll() is None:  # a failure must leave no training behind
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_killed_run_with_true_answers_follows_the_oracle_run(
+    oracle: RunDirectory, labelled: tuple[RunDirectory, LabelQueue]
+) -> None:
+    directory, queue = labelled
+    columns = ("step", "human_labels", "sessions")
+    rows, expected = (
+        [[row.get(name) for name in columns] for row in one.read_metrics()] for one in (directory, oracle)
+    )
+    assert repr(rows) == repr(expected)
+    asked, by_oracle = load_labels([directory]), load_labels([oracle])
+    assert asked["label"].tolist() == asked["truth"].tolist()
+    first = asked["session"] == 1
+    names = ["first", "second", "label"]
+    assert asked.loc[first, names].equals(by_oracle.loc[by_oracle["session"] == 1, names])
+    assert sum(len(queue.posted(directory.config.run_id, session)) for session in range(1, 6)) == 20  # none asked twice
+
+
+def test_a_run_is_repeated_from_a_label_file(labelled: tuple[RunDirectory, LabelQueue], tmp_path: Path) -> None:
+    directory, queue = labelled
+    export_labels(queue.database, tmp_path / "labels.jsonl")
+    execution = quiet(tmp_path, label_timeout=0.0)
+    import_labels(LabelQueue(queue_url(execution)).database, tmp_path / "labels.jsonl")
+    assert numbers(train([directory.config], execution)[0]) == numbers(directory)
+
+
+def test_labels_of_another_course_are_refused(labelled: tuple[RunDirectory, LabelQueue], tmp_path: Path) -> None:
+    directory, queue = labelled
+    file = tmp_path / "labels.jsonl"
+    export_labels(queue.database, file)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[3]["second"] += 1
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    execution = quiet(tmp_path)
+    import_labels(LabelQueue(queue_url(execution)).database, file)
+    with pytest.raises(PrefVLMError, match=r"holds other segments for pair 3 of session 1 of quick/button-press-v3"):
+        train([directory.config], execution)
+
+
+def test_a_session_that_nobody_answers_ends_at_its_timeout_and_costs_nothing(tmp_path: Path) -> None:
+    config = tiny("pebble", **PEOPLE)
+    directory = train([config], quiet(tmp_path, label_timeout=0.0))[0]
+    queue = LabelQueue(queue_url(quiet(tmp_path)))
+    assert [row["human_labels"] for row in directory.read_metrics()] == [0] * 4
+    assert queue.unanswered(config.run_id, 1) == 0 and Annotator(queue, "Ann").claim() is None
+
+
+def test_the_reward_along_an_expert_is_that_of_each_session(labelled: tuple[RunDirectory, LabelQueue]) -> None:
+    directory, _ = labelled
+    table = rewards_along_expert(directory)
+    assert sorted(table["session"].unique()) == [1, 2, 3, 4] and len(table) == 4 * directory.config.horizon
+    final = safetensors.torch.load_file(directory.path / "weights.safetensors")["reward"]
+    assert torch.equal(final, directory.read_session_rewards()[4])
+    assert not torch.equal(final, directory.read_session_rewards()[1])
+    assert table.groupby("session")["true_reward"].sum().nunique() == 1 and table["true_reward"].max() > 0
+    flipped = table.assign(reward=-table["true_reward"])
+    assert rank_correlations(flipped).tolist() == pytest.approx([-1] * 4)
+    assert "after session 1 and" in in_words(table)
+    assert len(draw_rewards_along_expert(table).axes) == 2
+    with pytest.raises(PrefVLMError, match="No session"):
+        draw_rewards_along_expert(table[:0])
+
+
+@pytest.mark.parametrize("task", ["drawer-close-v3", "sweep-into-v3"])
+def test_clips_are_small_and_show_the_right_side(task: str) -> None:
+    environment, generator = Environment(task, 60), np.random.default_rng(0)
+    snapshots, scenes = [], []
+    for seed in (2, 4):
+        environment.reset(seed)
+        steps = []
+        for _ in range(50):
+            environment.step(generator.uniform(-1, 1, 4).astype(np.float32))
+            steps.append(environment.snapshot())
+        snapshots.append(steps)
+        scenes.append(environment.scene())
+    maker = ClipMaker()
+    frames, clip = maker.make(task, np.array(snapshots), np.array(scenes))
+    assert frames == MOST_FRAMES and len(clip) <= 300_000
+
+    sheet = np.asarray(Image.open(io.BytesIO(clip)).convert("RGB"), np.float64)
+    assert sheet.shape == (MOST_FRAMES * CLIP_SIZE, 2 * CLIP_SIZE, 3)
+    last = maker._renderers[task].render(np.array(snapshots)[1, -1:], np.array(scenes)[1:])[0]
+    shown = sheet[-CLIP_SIZE:]
+    assert np.abs(shown[:, CLIP_SIZE:] - last).mean() < 4 < np.abs(shown[:, :CLIP_SIZE] - last).mean()
+
+
+def test_the_timeout_has_a_range() -> None:
+    assert Execution().label_timeout == math.inf
+    with pytest.raises(PrefVLMError, match="label_timeout must be at least 0 seconds, got -1"):
+        Execution(label_timeout=-1)
