@@ -4,12 +4,16 @@
 Every job's declared output is a small record of what it made, never the results themselves: Snakemake deletes declared outputs before a job.
 """
 
-from prefvlm_core.experiments import EXPERIMENTS, fleets_of, profile_fleets
+import torch
+
+from prefvlm_core.experiments import fleets_before, fleets_of, profile_fleets
+from prefvlm_core.grids import EXPERIMENTS
 
 PROFILE = config.get("profile", "quick")
 RESULTS = config.get("results", "results")
 DEVICE = config.get("device", "auto")
 DONE = f"{RESULTS}/{PROFILE}/.done"
+CUDA = DEVICE == "cuda" or (DEVICE == "auto" and torch.cuda.is_available())
 FLEETS = list(profile_fleets(PROFILE))
 
 
@@ -29,9 +33,13 @@ rule all:
 
 
 rule fleet:
+    input:
+        lambda wildcards: [f"{DONE}/{fleet}.json" for fleet in fleets_before(wildcards.fleet, PROFILE)],
     output:
         f"{DONE}/{{fleet}}.json",
-    threads: 4
+    # On a CPU the learner is the slower part and runs best on one thread, so fleets run side by side, one per core; a GPU
+    # learns faster than one process can step environments.
+    threads: 4 if CUDA else 1
     params:
         workers=lambda wildcards, threads: max(1, threads - 1),
     shell:

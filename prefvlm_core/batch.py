@@ -18,12 +18,17 @@ from typing import Any
 
 from prefvlm_core.config import Execution
 from prefvlm_core.errors import PrefVLMError, unknown_name
-from prefvlm_core.experiments import EXPERIMENTS, evaluations, profile_fleets
+from prefvlm_core.experiments import evaluations, finished_runs, profile_fleets
+from prefvlm_core.grids import EXPERIMENTS
 from prefvlm_core.stats import summary_table
 from prefvlm_core.store import RunDirectory, write_atomically, write_json
+from prefvlm_core.tables import with_reference, write_into_readme
 
 KERNEL_STARTS = 3
 """Attempts to start a notebook's kernel: papermill can lose one to a port that another process took first."""
+
+BATCH_PARAMETERS = {"07_human_labeling": {"annotator": "script"}}
+"""Notebooks that wait for a person, and what lets them run without one."""
 
 
 def record_path(results: str | Path, profile: str, step: str) -> Path:
@@ -102,6 +107,7 @@ def notebook_step(notebook: str, profile: str, results: str, train: bool) -> lis
     """Execute one experiment's notebook for a profile; returns the figures it drew."""
     stored, figures = Path(results).resolve(), Path("figures").resolve()
     parameters = {"profile": profile, "results": str(stored), "figures": str(figures), "train": train}
+    parameters |= BATCH_PARAMETERS.get(notebook, {})
     before = time.time()
     run_notebook(
         Path("notebooks") / f"{notebook}.ipynb", parameters, stored / "notebooks" / f"{notebook}-{profile}.ipynb"
@@ -110,15 +116,33 @@ def notebook_step(notebook: str, profile: str, results: str, train: bool) -> lis
     return [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path) for path in made]
 
 
+def experiments_with_runs(profile: str, results: str | Path) -> list[str]:
+    """Experiments that have at least one finished run. Raises `PrefVLMError` where none has."""
+    found = [experiment for experiment in EXPERIMENTS if finished_runs(experiment, profile, results)]
+    if not found:
+        raise PrefVLMError(
+            f"No run of profile {profile} is stored below {Path(results).resolve()}; "
+            f"train them with: prefvlm reproduce --profile {profile}"
+        )
+    return found
+
+
 def table_step(profile: str, results: str) -> list[str]:
-    """Write `results/<profile>/table.csv`: one row per experiment, task and curve."""
+    """Write `results/<profile>/table.csv`: one row per experiment, task and curve, as far as runs are stored;
+    README's table follows it where README shows the profile.
+
+    Raises `PrefVLMError` where none is.
+    """
     rows: list[str] = []
-    for experiment in EXPERIMENTS:
+    for experiment in experiments_with_runs(profile, results):
         table = summary_table(evaluations(experiment, profile, Execution(results), train=False))
         table.insert(0, "experiment", experiment)
+        if profile == "paper":
+            table = with_reference(table)
         rows.append(table.to_csv(index=False, header=not rows, float_format="%.4f", lineterminator="\n"))
     path = Path(results) / profile / "table.csv"
     write_atomically(path, "".join(rows).encode())
+    write_into_readme(Path("README.md"), profile, path)
     return [str(path)]
 
 

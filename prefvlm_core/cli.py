@@ -18,9 +18,13 @@ from typing import Annotated, Any
 import tyro
 
 from prefvlm_core import batch
+from prefvlm_core.agreement import agreement_table, status_table
 from prefvlm_core.config import Execution, RunConfig, flatten
 from prefvlm_core.errors import PrefVLMError, unknown_name
-from prefvlm_core.experiments import EXPERIMENTS, fleets, plan, profile_fleets, train_missing
+from prefvlm_core.experiments import configs_of, fleets, profile_fleets, train_missing
+from prefvlm_core.human import queue_url
+from prefvlm_core.label_database import Database
+from prefvlm_core.label_files import export_labels, import_labels
 from prefvlm_core.methods import run_config
 from prefvlm_core.store import RunDirectory, find_runs
 from prefvlm_core.train import train
@@ -72,11 +76,13 @@ class Train:
     """Seeds (>= 0)."""
     profile: Profile = "quick"
     """Where the defaults come from."""
+    teacher: str = ""
+    """Short for --feedback.teacher, for example human (empty: the profile's and method's)."""
     execution: Shared = field(default_factory=Execution)
     changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=dict)  # type: ignore[valid-type]
 
     def run(self) -> int:
-        changes = flatten(self.changes)
+        changes = flatten(self.changes) | ({"feedback.teacher": self.teacher} if self.teacher else {})
         configs = [
             run_config(task, method, seed, self.profile, changes)
             for task in self.tasks
@@ -103,7 +109,7 @@ class Experiment:
     execution: Shared = field(default_factory=Execution)
 
     def run(self) -> int:
-        train_missing([run.config for run in plan(self.name, self.profile)], self.execution)
+        train_missing(configs_of(self.name, self.profile), self.execution)
         return 0
 
 
@@ -149,7 +155,7 @@ class Notebook:
 
 @dataclass(frozen=True)
 class Figures:
-    """Draw every figure again from the runs that are stored; trains nothing."""
+    """Draw every figure again, as far as runs are stored; trains nothing."""
 
     profile: Profile = "quick"
     """quick, laptop or paper."""
@@ -157,7 +163,7 @@ class Figures:
     """Folder that holds every run."""
 
     def run(self) -> int:
-        for notebook in EXPERIMENTS:
+        for notebook in batch.experiments_with_runs(self.profile, self.results):
             for figure in batch.notebook_step(notebook, self.profile, self.results, train=False):
                 print(figure)
         return 0
@@ -227,6 +233,58 @@ class Reproduce:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """The labels of people: how many there are, how far they agree, and files of them.
+
+    status: answers by run and session. agreement: percent and Cohen's kappa between people, with their own repeats,
+    with the true reward and the VLM. export, import: a JSONL file, from which a run can be repeated.
+    """
+
+    action: tyro.conf.Positional[typing.Literal["status", "agreement", "export", "import"]]
+    """What to do."""
+    file: Path = Path("labels.jsonl")
+    """Label file, for export and import."""
+    labels: str = ""
+    """Database URL of the label queue (empty: the SQLite file labels.sqlite in the results folder)."""
+    results: str = "results"
+    """Folder that holds every run."""
+    run_id: str = ""
+    """Only this run (status, agreement and export; empty: all)."""
+
+    def run(self) -> int:
+        database = Database(queue_url(Execution(self.results, labels=self.labels)))
+        if self.action == "export":
+            print(f"{export_labels(database, self.file, self.run_id)} answers written to {self.file}")
+        elif self.action == "import":
+            print(f"{import_labels(database, self.file)} answers added to {database.name}")
+        else:
+            of = status_table if self.action == "status" else agreement_table
+            table = of(database, self.run_id)
+            print("There are no answers yet." if table.empty else table.to_string(index=False, float_format="%.2f"))
+        return 0
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train TinyLIV from nothing on Meta-World's scripted experts and print its zero-shot accuracies per task."""
+
+    variant: typing.Literal["tinyliv", "tinyliv-heldout", "tinyliv-indomain"] = "tinyliv"
+    """What it is trained on, see prefvlm_core/vlm/weights/tinyliv.md."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds; the weights of the first one are kept. One takes about half an hour on two slow cores."""
+    output: Path = Path("results/tinyliv")
+    """Folder for <variant>.safetensors."""
+    evaluation_seed: int = 20260101
+    """Seed of the trajectories and pairs it is judged on."""
+
+    def run(self) -> int:
+        from prefvlm_core.vlm.pretrain import pretrain
+
+        print(pretrain(self.variant, self.seeds, self.output, self.evaluation_seed))
+        return 0
+
+
+@dataclass(frozen=True)
 class Bench:
     """Measure speed and memory, print the table and write <results>/bench.json. Leave the machine alone meanwhile."""
 
@@ -252,6 +310,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "runs": Runs,
     "reproduce": Reproduce,
     "bench": Bench,
+    "labels": Labels,
+    "pretrain": Pretrain,
 }
 
 

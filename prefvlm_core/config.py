@@ -8,6 +8,7 @@ dataclass defaults (= profile `paper`), the profile, the method's recipe (`metho
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -22,15 +23,18 @@ from prefvlm_core.config_groups import (
     ExplorationConfig,
     FeedbackConfig,
     FilterConfig,
+    MRNConfig,
     RewardConfig,
+    RIMEConfig,
     SACConfig,
+    SURFConfig,
     VLMConfig,
 )
 from prefvlm_core.envs import check_task
 from prefvlm_core.errors import PrefVLMError, unknown_name
 
 CONFIG_VERSION = 1
-"""Raised whenever an old stored config would mean something else today."""
+"""Raised whenever a stored config would mean something else today: a default changed, or what a field does."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ class RunConfig:
     sac: SACConfig = field(default_factory=SACConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    surf: SURFConfig = field(default_factory=SURFConfig)
+    rime: RIMEConfig = field(default_factory=RIMEConfig)
+    mrn: MRNConfig = field(default_factory=MRNConfig)
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     vlm: VLMConfig = field(default_factory=VLMConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
@@ -63,8 +70,17 @@ class RunConfig:
 
     @property
     def hash(self) -> str:
-        """First 8 hex digits of the SHA-256 of the canonical JSON."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:8]
+        """First 8 hex digits of the SHA-256 of the config version and of every field that differs from its default.
+
+        So a field that a later release adds, with a default that means what went before, renames no stored run.
+        """
+        defaults = _defaults()
+        told = {
+            name: value
+            for name, value in flatten(dataclasses.asdict(self)).items()
+            if name in _IDENTITY or value != defaults[name]
+        }
+        return hashlib.sha256(json.dumps([CONFIG_VERSION, told], sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def run_id(self) -> str:
@@ -82,7 +98,8 @@ class RunConfig:
 
     @staticmethod
     def from_json(text: str) -> RunConfig:
-        """Inverse of `to_json`. Raises `PrefVLMError` for another config version, unknown or missing fields."""
+        """Inverse of `to_json`; a field that is missing has its default. Raises `PrefVLMError` for another config
+        version and for unknown fields."""
         values = json.loads(text)
         version = values.pop("version", None)
         if version != CONFIG_VERSION:
@@ -91,39 +108,49 @@ class RunConfig:
                 "install the matching prefvlm, or move the old results away."
             )
         flat = flatten(values)
-        base = RunConfig(**{name: flat[name] for name in ("task", "method", "seed", "profile")})
-        if missing := flatten(dataclasses.asdict(base)).keys() - flat:
-            raise PrefVLMError(f"The config lacks {', '.join(sorted(missing))}.")
-        return replace(base, flat)
+        if missing := [name for name in _IDENTITY if name not in flat]:
+            raise PrefVLMError(f"The config lacks {', '.join(missing)}.")
+        return replace(RunConfig(**{name: flat[name] for name in _IDENTITY}), flat)
+
+
+_IDENTITY = ("task", "method", "seed", "profile")
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Every field's default, by dotted name."""
+    return flatten(dataclasses.asdict(RunConfig("drawer-close-v3", "", 0, "paper")))
 
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {},
     "laptop": {
-        "total_steps": 80_000,
+        "total_steps": 40_000,
         "horizon": 250,
         "sac.hidden_layers": 2,
         "sac.width": 128,
         "sac.batch_size": 128,
         "sac.actor_learning_rate": 1e-3,
         "sac.critic_learning_rate": 1e-3,
+        "sac.initial_temperature": 0.01,  # it falls little in so few updates, and the ensemble's rewards are small
         "sac.target_rate": 0.02,
         "sac.target_update_every": 1,
-        "sac.update_every": 2,
         "exploration.random_steps": 1_000,
         "exploration.entropy_steps": 1_500,
         "reward.hidden_layers": 2,
         "reward.width": 128,
         "reward.learning_rate": 1e-3,
         "reward.batch_size": 64,
-        "reward.max_epochs": 30,
-        "feedback.budget": 400,
+        "feedback.budget": 200,
         "feedback.first_session_queries": 40,
-        "feedback.session_queries": 20,
-        "feedback.session_every": 2_500,
+        "feedback.session_queries": 16,
+        "feedback.session_every": 1_000,
+        "feedback.segment_length": 20,  # a label says more on each step: PEBBLE learns with far fewer than at 50
         "vlm.model": "tinyliv",
-        "vlm.queries": 40,
-        "vlm.frame_stride": 10,
+        "vlm.queries": 20,
+        "vlm.frame_stride": 5,
+        "filter.beta_max": 0.0,  # with RIME's 3 and 1, nine labels in ten are called clean, no better than all are
+        "filter.beta_min": 0.0,
         "evaluation.every": 5_000,
         "evaluation.episodes": 20,
         "evaluation.final_episodes": 50,
@@ -131,12 +158,11 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 PROFILES["quick"] = PROFILES["laptop"] | {
     "total_steps": 20_000,
-    "sac.update_every": 1,
     "exploration.entropy_steps": 1_000,
-    "feedback.budget": 300,
-    "feedback.first_session_queries": 60,
-    "feedback.session_queries": 40,
-    "feedback.session_every": 2_000,
+    "reward.max_epochs": 15,
+    "feedback.budget": 600,
+    "feedback.first_session_queries": 80,
+    "feedback.session_queries": 32,  # until the end: on old labels alone the policy finds the errors of the reward
     "evaluation.every": 2_500,
     "evaluation.episodes": 5,
     "evaluation.final_episodes": 10,
@@ -161,12 +187,18 @@ class Execution:
     """Wall seconds between two checkpoints, taken at the next episode end."""
     progress: bool = True
     """Show a progress bar with the time left."""
+    labels: str = ""
+    """Teacher `human`: database URL of the label queue (empty: the SQLite file labels.sqlite in the results folder)."""
+    label_timeout: float = math.inf
+    """Teacher `human`: seconds that a session waits for answers; then it goes on with those it has (inf: for ever)."""
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):
             raise unknown_name("device", self.device, ("auto", "cpu", "cuda"))
         if self.workers < 0:
             raise PrefVLMError(f"workers must be at least 0, got {self.workers}.")
+        if not self.label_timeout >= 0:
+            raise PrefVLMError(f"label_timeout must be at least 0 seconds, got {self.label_timeout}.")
         if self.threads < 1:
             raise PrefVLMError(f"threads must be at least 1, got {self.threads}.")
 
@@ -238,6 +270,15 @@ def _check_relations(config: RunConfig) -> None:
     for name, steps in (("total_steps", config.total_steps), ("evaluation.every", config.evaluation.every)):
         if steps % config.horizon:
             raise PrefVLMError(f"{name} must be a multiple of horizon {config.horizon}, got {steps}.")
+    if config.reward.learning == "surf" and not (
+        config.surf.crop < config.feedback.segment_length <= config.horizon - 2 * config.surf.window
+        and config.surf.crop <= 2 * config.surf.window
+    ):
+        raise PrefVLMError(
+            f"surf.crop {config.surf.crop} must be below feedback.segment_length {config.feedback.segment_length} and "
+            f"at most 2 surf.window, and the segment with surf.window {config.surf.window} at both ends must fit into "
+            f"horizon {config.horizon}."
+        )
     if config.feedback.segment_length > config.horizon:
         raise PrefVLMError(
             f"feedback.segment_length must be at most horizon {config.horizon}, got {config.feedback.segment_length}."
@@ -251,11 +292,21 @@ def _check_relations(config: RunConfig) -> None:
         raise PrefVLMError(
             f"exploration.random_steps must cover one episode ({config.horizon} steps): the VLM rewards whole episodes."
         )
+    if config.adapter.source and not (config.vlm.labels and config.adapter.enabled):
+        raise PrefVLMError(
+            f"adapter.source is {config.adapter.source}, but the run trains no adapters; set vlm.labels and "
+            "adapter.enabled, or leave it empty."
+        )
     if config.reward.source == "learned":
         _check_schedule(config)
 
 
 def _check_schedule(config: RunConfig) -> None:
+    if config.reward.learning != "plain" and config.vlm.labels:
+        raise PrefVLMError(
+            f"reward.learning {config.reward.learning} learns from human labels only; set it to plain or unset "
+            "vlm.labels."
+        )
     if config.learning_starts < config.horizon:
         raise PrefVLMError(
             "exploration.random_steps + exploration.entropy_steps must cover one episode "
@@ -283,6 +334,12 @@ _MAY_BE_ZERO = {"seed", "budget", "random_steps", "entropy_steps", "first_sessio
     "beta_min",
     "lower",
     "dynamics_weight",
+    "bonus",
+    "window",
+    "crop",
+    "warm_start_updates",
+    "meta_every",
+    "equal_within",
 }
 _FRACTIONS = {"discount", "target_rate", "stop_accuracy", "teacher_mistake", "teacher_discount", "confidence"}
 

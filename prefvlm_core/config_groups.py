@@ -44,6 +44,10 @@ class ExplorationConfig:
     """Environment steps that follow, rewarded by the k-NN state entropy (0 = none)."""
     neighbours: int = 5
     """k of the k-nearest-neighbour entropy estimate."""
+    bonus: float = 0.0
+    """RUNE: weight of the members' standard deviation in the agent's reward, at step 0 (RUNE: 0.05; 0 = none)."""
+    bonus_decay: float = 1e-5
+    """RUNE: fraction by which that weight falls per environment step (the original code's default)."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class RewardConfig:
 
     source: Literal["true", "learned", "vlm"] = "learned"
     """What the agent is rewarded with: the task's own reward, the ensemble's, or the VLM's cosine."""
+    learning: Literal["plain", "surf", "rime"] = "plain"
+    """How the ensemble learns from labels: as in PEBBLE, with SURF's pseudo-labels, or through RIME's denoiser."""
     members: int = 3
     """Networks in the ensemble."""
     hidden_layers: int = 3
@@ -66,6 +72,53 @@ class RewardConfig:
     """Passes over the preference buffer per session, at most."""
     stop_accuracy: float = 0.97
     """Training accuracy (fraction) at which a session's reward learning stops early."""
+
+
+@dataclass(frozen=True)
+class SURFConfig:
+    """Where `reward.learning` is surf: pseudo-labels and temporal crops (SURF §4; its Meta-World command)."""
+
+    epochs: int = 20
+    """Gradient updates per session, in passes over the labelled pairs; there is no early stop (`reward_update`)."""
+    unlabelled_ratio: int = 10
+    """Unlabelled pairs drawn per query (`inv_label_ratio`)."""
+    unlabelled_batches: int = 4
+    """Unlabelled pairs per gradient update, in units of `reward.batch_size` (`mu`)."""
+    confidence: float = 0.99
+    """Probability (fraction) that a member must give its own pseudo-label (`threshold_u`)."""
+    weight: float = 1.0
+    """Weight of the pseudo-labels' loss (`lambda_u`)."""
+    window: int = 5
+    """Environment steps kept before and after each segment, for crops to reach into (`dataaug_window`)."""
+    crop: int = 5
+    """Environment steps by which a crop may be longer or shorter than a segment (`crop_range`)."""
+
+
+@dataclass(frozen=True)
+class RIMEConfig:
+    """Where `reward.learning` is rime: denoising (thresholds in `filter`) and warm start (RIME §4; its Meta-World
+    command)."""
+
+    warm_start_updates: int = 5
+    """Gradient updates of the ensemble towards the state entropy per update of the exploring agent (0 = no warm start,
+    and a fresh critic after the first session as in PEBBLE)."""
+    minimum_epochs: int = 7
+    """Passes over the labels per session, at least (the original stops after epoch index 6 at the earliest)."""
+    stop_accuracy: float = 0.98
+    """Training accuracy (fraction) at which a session's reward learning stops early."""
+    warm_up_epochs: int = 333
+    """Passes over which the step size rises to its full value (the original's rule, 5/3 of budget / session queries, at
+    20 000 labels and 100 per session)."""
+
+
+@dataclass(frozen=True)
+class MRNConfig:
+    """Bi-level updates of the reward ensemble through the critic (MRN §4; its Meta-World command)."""
+
+    meta_every: int = 0
+    """Environment steps between two of them, while labels remain (MRN: 10 000; 0 = never)."""
+    outer_weight: float = 0.1
+    """Weight of the outer loss."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +143,8 @@ class FeedbackConfig:
     """Which pairs are asked; the first session is always uniform."""
     candidates: int = 10
     """Disagreement sampling draws this many times the pairs it needs and keeps the most disputed."""
-    teacher: Literal["oracle", "noisy", "mistake", "skip", "equal", "myopic"] = "oracle"
-    """Scripted teacher that stands for the human (B-Pref §3)."""
+    teacher: Literal["oracle", "noisy", "mistake", "skip", "equal", "myopic", "human"] = "oracle"
+    """Who answers: a scripted teacher that stands for the human (B-Pref §3), or people through the label queue."""
     teacher_rationality: float = 1.0
     """Teacher `noisy`: inverse temperature of its Bradley–Terry choice (per unit of true return)."""
     teacher_mistake: float = 0.1
@@ -114,6 +167,10 @@ class VLMConfig:
     """Pairs per session that the VLM labels."""
     frame_stride: int = 1
     """Environment steps between two frames that the VLM sees (divides horizon and segment length)."""
+    equal_within: float = 0.0
+    """Label a pair 1/2 when its returns differ by less than this times the pairs' standard deviation (0 = never)."""
+    keep_equal: bool = True
+    """Whether reward learning sees the pairs labelled 1/2 (RL-VLM-F drops them)."""
     relabel: bool = True
     """Label and filter earlier pairs again at each session, with the VLM and reward ensemble of then."""
 
@@ -133,7 +190,7 @@ class FilterConfig:
     beta_min: float = 1.0
     """rime: that weight in the end."""
     beta_sessions: int = 20
-    """rime: sessions over which the weight falls."""
+    """rime: sessions over which the weight falls (passes over the labels where `reward.learning` is rime)."""
     lower: float = 0.7
     """fixed: divergence (nats) below which a label is kept."""
     upper: float = 6.907755278982137
@@ -170,6 +227,8 @@ class AdapterConfig:
     """Weight of the inverse-dynamics loss (0 = without it)."""
     folds: int = 4
     """Cross-validation folds that decide whether adapting helps."""
+    source: str = ""
+    """Transfer: run_id of the finished run whose adapters this run starts from (empty: none)."""
 
 
 @dataclass(frozen=True)

@@ -5,95 +5,23 @@ The batch, the command line and the notebooks all ask here, so they always mean 
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas
 
 from prefvlm_core.config import Execution, RunConfig, check_profile
 from prefvlm_core.errors import PrefVLMError, unknown_name
+from prefvlm_core.grids import EXPERIMENTS
 from prefvlm_core.methods import run_config
-from prefvlm_core.store import RunDirectory, load_metrics
+from prefvlm_core.store import RunDirectory, load_labels, load_metrics
 from prefvlm_core.train import check_compatible, train
 
 FLEET_SIZE = 16
 """Runs trained together: past this, batched arithmetic gains little and a lost machine loses more."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One curve of a figure: a method, and the fields in which this curve differs from the method's recipe."""
-
-    method: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    name: str = ""
-    """Name in figures; by default the method and its label budget."""
-
-    def curve(self, config: RunConfig) -> str:
-        """The name a reader sees."""
-        if self.name:
-            return self.name
-        if config.reward.source == "true":
-            return f"{self.method} (true reward)"
-        if not config.feedback.budget:
-            return f"{self.method} (no human)"
-        return f"{self.method} ({config.feedback.budget} labels)"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Tasks x arms x seeds. Arms may differ by task, since label budgets do."""
-
-    arms: Mapping[str, Sequence[Arm]]
-    """Task -> the arms run on it."""
-    seeds: Sequence[int]
-
-
-def _budgets(method: str, *budgets: int) -> list[Arm]:
-    return [Arm(method, {"feedback.budget": budget}) for budget in budgets]
-
-
-_PAPER_BUDGETS = {  # PEBBLE(y) and PEBBLE(z) of ROVED's learning curves, and their horizons
-    "window-open-v3": (500_000, (1_000, 2_000)),
-    "window-close-v3": (500_000, (1_000, 2_000)),
-    "door-open-v3": (1_000_000, (1_000, 2_000)),
-    "door-close-v3": (500_000, (1_000, 2_000)),
-    "drawer-open-v3": (1_000_000, (15_000, 25_000)),
-    "drawer-close-v3": (1_000_000, (1_000, 2_000)),
-    "button-press-v3": (1_000_000, (2_000, 4_000)),
-    "sweep-into-v3": (1_000_000, (15_000, 30_000)),
-}
-
-
-def _paper_arms(steps: int, budgets: tuple[int, ...]) -> list[Arm]:
-    """ROVED's horizon and label budgets; a session asks as much as spends the budget over the first half of the run."""
-    arms = [Arm("sac", {"total_steps": steps})]
-    sessions = steps // 2 // 3_000
-    for budget in budgets:
-        queries = max(32, -(-(budget - 250) // sessions))
-        arms.append(
-            Arm("pebble", {"total_steps": steps, "feedback.budget": budget, "feedback.session_queries": queries})
-        )
-    return arms
-
-
-EXPERIMENTS: dict[str, dict[str, Grid]] = {
-    "02_learning_curves": {
-        "quick": Grid({"drawer-close-v3": [Arm("sac"), Arm("pebble")]}, range(4)),
-        "laptop": Grid(
-            {
-                task: [Arm("sac"), *_budgets("pebble", 100, 200, 400)]
-                for task in ("door-close-v3", "button-press-v3", "window-close-v3", "sweep-into-v3")
-            },
-            range(5),
-        ),
-        "paper": Grid({task: _paper_arms(*plan) for task, plan in _PAPER_BUDGETS.items()}, range(5)),
-    },
-}
-"""Notebook name -> profile -> grid."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +30,11 @@ class PlannedRun:
 
     config: RunConfig
     curve: str
+    source: RunConfig | None = None
+    """The run whose adapters this one starts from."""
 
 
+@functools.cache  # asked again for every step of the batch, and a large grid takes seconds
 def plan(experiment: str, profile: str) -> list[PlannedRun]:
     """Every run of an experiment. Raises `PrefVLMError` for unknown names."""
     if experiment not in EXPERIMENTS:
@@ -114,30 +45,51 @@ def plan(experiment: str, profile: str) -> list[PlannedRun]:
     for task, arms in grid.arms.items():
         for arm in arms:
             for seed in grid.seeds:
-                config = run_config(task, arm.method, seed, profile, arm.changes)
-                planned.append(PlannedRun(config, arm.curve(config)))
+                changes, source = dict(arm.changes), None
+                if arm.source is not None:
+                    source = run_config(arm.source.task, arm.source.method, seed, profile, arm.source.changes)
+                    changes["adapter.source"] = source.run_id
+                config = run_config(task, arm.method, seed, profile, changes)
+                planned.append(PlannedRun(config, arm.curve(config), source))
     return planned
 
 
+def configs_of(experiment: str, profile: str) -> list[RunConfig]:
+    """Every run that an experiment needs: those it shows, and those whose adapters they start from."""
+    planned = plan(experiment, profile)
+    sources = [run.source for run in planned if run.source is not None]
+    return list(dict.fromkeys([*sources, *(run.config for run in planned)]))
+
+
+@functools.cache
 def profile_fleets(profile: str) -> dict[str, list[RunConfig]]:
     """Every run of every experiment of a profile, in fleets by name; a run that several experiments show is there
     once."""
-    return fleets([run.config for experiment in EXPERIMENTS for run in plan(experiment, profile)])
+    return fleets([config for experiment in EXPERIMENTS for config in configs_of(experiment, profile)])
 
 
 def fleets_of(experiment: str, profile: str) -> list[str]:
     """Names of the profile's fleets that train a run of the experiment."""
-    wanted = {run.config.run_id for run in plan(experiment, profile)}
-    return [name for name, fleet in profile_fleets(profile).items() if wanted & {config.run_id for config in fleet}]
+    return _fleets_that_train({config.run_id for config in configs_of(experiment, profile)}, profile)
+
+
+def fleets_before(fleet: str, profile: str) -> list[str]:
+    """Names of the profile's fleets whose adapters the runs of a fleet start from."""
+    return _fleets_that_train({config.adapter.source for config in profile_fleets(profile)[fleet]}, profile)
+
+
+def _fleets_that_train(run_ids: set[str], profile: str) -> list[str]:
+    return [name for name, fleet in profile_fleets(profile).items() if run_ids & {config.run_id for config in fleet}]
 
 
 def fleets(configs: Sequence[RunConfig]) -> dict[str, list[RunConfig]]:
     """Runs grouped into fleets of compatible ones, by name. Depends on `configs` alone, not on what is finished.
 
-    Runs of one seed stay together, so that whole seeds are done first; a run named twice is trained once.
+    Runs of one seed stay together, so that whole seeds are done first; runs that start from another's adapters come
+    after those that do not; a run named twice is trained once.
     """
     groups: list[list[RunConfig]] = []
-    for config in sorted(dict.fromkeys(configs), key=lambda config: config.seed):
+    for config in sorted(dict.fromkeys(configs), key=lambda config: (bool(config.adapter.source), config.seed)):
         for group in groups:
             if len(group) < FLEET_SIZE and _compatible(group[0], config):
                 group.append(config)
@@ -148,6 +100,8 @@ def fleets(configs: Sequence[RunConfig]) -> dict[str, list[RunConfig]]:
 
 
 def _compatible(first: RunConfig, second: RunConfig) -> bool:
+    if bool(first.adapter.source) != bool(second.adapter.source):
+        return False
     try:
         check_compatible([first, second])
     except PrefVLMError:
@@ -174,16 +128,35 @@ def evaluations(
     nothing exists.
     """
     execution = execution or Execution()
-    planned = plan(experiment, profile)
     if train:
-        train_missing([run.config for run in planned], execution)
-    directories = {run.config.run_id: RunDirectory(execution.results, run.config) for run in planned}
-    finished = [directory for directory in directories.values() if directory.finished]
+        train_missing(configs_of(experiment, profile), execution)
+    return _with_curves(load_metrics(_stored(experiment, profile, execution)), experiment, profile)
+
+
+def label_log(experiment: str, profile: str, execution: Execution | None = None) -> pandas.DataFrame:
+    """Every label of an experiment's finished runs, one row each (columns of `label_log.py`), with the name of the
+    `curve`. Raises `PrefVLMError` where no run is finished."""
+    labels = load_labels(_stored(experiment, profile, execution or Execution()))
+    return _with_curves(labels, experiment, profile)
+
+
+def finished_runs(experiment: str, profile: str, results: str | Path) -> list[RunDirectory]:
+    """The finished ones of the runs that an experiment shows."""
+    directories = {run.config.run_id: RunDirectory(results, run.config) for run in plan(experiment, profile)}
+    return [directory for directory in directories.values() if directory.finished]
+
+
+def _stored(experiment: str, profile: str, execution: Execution) -> list[RunDirectory]:
+    finished = finished_runs(experiment, profile, execution.results)
     if not finished:
         raise PrefVLMError(
             f"No run of {experiment} in profile {profile} is stored below {Path(execution.results).resolve()}; "
             f"train them with: prefvlm experiment {experiment} --profile {profile}"
         )
-    metrics = load_metrics(finished)
-    metrics.insert(4, "curve", metrics["run_id"].map({run.config.run_id: run.curve for run in planned}))
-    return metrics
+    return finished
+
+
+def _with_curves(table: pandas.DataFrame, experiment: str, profile: str) -> pandas.DataFrame:
+    curves = {run.config.run_id: run.curve for run in plan(experiment, profile)}
+    table.insert(4, "curve", table["run_id"].map(curves))
+    return table

@@ -1,4 +1,11 @@
-"""Unsupervised exploration: k-nearest-neighbour state entropy as reward (PEBBLE §4.1)."""
+"""Exploration: k-nearest-neighbour state entropy as reward (PEBBLE §4.1), and RUNE's bonus for uncertain rewards.
+
+RUNE (Liang et al. 2022, arXiv 2205.12401) adds the standard deviation of the reward ensemble's members to their mean,
+with a weight that falls geometrically with the environment steps. In the original code as here the weight falls from
+step 0 on, although it matters only after the first labels: with the decay of 1e-3 that some of its commands take,
+nothing is left of it by then. The original stores the deviation with each transition and relabels it; here it is
+computed when a batch is drawn, which gives the same numbers.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +19,19 @@ def nearest_neighbour_distance(queries: Tensor, references: Tensor, neighbours: 
     Every query is expected to be among the references, as in B-Pref, which therefore takes the (k+1)-th smallest
     distance. With fewer than k + 1 references the farthest one is taken.
     """
-    centre = references.mean(
-        0
-    )  # the expansion |a|² + |b|² - 2ab, four times faster than differences, loses fewer digits
+    # Centred, the expansion |a|² + |b|² - 2ab, four times faster than differences, loses fewer digits.
+    centre = references.mean(0)
     distances = torch.cdist(queries - centre, references - centre, compute_mode="use_mm_for_euclid_dist")
     nearest = distances.topk(min(neighbours + 1, len(references)), dim=-1, largest=False)
     return nearest.values.amax(-1)
+
+
+def disagreement_bonus(rewards: Tensor, weight: float, decay: float, step: int) -> Tensor:
+    """RUNE's bonus of transitions at environment step `step` of the run, from the members' rewards (members, n): (n,).
+
+    weight (1 - decay)^step times the standard deviation over the members, of the population as in the original.
+    """
+    return weight * (1 - decay) ** step * rewards.std(0, correction=0)
 
 
 class RunningStd:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prefvlm_core import rime, surf
 from prefvlm_core.config import RunConfig
+from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.filter import KLFilter, Partition, divergence
+from prefvlm_core.label_log import LabelLog
 from prefvlm_core.preferences import PreferenceBuffer, preference_probability
 from prefvlm_core.replay import IntArray, Replay
-from prefvlm_core.reward import RewardEnsemble
+from prefvlm_core.reward import RewardEnsemble, RewardLearning
 from prefvlm_core.stopwatch import Stopwatch
-from prefvlm_core.teachers import scripted_teacher
+from prefvlm_core.store import ADAPTERS_FILE
+from prefvlm_core.teachers import Query, Teacher
 from prefvlm_core.vlm.adapters import AdapterLearning, Adapters
 from prefvlm_core.vlm.teacher import VLMTeacher
 
@@ -35,23 +40,27 @@ class Feedback:
         replay: Replay,
         ensemble: RewardEnsemble,
         vlm: VLMTeacher | None,
+        teacher: Teacher,
         generator: np.random.Generator,
         stopwatch: Stopwatch,
+        results: str | Path,
     ) -> None:
         self.config = config
-        self.run, self.replay, self.ensemble, self.vlm = run, replay, ensemble, vlm
+        self.run, self.replay, self.ensemble, self.vlm, self.teacher = run, replay, ensemble, vlm, teacher
         self.generator, self.stopwatch = generator, stopwatch
-        self.teacher = scripted_teacher(config.feedback)
         self.filter = KLFilter(config.filter)
         self.adapters: Adapters | None = None
         if vlm is not None and config.vlm.labels and config.adapter.enabled:
-            self.adapters = Adapters(config.adapter, len(vlm.text(run)), generator, torch.device("cpu"))
+            self.adapters = _adapters(config, vlm.fingerprint(run), len(vlm.text(run)), generator, Path(results))
         self.human = PreferenceBuffer()
         """Pairs with human labels."""
         self.kept = PreferenceBuffer()
         """Pairs that reward learning sees with a label of the VLM, flipped where the filter said so."""
         self.asked_vlm = PreferenceBuffer()
         """Every pair that the VLM was asked about and the human was not, with the VLM's label of the latest session."""
+        self.unlabelled: IntArray = np.empty((0, 2), np.int64)
+        """SURF: pairs that nobody is asked about, (n, 2)."""
+        self.log = LabelLog()
         self.human_labels = 0
         self.sessions = 0
 
@@ -73,11 +82,41 @@ class Feedback:
         if self.config.vlm.labels and (self.sessions > 0 or not self.config.feedback.budget):
             metrics = self._selective_session()
         else:
-            self._ask_human(self._choose(self._human_queries()))
+            queries = self._human_queries()
+            self._ask_human(self._choose(queries))
+            if self.config.reward.learning == "surf":
+                more = self._draw(queries * self.config.surf.unlabelled_ratio)
+                self.unlabelled = np.concatenate((self.unlabelled, more))
             metrics = {}
         metrics |= self._adapt() if self.adapters is not None and len(self.human) else {}
         self.sessions += 1
         return {"sessions": self.sessions} | metrics
+
+    def learn_rewards(self) -> dict[str, float]:
+        """Fit the ensemble to the labels, in the way that `reward.learning` names; returns columns for metrics.csv."""
+        buffer, length = self.labelled(), self.config.feedback.segment_length
+        common = self.ensemble, self.replay, self.run, buffer
+        learning: RewardLearning
+        metrics: dict[str, float] = {}
+        if self.config.reward.learning == "rime":
+            truth = self._truth(buffer.starts)
+            learning, metrics = rime.learn(*common, truth, length, self.config.rime, self.filter, self.generator)
+        elif self.config.reward.learning == "surf":
+            pseudo = self.unlabelled, self._truth(self.unlabelled)
+            learning, metrics = surf.learn(*common, *pseudo, length, self.config.surf, self.generator)
+        else:
+            learning = self.ensemble.learn(self.replay, self.run, buffer, length, self.generator)
+        return {"reward_epochs": learning.epochs, "reward_training_accuracy": learning.accuracy} | metrics
+
+    def meta_due(self, step: int) -> bool:
+        """Whether MRN updates the ensemble through the critic before environment step `step`."""
+        every, remain = self.config.mrn.meta_every, self.human_labels < self.config.feedback.budget
+        return every > 0 and step % every == 0 and remain and len(self.human) > 0
+
+    def latest(self) -> PreferenceBuffer:
+        """The pairs of MRN's outer loss: as many of the newest human labels as a session asks for."""
+        count = self.config.feedback.session_queries
+        return PreferenceBuffer(self.human.starts[-count:], self.human.labels[-count:])
 
     def _human_queries(self) -> int:
         feedback = self.config.feedback
@@ -86,7 +125,9 @@ class Feedback:
 
     def _draw(self, count: int) -> IntArray:
         feedback = self.config.feedback
-        return self.replay.draw_segments(self.generator, count, feedback.segment_length, feedback.recent_episodes)
+        margin = self.config.surf.window if self.config.reward.learning == "surf" else 0
+        length = feedback.segment_length + 2 * margin
+        return margin + self.replay.draw_segments(self.generator, count, length, feedback.recent_episodes)
 
     def _choose(self, count: int) -> IntArray:
         """Pairs to ask, (count, 2): uniform, or those on which the members' probabilities spread most."""
@@ -96,15 +137,24 @@ class Feedback:
         spread = self._member_probabilities(starts).std(0)
         return starts[torch.topk(spread, count).indices.cpu().numpy()]
 
-    def _ask_human(self, starts: IntArray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Labels (n,) of the human for pairs (n, 2), and which were answered; they join `human`."""
+    def _ask_human(self, starts: IntArray, **known: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Labels (n,) of the human for pairs (n, 2), and which were answered; they join `human`. `known`: what the VLM
+        and the filter say, as `Query` names it."""
         length = self.config.feedback.segment_length
         rewards = self.replay.true_segment_rewards(self.run, starts, length)
         scale = length / self.replay.horizon
-        answers = self.teacher.label(rewards, self.replay.recent_return(self.run) * scale, self.generator)
-        self.human.add(starts[answers.answered], answers.labels[answers.answered])
-        self.human_labels += len(starts)
+        recent_return = self.replay.recent_return(self.run) * scale
+        answers = self.teacher.ask(Query(self.sessions + 1, starts, rewards, recent_return, self.generator, **known))
+        asked, labels = starts[answers.answered], answers.labels[answers.answered]
+        self.human.add(asked, labels)
+        self.human_labels += int(answers.seen.sum())
+        self.log.add(self.replay.size, self.sessions + 1, "human", asked, labels, self._truth(asked))
         return answers.labels, answers.answered
+
+    def _truth(self, starts: IntArray) -> NDArray[np.float64]:
+        """P(second preferred) of pairs (n, 2) by the true reward: 0, 1/2 or 1, (n,)."""
+        returns = self.replay.true_segment_rewards(self.run, starts, self.config.feedback.segment_length).sum(-1)
+        return (1 + np.sign(returns[:, 1] - returns[:, 0])) / 2
 
     def _selective_session(self) -> dict[str, float]:
         """The VLM labels, the filter sorts, the human answers within budget (PrefVLM §4.2–4.3)."""
@@ -114,19 +164,26 @@ class Feedback:
         frames = self.vlm.frames(self.run, pool)
         zero_shot = self.vlm.zero_shot_returns(self.run, frames)
         returns = zero_shot if self.adapters is None else self._adapted_returns(frames)
-        labels = (returns[:, 1] > returns[:, 0]).astype(np.float32)
+        labels = self._vlm_labels(returns)
         divergences = divergence(labels, self._probabilities(pool))
         if len(trusted := self.labelled()):
             self.filter.observe(divergence(trusted.labels, self._probabilities(trusted.starts)))
         partition = self.filter.split(divergences)
 
         fresh = np.arange(len(pool)) >= len(pool) - len(new)
+        truth = self._truth(pool)
+        sorted_as = 1 + np.argmax(partition, axis=0)  # index into label_log.PARTITIONS
+        columns = labels, truth, divergences, sorted_as
+        self.log.add(self.replay.size, self.sessions + 1, "vlm", new, *(column[fresh] for column in columns))
         asked = self._choose_for_human(fresh & (partition.uncertain | (self.config.filter.human_selection == "random")))
-        answers, answered = self._ask_human(pool[asked])
+        known = {"vlm_labels": labels[asked], "divergences": divergences[asked], "partition": sorted_as[asked]}
+        answers, answered = self._ask_human(pool[asked], **known)
         self.filter.audit(divergences[asked][answered], (labels[asked] == answers)[answered])
-        metrics = self._partition_metrics(pool, zero_shot, labels, partition)
+        metrics = self._partition_metrics(truth, zero_shot, labels, partition)
 
         keep = (partition.clean | partition.flipped) & ~asked
+        if not self.config.vlm.keep_equal:
+            keep &= labels != 0.5
         kept = PreferenceBuffer(pool[keep], np.where(partition.flipped, 1 - labels, labels)[keep].astype(np.float32))
         if self.config.vlm.relabel:
             self.kept, self.asked_vlm = kept, PreferenceBuffer(pool[~asked], labels[~asked])
@@ -134,6 +191,13 @@ class Feedback:
             self.kept.add(kept.starts, kept.labels)
             self.asked_vlm.add(pool[~asked], labels[~asked])
         return metrics
+
+    def _vlm_labels(self, returns: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Labels (n,) of the VLM's returns (n, 2)."""
+        difference = returns[:, 1] - returns[:, 0]
+        labels = (difference > 0).astype(np.float32)
+        labels[np.abs(difference) < self.config.vlm.equal_within * returns.std()] = 0.5
+        return labels
 
     def _adapted_returns(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         assert self.vlm is not None and self.adapters is not None
@@ -176,21 +240,24 @@ class Feedback:
         return self._member_probabilities(starts).double().mean(0).cpu().numpy()
 
     def _partition_metrics(
-        self, pool: IntArray, zero_shot: NDArray[np.float32], labels: NDArray[np.float32], partition: Partition
+        self,
+        truth: NDArray[np.float64],
+        zero_shot: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        partition: Partition,
     ) -> dict[str, float]:
         """How good labels were, against the true reward; pairs of equal true return are left out."""
-        true = self.replay.true_segment_rewards(self.run, pool, self.config.feedback.segment_length).sum(-1)
-        truth, decided = true[:, 1] > true[:, 0], true[:, 1] != true[:, 0]
 
         def accuracy(said: NDArray[Any], where: NDArray[np.bool_]) -> float:
-            counted = where & decided
-            return float(np.mean((said > 0.5)[counted] == truth[counted])) if counted.any() else math.nan
+            counted = where & (truth != 0.5)
+            return float(np.mean(said[counted] == truth[counted])) if counted.any() else math.nan
 
-        everything = np.ones(len(pool), bool)
+        everything = np.ones(len(truth), bool)
         return {
             "vlm_accuracy": accuracy(zero_shot[:, 1] > zero_shot[:, 0], everything),
-            "adapted_vlm_accuracy": accuracy(labels, everything),
-            "clean_accuracy": accuracy(labels, partition.clean),
+            "adapted_vlm_accuracy": accuracy(labels, labels != 0.5),
+            "vlm_equal_fraction": float(np.mean(labels == 0.5)),
+            "clean_accuracy": accuracy(labels, partition.clean & (labels != 0.5)),
             "flipped_accuracy": accuracy(1 - labels, partition.flipped),
             "uncertain_accuracy": accuracy(labels, partition.uncertain),
             "clean_fraction": float(partition.clean.mean()),
@@ -207,6 +274,9 @@ class Feedback:
             buffer: PreferenceBuffer = getattr(self, name)
             tensors[f"{name}.starts"] = torch.from_numpy(buffer.starts)
             tensors[f"{name}.labels"] = torch.from_numpy(buffer.labels)
+        tensors["log"] = torch.from_numpy(self.log.rows)
+        if self.config.reward.learning == "surf":
+            tensors["unlabelled"] = torch.from_numpy(self.unlabelled)
         scalars = {"human_labels": self.human_labels, "sessions": self.sessions, "filter": self.filter.state()}
         return tensors, scalars
 
@@ -216,8 +286,24 @@ class Feedback:
             setattr(self, name, PreferenceBuffer(*(tensors[f"{name}.{part}"].numpy() for part in ("starts", "labels"))))
         if self.adapters is not None:
             self.adapters.load({name: tensors[f"adapters.{name}"] for name in self.adapters.state()})
+        self.log.rows = tensors["log"].numpy()
+        if self.config.reward.learning == "surf":
+            self.unlabelled = tensors["unlabelled"].numpy()
         self.human_labels, self.sessions = scalars["human_labels"], scalars["sessions"]
         self.filter.restore(scalars["filter"])
+
+
+def _adapters(
+    config: RunConfig, backbone: str, dimension: int, generator: np.random.Generator, results: Path
+) -> Adapters:
+    """Fresh adapters, or those of the run that `adapter.source` names (transfer of PrefVLM and ROVED)."""
+    device = torch.device("cpu")
+    if not config.adapter.source:
+        return Adapters(config.adapter, dimension, generator, device)
+    path = results / config.adapter.source / ADAPTERS_FILE
+    if not path.exists():
+        raise PrefVLMError(f"adapter.source is {config.adapter.source}, but there is no {path}; train that run first.")
+    return Adapters.read(path, backbone, config.adapter, dimension, device)
 
 
 def reward_accuracy(

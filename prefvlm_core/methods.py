@@ -17,7 +17,9 @@ class Method:
     summary: str
     """What a reader of a figure should know."""
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted config fields, applied on top of the profile."""
+    """Dotted config fields, applied on top of the profile; those of the method's own paper for Meta-World."""
+    small: Mapping[str, Any] = field(default_factory=dict)
+    """What differs in profiles quick and laptop, whose runs and segments are far shorter."""
 
 
 _PREFVLM = {"vlm.labels": True, "adapter.enabled": True, "feedback.sampling": "uniform"}
@@ -26,9 +28,30 @@ _NO_HUMAN = {"feedback.budget": 0}
 METHODS: dict[str, Method] = {
     "sac": Method(
         "SAC on the task's true reward: the upper reference, no labels",
-        {"reward.source": "true", "exploration.entropy_steps": 0} | _NO_HUMAN,
+        {"reward.source": "true", "exploration.entropy_steps": 0, "sac.initial_temperature": 0.1} | _NO_HUMAN,
     ),
     "pebble": Method("PEBBLE: every query goes to the human (Lee et al. 2021, as in B-Pref)"),
+    "surf": Method(
+        "SURF: PEBBLE with pseudo-labels and temporal crops (Park et al. 2022)",
+        {"reward.learning": "surf"},  # SURF's Meta-World command is the default of `surf`
+        {"surf.epochs": 10, "surf.unlabelled_batches": 1, "surf.window": 2, "surf.crop": 2},
+    ),
+    "rune": Method(
+        "RUNE: PEBBLE with a bonus where the reward ensemble disagrees (Liang et al. 2022)",
+        {"exploration.bonus": 0.05},  # RUNE §5.1; its decay of 1e-5 is the default of `exploration.bonus_decay`
+        {"exploration.bonus_decay": 1e-4},
+    ),
+    "mrn": Method(
+        "MRN: PEBBLE with bi-level updates of the reward through the critic (Liu et al. 2022)",
+        {"mrn.meta_every": 10_000},  # MRN's Meta-World command
+        {"mrn.meta_every": 500},
+    ),
+    "rime": Method(
+        "RIME: PEBBLE that drops and flips doubtful human labels, and starts warm (Cheng et al. 2024)",
+        # RIME's Meta-World command: alpha, beta and the flipping threshold are the defaults of `filter` and `rime`.
+        {"reward.learning": "rime", "filter.beta_sessions": 600},
+        {"filter.beta_sessions": 60, "rime.warm_up_epochs": 18},
+    ),
     "prefvlm": Method("PrefVLM: the VLM labels, the KL filter sorts, the human answers the uncertain", _PREFVLM),
     "prefvlm-adaptive": Method(
         "PrefVLM with thresholds set by the human's own labels, none tuned", _PREFVLM | {"filter.mode": "adaptive"}
@@ -36,6 +59,15 @@ METHODS: dict[str, Method] = {
     "vlm-preference": Method(
         "the VLM labels everything, no filter, no human",
         _PREFVLM | _NO_HUMAN | {"filter.mode": "none", "adapter.enabled": False},
+    ),
+    "rlvlmf": Method(
+        "RL-VLM-F style: the VLM compares single images, no human (Wang et al. 2024)",
+        # RL-VLM-F's Meta-World runs. It asks a chat model, which may find no difference; here close cosines mean that.
+        {"vlm.labels": True, "vlm.frame_stride": 1, "vlm.queries": 40, "vlm.relabel": False, "filter.mode": "none"}
+        | {"vlm.equal_within": 0.5, "vlm.keep_equal": False, "feedback.sampling": "uniform"}
+        | {"feedback.segment_length": 1, "feedback.session_every": 4_000}
+        | _NO_HUMAN,
+        {"feedback.session_every": 2_000},
     ),
     "vlm-reward": Method(
         "the VLM's cosine as dense reward, no labels",
@@ -71,4 +103,5 @@ def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping
     check_profile(profile)
     check_method(method)
     base = RunConfig(task=task, method=method, seed=seed, profile=profile)
-    return replace(base, PROFILES[profile] | dict(METHODS[method].changes) | dict(changes or {}))
+    recipe = dict(METHODS[method].changes) | ({} if profile == "paper" else dict(METHODS[method].small))
+    return replace(base, PROFILES[profile] | recipe | dict(changes or {}))

@@ -112,6 +112,12 @@ class StackedMLP:
         gradients = None if self.gradients is None else self.gradients[run : run + 1]
         return StackedMLP(self.sizes, self.activation, self.values[run : run + 1], gradients)
 
+    def with_layers(self, layers: Layers) -> StackedMLP:
+        """The same network with other parameters (weights and biases by layer, which may be part of a graph)."""
+        network = StackedMLP(self.sizes, self.activation, self.values, None)
+        network.layers = layers
+        return network
+
     def frozen_copy(self) -> StackedMLP:
         """The same values in memory of their own, without gradients (target critics)."""
         return StackedMLP(self.sizes, self.activation, self.values.clone(), None)

@@ -19,6 +19,7 @@ from matplotlib.textpath import TextPath
 from scipy.optimize import isotonic_regression
 
 from prefvlm_core import __version__
+from prefvlm_core.errors import unknown_name
 
 # Chosen so that the methods of one figure (main comparison, ablations, other baselines) stay apart for colour-blind
 # readers too: tests/test_plots.py measures it. The order is that of the methods in figures.
@@ -47,13 +48,13 @@ WIDTHS = {"column": 3.4, "wide": 7.0}  # inches: one column and the text width o
 X_TITLES = {"step": "environment steps", "human_labels": "human labels used"}
 Y_TITLES = {"success": "success rate (%)", "episode_return": "episode return", "reward_accuracy": "reward accuracy (%)"}
 IN_PERCENT = ("success", "reward_accuracy")
-LABEL_SIZE, FOOTER_SIZE = 6.0, 5.5  # points
+TITLE_SIZE, LABEL_SIZE, FOOTER_SIZE = 7.0, 6.0, 5.5  # points
 LINE_HEIGHT = 1.2 * LABEL_SIZE / 72  # inches
 TICKS = {"labelsize": 6, "major.size": 2, "major.width": 0.6}  # points
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
     "font.size": 7,
-    "axes.titlesize": 7,
+    "axes.titlesize": TITLE_SIZE,
     "axes.titlepad": 4,
     "axes.labelpad": 2,
     "axes.linewidth": 0.6,
@@ -92,12 +93,16 @@ def method_color(method: str) -> str:
 def curve_styles(data: pd.DataFrame) -> dict[tuple[str, str], CurveStyle]:
     """Style of each (method, curve) in `data`, in drawing order: known methods first, numbers in names ascending.
 
-    Within a method the first curve is solid in the full colour; later ones are dashed and lighter.
+    Within a method the first curve, the one with the method's own name where there is one, is solid in the full colour;
+    later ones are dashed and lighter.
     """
     known = list(METHOD_COLORS)
     pairs = sorted(
         set(zip(data["method"], data["curve"], strict=True)),
-        key=lambda pair: (known.index(pair[0]) if pair[0] in known else len(known), pair[0], _natural(pair[1])),
+        key=lambda pair: (
+            *(known.index(pair[0]) if pair[0] in known else len(known), pair[0]),
+            *(pair[1] != pair[0], _natural(pair[1])),
+        ),
     )
     styles: dict[tuple[str, str], CurveStyle] = {}
     for method, curve in pairs:
@@ -162,20 +167,30 @@ def label_curve_ends(axes: Axes, ends: Sequence[CurveEnd]) -> None:
         )
 
 
+def page_width(name: str) -> float:
+    """Inches of a key of `WIDTHS`; raises PrefVLMError for another name."""
+    if name not in WIDTHS:
+        raise unknown_name("width", name, WIDTHS)
+    return WIDTHS[name]
+
+
 def make_panels(
     titles: Sequence[str], width: float, height: float, spaces: tuple[float, float, float], footer: str
 ) -> tuple[Figure, list[Axes], int]:
     """Figure with titled panels `height` inches high, at most `width` inches wide, and its number of columns.
 
-    `spaces` stay free, in inches: left of all panels, left of each panel, right of each panel.
+    Titles may have several lines. `spaces` stay free, in inches: left of all panels, left of each panel, right of each
+    panel.
     """
     margin, before, after = spaces
     columns = max(1, min(len(titles), int((width - margin) / (before + 1.1 + after))))
     rows = -(-len(titles) // columns)
+    columns = -(-len(titles) // rows)  # four panels in two rows are 2 + 2, not 3 + 1
     panel_width = min((width - margin) / columns - before - after, 3.2)
     width = margin + columns * (before + panel_width + after)
     text = textwrap.fill(footer, int(width * 72 / (0.54 * FOOTER_SIZE)))
-    row_height = height + 0.42
+    further_lines = max(title.count("\n") for title in titles) * 1.2 * TITLE_SIZE / 72
+    row_height = height + 0.42 + further_lines
     total = 0.25 + rows * row_height + (text.count("\n") + 1) * 1.2 * FOOTER_SIZE / 72
     # Made by pyplot, so that notebooks can show it, and closed there, so that they do so once.
     figure = plt.figure(figsize=(width, total))
@@ -184,22 +199,23 @@ def make_panels(
     grid = []
     for index, title in enumerate(titles):
         left = margin + (index % columns) * (before + panel_width + after) + before
-        top = total - (index // columns) * row_height - 0.2
+        top = total - (index // columns) * row_height - 0.2 - further_lines
         box = (left / width, (top - height) / total, panel_width / width, height / total)
         grid.append(figure.add_axes(box, title=task_title(title)))
     return figure, grid, columns
 
 
 def make_footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series, shown: str, interval: str) -> str:
+    """What a figure shows; `interval` names the mark of the bootstrap interval, "" where none is drawn."""
     fewest, most = int(seeds.min()), int(seeds.max())
     parts = [
         f"profile {', '.join(sorted(set(profiles)))}",
         ", ".join(map(task_title, tasks)),
         f"{fewest if fewest == most else f'{fewest}–{most}'} {'seed' if most == 1 else 'seeds'}",
         shown,
-        f"{interval}: 95 % stratified bootstrap interval" if most > 1 else "",
-        "too narrow with fewer than 5 seeds" if most > 1 and fewest < 5 else "",
-        "1 seed, no interval" if fewest == 1 else "",
+        f"{interval}: 95 % stratified bootstrap interval" if interval and most > 1 else "",
+        "too narrow with fewer than 5 seeds" if interval and most > 1 and fewest < 5 else "",
+        "1 seed, no interval" if interval and fewest == 1 else "",
         f"prefvlm\N{NO-BREAK SPACE}{__version__}",
     ]
     return " · ".join(part for part in parts if part)

@@ -72,34 +72,56 @@ class RewardEnsemble:
 
         The original code leaves the accuracy undefined when a session brought no label; here nothing is learned then.
         """
-        if not len(buffer):
-            return RewardLearning(0, float("nan"))
-        networks, optimizer = self.networks.of_run(run), self.optimizer.of_run(run)
-        device = replay.actions.device
-        starts, labels = torch.from_numpy(buffer.starts).to(device), torch.from_numpy(buffer.labels).to(device)
-        decided = int((labels != 0.5).sum()) * self.config.members
         accuracy, epochs = float("nan"), 0
-        while epochs < self.config.max_epochs:
+        while len(buffer) and epochs < self.config.max_epochs:
             epochs += 1
-            order = np.stack([generator.permutation(len(buffer)) for _ in range(self.config.members)])
-            correct = torch.zeros((), device=device)
-            for chosen in torch.from_numpy(order).to(device).split(self.config.batch_size, dim=1):
-                steps = starts[chosen].unsqueeze(-1) + torch.arange(length, device=device)
-                inputs = replay.inputs(run, steps)
-                rewards = torch.tanh(networks(inputs.flatten(1, 3).unsqueeze(0)))
-                returns = rewards.view(steps.shape).sum(-1)
-                wanted = labels[chosen]
-                networks.differentiate(bradley_terry_loss(returns, wanted).mean(-1).sum())
-                optimizer.step()
-                margin = (returns[..., 1] - returns[..., 0]).detach()
-                correct += (margin * (wanted - 0.5) > 0).sum()
-            accuracy = float(correct) / decided if decided else float("nan")
+            accuracy = self.epoch(replay, run, buffer, length, generator)
             if accuracy > self.config.stop_accuracy:
                 break
         return RewardLearning(epochs, accuracy)
+
+    def epoch(
+        self,
+        replay: Replay,
+        run: int,
+        buffer: PreferenceBuffer,
+        length: int,
+        generator: np.random.Generator,
+        step_size: float = 1.0,
+    ) -> float:
+        """One pass of one run's members over its labels (at least one), each in its own order; `step_size` scales
+        Adam's. Returns the training accuracy (see `RewardLearning`)."""
+        networks, optimizer = self.networks.of_run(run), self.optimizer.of_run(run)
+        optimizer.learning_rate *= step_size
+        device = replay.actions.device
+        starts, labels = torch.from_numpy(buffer.starts).to(device), torch.from_numpy(buffer.labels).to(device)
+        order = np.stack([generator.permutation(len(buffer)) for _ in range(self.config.members)])
+        correct = torch.zeros((), device=device)
+        for chosen in torch.from_numpy(order).to(device).split(self.config.batch_size, dim=1):
+            returns = segment_rewards(networks, replay, run, starts[chosen], length).sum(-1)
+            wanted = labels[chosen]
+            networks.differentiate(bradley_terry_loss(returns, wanted).mean(-1).sum())
+            optimizer.step()
+            margin = (returns[..., 1] - returns[..., 0]).detach()
+            correct += (margin * (wanted - 0.5) > 0).sum()
+        decided = int((labels != 0.5).sum()) * self.config.members
+        return float(correct) / decided if decided else float("nan")
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that training changes, by name."""
         return {"networks": self.networks.values} | {
             f"optimizer.{name}": value for name, value in self.optimizer.state().items()
         }
+
+
+def member_rewards(networks: StackedMLP, inputs: Tensor) -> Tensor:
+    """Rewards in (-1, 1) that each member of one run's ensemble gives to inputs (n, O + A): (members, n)."""
+    return torch.tanh(networks(inputs.unsqueeze(0)))[0, :, :, 0]
+
+
+def segment_rewards(networks: StackedMLP, replay: Replay, run: int, starts: Tensor, length: int) -> Tensor:
+    """Rewards that each member of one run's ensemble gives to its own segments, first steps (members, n, 2):
+    (members, n, 2, length)."""
+    steps = starts.unsqueeze(-1) + torch.arange(length, device=starts.device)
+    inputs = replay.inputs(run, steps)
+    return torch.tanh(networks(inputs.flatten(1, 3).unsqueeze(0))).view(steps.shape)

@@ -69,14 +69,15 @@ class SAC:
         action_size: int,
         generators: Sequence[np.random.Generator],
         device: torch.device,
+        temperatures: Sequence[float],
     ) -> SAC:
-        """Fresh agents, one per generator."""
+        """Fresh agents, one per generator and initial temperature."""
         runs, hidden = len(generators), [config.width] * config.hidden_layers
         actor_sizes = [observation_size, *hidden, 2 * action_size]
         critic_sizes = [observation_size + action_size, *hidden, 1]
         actor = StackedMLP.create(runs, 1, actor_sizes, torch.relu, orthogonal, generators, device)
         critic = StackedMLP.create(runs, 2, critic_sizes, torch.relu, orthogonal, generators, device)
-        log_temperature = torch.full((runs, 1), math.log(config.initial_temperature), device=device)
+        log_temperature = torch.tensor(temperatures, device=device).log().unsqueeze(1)
         assert actor.gradients is not None and critic.gradients is not None
         return cls(
             config,
@@ -104,17 +105,22 @@ class SAC:
         run's batch and sums over runs, so the runs do not influence each other.
         """
         temperature = self.log_temperature.exp()
-        self._update_critic(batch, noise[0], temperature)
+        self._update_critic(batch, noise[0])
         self._update_actor(batch, noise[1], temperature)
         if update_target:
             self.target_critic.values.lerp_(self.critic.values, self.config.target_rate)
 
-    def _update_critic(self, batch: Batch, noise: Tensor, temperature: Tensor) -> None:
-        with torch.no_grad():
-            next_actions, log_probability = squashed_gaussian(self.actor(batch.next_observations)[:, 0], noise)
-            next_inputs = torch.cat((batch.next_observations, next_actions), -1)
-            next_value = self.target_critic(next_inputs).squeeze(-1).amin(1) - temperature * log_probability
-            target = batch.rewards + self.config.discount * next_value
+    @torch.no_grad()
+    def discounted_value(self, batch: Batch, noise: Tensor) -> Tensor:
+        """What the critics' target adds to the reward (runs, batch): the discounted soft value of what follows, for
+        standard normal noise (runs, batch, A)."""
+        next_actions, log_probability = squashed_gaussian(self.actor(batch.next_observations)[:, 0], noise)
+        next_inputs = torch.cat((batch.next_observations, next_actions), -1)
+        next_value = self.target_critic(next_inputs).squeeze(-1).amin(1) - self.log_temperature.exp() * log_probability
+        return self.config.discount * next_value
+
+    def _update_critic(self, batch: Batch, noise: Tensor) -> None:
+        target = batch.rewards + self.discounted_value(batch, noise)
         predicted = self.critic(torch.cat((batch.observations, batch.actions), -1)).squeeze(-1)
         loss = (predicted - target.unsqueeze(1)).square().mean(-1).sum()
         self.critic.differentiate(loss)

@@ -128,8 +128,8 @@ def summary_table(data: pd.DataFrame) -> pd.DataFrame:
     Columns: task, method, curve, human_labels, vlm_labels (both: used by the end, mean over runs), seeds (of "all
     tasks": of the task with fewest), success (0..1, interquartile mean over runs of each run's mean in the last 10 % of
     its steps), success_low, success_high (95 % stratified bootstrap interval, nan with one seed), area_under_curve
-    (0..1, interquartile mean over runs). "all tasks" pools the runs of all tasks, and exists only for curves that ran
-    on every task in `data`: others are not comparable. The same data always give the same table.
+    (0..1, interquartile mean over runs). "all tasks" pools the runs of several tasks, and exists only for curves that
+    ran on every task in `data`: others are not comparable. The same data always give the same table.
     Raises PrefVLMError for malformed `data`, or when seeds of a curve end at different steps (one is unfinished).
     """
     check_evaluations(data)
@@ -145,7 +145,7 @@ def summary_table(data: pd.DataFrame) -> pd.DataFrame:
     pooled = [
         _summary_row(ALL_TASKS, group)
         for _, group in runs.groupby(["method", "curve"])
-        if group["task"].nunique() == tasks
+        if 1 < group["task"].nunique() == tasks
     ]
     pooled.sort(key=lambda row: (row["method"], row["human_labels"], row["curve"]))
     return pd.DataFrame(rows + pooled)

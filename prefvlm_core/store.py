@@ -1,6 +1,7 @@
 """Run directories: where a run's config, metrics, manifest and weights live, and how they get there unharmed.
 
-    results/<profile>/<task>/<method>/<seed>-<hash>/{config.json, metrics.csv, manifest.json, weights.safetensors}
+    results/<profile>/<task>/<method>/<seed>-<hash>/
+        config.json  metrics.csv  labels.csv  manifest.json  weights.safetensors  adapters.safetensors
     results/<profile>/fleets/<hash>/{checkpoint.safetensors, replay-<steps>.safetensors}     (only while a fleet is
     unfinished)
 
@@ -19,7 +20,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from torch import Tensor
 from prefvlm_core.config import RunConfig
 from prefvlm_core.errors import PrefVLMError
 
+ADAPTERS_FILE = "adapters.safetensors"
 FINISHED = "finished"
 RUNNING = "running"
 
@@ -120,9 +122,23 @@ class RunDirectory:
             writer.writerow([_shortest(row.get(name, math.nan)) for name in columns])
         write_atomically(self.path / "metrics.csv", text.getvalue().encode())
 
+    def write_labels(self, labels: pandas.DataFrame) -> None:
+        """Replace labels.csv, see `label_log`."""
+        text = labels.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_atomically(self.path / "labels.csv", text.encode())
+
     def write_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Store the trained networks."""
         write_tensors(self.path / "weights.safetensors", tensors, {"run_id": self.config.run_id})
+
+    def write_session_reward(self, session: int, values: Tensor) -> None:
+        """Store the reward ensemble, parameters (members, P), as a session left it."""
+        write_tensors(self.path / f"reward-{session:03d}.safetensors", {"reward": values}, {})
+
+    def read_session_rewards(self) -> dict[int, Tensor]:
+        """Inverse of `write_session_reward`: session -> parameters, as far as there are."""
+        paths = sorted(self.path.glob("reward-*.safetensors"))
+        return {int(path.stem.removeprefix("reward-")): read_tensors(path)[0]["reward"] for path in paths}
 
 
 def _misplaced(path: Path) -> PrefVLMError:
@@ -191,10 +207,11 @@ class FleetCheckpoint:
     """State of an unfinished fleet: one small file rewritten at each checkpoint, and the replay in pieces that never
     change."""
 
-    def __init__(self, results: str | Path, configs: Sequence[RunConfig]) -> None:
-        name = hashlib.sha256("\n".join(config.run_id for config in configs).encode()).hexdigest()[:12]
-        self.path = Path(results) / configs[0].profile / "fleets" / name
-        self.run_ids = [config.run_id for config in configs]
+    def __init__(self, results: str | Path, run_ids: Sequence[str]) -> None:
+        name = hashlib.sha256("\n".join(run_ids).encode()).hexdigest()[:12]
+        self.path = Path(results) / run_ids[0].split("/")[0] / "fleets" / name
+        self.file = self.path / "checkpoint.safetensors"
+        self.run_ids = list(run_ids)
         self.pieces: list[str] = []
 
     def save(
@@ -207,29 +224,54 @@ class FleetCheckpoint:
             write_tensors(self.path / self.pieces[-1], replay_piece, {})
         metadata = {"step": str(step), "run_ids": json.dumps(self.run_ids), "state": json.dumps(state)}
         metadata["pieces"] = json.dumps(self.pieces)  # a piece written just before a kill is in no checkpoint
-        write_tensors(self.path / "checkpoint.safetensors", tensors, metadata)
+        write_tensors(self.file, tensors, metadata)
 
     def load(self) -> tuple[int, dict[str, Tensor], list[dict[str, Tensor]], dict[str, Any]] | None:
         """Step, tensors, replay pieces in order and state of the last checkpoint; None where there is none.
 
         Raises `PrefVLMError` for a damaged checkpoint or one of other runs.
         """
-        path = self.path / "checkpoint.safetensors"
-        if not path.exists():
+        if not self.file.exists():
             return None
-        tensors, metadata = read_tensors(path)
+        tensors, metadata = read_tensors(self.file)
         if json.loads(metadata.get("run_ids", "null")) != self.run_ids:
             raise PrefVLMError(
-                f"{path} is not a checkpoint of these runs ({', '.join(self.run_ids)}); remove it to start again."
+                f"{self.file} is not a checkpoint of these runs ({', '.join(self.run_ids)}); remove it to start again."
             )
         self.pieces = json.loads(metadata["pieces"])
         pieces = [read_tensors(self.path / piece)[0] for piece in self.pieces]
         return int(metadata["step"]), tensors, pieces, json.loads(metadata["state"])
 
     def remove(self) -> None:
-        """Delete the checkpoint; its runs are finished."""
+        """Delete the checkpoint; its runs are finished. The pieces go last: no checkpoint may name one that is gone."""
+        self.file.unlink(missing_ok=True)
         if self.path.exists():
             shutil.rmtree(self.path)
+
+
+def unfinished(directories: Sequence[RunDirectory], results: str | Path) -> list[RunDirectory]:
+    """Runs still to train. A fleet killed while it declared its runs finished comes back whole, in its order: alone,
+    the others would end with other numbers."""
+    waiting = [directory for directory in directories if not directory.finished]
+    asked = {directory.config.run_id: directory for directory in directories}
+    for fleet in _fleets(directories):
+        left = {directory.config.run_id for directory in waiting}
+        if left <= set(fleet) <= set(asked) and FleetCheckpoint(results, fleet).file.exists():
+            return [asked[run_id] for run_id in fleet]
+    return waiting
+
+
+def remove_checkpoints(directories: Sequence[RunDirectory], results: str | Path) -> None:
+    """Delete the checkpoints of fleets of which every run is among `directories`, all finished."""
+    asked = {directory.config.run_id for directory in directories}
+    for fleet in _fleets(directories):
+        if set(fleet) <= asked:
+            FleetCheckpoint(results, fleet).remove()
+
+
+def _fleets(directories: Sequence[RunDirectory]) -> set[tuple[str, ...]]:
+    """Fleets that the runs were last trained in, from their manifests."""
+    return {tuple(fleet) for directory in directories if (fleet := directory.manifest.get("fleet"))}
 
 
 def find_runs(results: str | Path, profile: str | None = None) -> list[RunDirectory]:
@@ -245,10 +287,22 @@ def find_runs(results: str | Path, profile: str | None = None) -> list[RunDirect
 
 def load_metrics(directories: Sequence[RunDirectory]) -> pandas.DataFrame:
     """Tidy metrics of runs, one row per evaluation, with `profile, task, method, seed, budget, run_id` in front."""
+    return _together((directory.config, pandas.DataFrame(directory.read_metrics())) for directory in directories)
+
+
+def load_labels(directories: Sequence[RunDirectory]) -> pandas.DataFrame:
+    """Label logs of the runs that have one, one row per label, with the same columns in front as `load_metrics`."""
+    paths = [(directory.config, directory.path / "labels.csv") for directory in directories]
+    return _together(
+        (config, pandas.read_csv(path, keep_default_na=False, na_values={"divergence": [""]}))
+        for config, path in paths
+        if path.exists()
+    )
+
+
+def _together(tables: Iterable[tuple[RunConfig, pandas.DataFrame]]) -> pandas.DataFrame:
     frames = []
-    for directory in directories:
-        config = directory.config
-        frame = pandas.DataFrame(directory.read_metrics())
+    for config, frame in tables:
         names = {
             "profile": config.profile,
             "task": config.task,

@@ -1,4 +1,4 @@
-"""Who answers queries. One protocol, `label(rewards, ...) -> Answers`; here the scripted teachers of B-Pref.
+"""Who answers queries. One protocol, `ask(query) -> Answers`; here the scripted teachers of B-Pref (people: human.py).
 
 B-Pref's six teachers (Lee et al. 2021, §3) all compare true returns. Three quirks of the original code are not
 reproduced: it multiplies the margin of `skip` and `equal` by its fraction twice after the first session (here once,
@@ -11,7 +11,7 @@ budget, as there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,27 @@ from prefvlm_core.config import FeedbackConfig
 FloatArray = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Query:
+    """The pairs (n, 2) of a session, and what a teacher may go by."""
+
+    session: int
+    """From 1."""
+    starts: npt.NDArray[np.int64]
+    """First step of both segments, (n, 2)."""
+    rewards: FloatArray
+    """True rewards, (n, 2, length)."""
+    recent_return: float
+    """Mean true return of recent episodes, scaled to a segment."""
+    generator: np.random.Generator
+    vlm_labels: npt.NDArray[np.float32] | None = None
+    """P(second preferred) as the VLM says, (n,); None before it was asked."""
+    divergences: FloatArray | None = None
+    """Of these labels from the reward ensemble's opinion, nats, (n,)."""
+    partition: npt.NDArray[np.int64] | None = None
+    """What the filter made of them, index into `label_log.PARTITIONS`, (n,)."""
+
+
 class Answers(NamedTuple):
     """One entry per query."""
 
@@ -28,6 +49,15 @@ class Answers(NamedTuple):
     """P(second segment preferred): 0, 1/2 or 1, (n,)."""
     answered: npt.NDArray[np.bool_]
     """False where the teacher passed, (n,)."""
+    seen: npt.NDArray[np.bool_]
+    """False where nobody looked, so that the query costs nothing of the budget, (n,)."""
+
+
+class Teacher(Protocol):
+    """Answers the queries of one run."""
+
+    def ask(self, query: Query) -> Answers:
+        """One answer per pair of `query`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +74,10 @@ class ScriptedTeacher:
     """Answer 1/2 when the returns differ by less than this fraction of the recent return."""
     discount: float = 1.0
     """Weight of a step relative to the next one (< 1: the end of a segment counts most)."""
+
+    def ask(self, query: Query) -> Answers:
+        """See `label`."""
+        return self.label(query.rewards, query.recent_return, query.generator)
 
     def label(self, rewards: FloatArray, recent_return: float, generator: np.random.Generator) -> Answers:
         """rewards: true rewards (n, 2, length) of the pairs; recent_return: mean true return of recent episodes, scaled
@@ -67,7 +101,7 @@ class ScriptedTeacher:
         gap = np.abs(plain[:, 1] - plain[:, 0])
         labels[(gap < self.equal_within * recent_return) | (gap == 0)] = 0.5
         answered = (self.skip_below == 0) | (plain.max(-1) > self.skip_below * recent_return)
-        return Answers(labels, answered)
+        return Answers(labels, answered, np.ones(len(labels), bool))
 
 
 def scripted_teacher(config: FeedbackConfig) -> ScriptedTeacher:

@@ -15,22 +15,35 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from prefvlm_core.agent_rewards import AgentRewards, warm_starts
 from prefvlm_core.config import Execution, RunConfig, flatten
 from prefvlm_core.envs import ACTION_SIZE, OBSERVATION_SIZE, EnvironmentFleet, default_workers
 from prefvlm_core.errors import PrefVLMError
-from prefvlm_core.exploration import RunningStd, nearest_neighbour_distance
+from prefvlm_core.exploration import RunningStd
 from prefvlm_core.feedback import Feedback, reward_accuracy
+from prefvlm_core.human import make_teachers
 from prefvlm_core.manifest import describe_training
+from prefvlm_core.mrn import meta_update
 from prefvlm_core.replay import Replay
 from prefvlm_core.reward import RewardEnsemble
-from prefvlm_core.sac import SAC
+from prefvlm_core.sac import SAC, Batch
 from prefvlm_core.seeding import Stream, episode_seed, generator
 from prefvlm_core.stopwatch import Stopwatch
-from prefvlm_core.store import FINISHED, RUNNING, FleetCheckpoint, RunDirectory, lock_runs
+from prefvlm_core.store import (
+    ADAPTERS_FILE,
+    FINISHED,
+    RUNNING,
+    FleetCheckpoint,
+    RunDirectory,
+    lock_runs,
+    remove_checkpoints,
+    unfinished,
+)
 from prefvlm_core.vlm.teacher import VLMTeacher, uses_vlm
 
 MAY_DIFFER_IN_A_FLEET = (
-    *("task", "method", "seed", "reward.source", "exploration.entropy_steps"),
+    *("task", "method", "seed", "reward.source", "reward.learning", "sac.initial_temperature"),
+    *("exploration.entropy_steps", "exploration.bonus", "surf.", "rime.", "mrn."),
     *("feedback.", "vlm.", "filter.", "adapter."),
 )
 
@@ -46,7 +59,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
     check_compatible(configs)
     directories = [RunDirectory(execution.results, config) for config in configs]
     with lock_runs(directories):
-        waiting = [directory for directory in directories if not directory.finished]
+        waiting = unfinished(directories, execution.results)
         for directory in waiting:
             directory.open()
         if waiting:
@@ -57,6 +70,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
                 execution.workers or default_workers(),
             ) as environments:
                 Fleet(waiting, environments, execution).train()
+        remove_checkpoints(directories, execution.results)
     return directories
 
 
@@ -105,21 +119,24 @@ class Fleet:
             self.device,
         )
         initialisation = self.generators[Stream.INITIALISATION]
-        self.agent = SAC.create(self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialisation, self.device)
+        temperatures = [config.sac.initial_temperature for config in self.configs]
+        self.agent = SAC.create(
+            self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialisation, self.device, temperatures
+        )
         self.ensemble = RewardEnsemble(self.shared.reward, OBSERVATION_SIZE + ACTION_SIZE, initialisation, self.device)
         self.stopwatch = Stopwatch()
-        self.checkpoint = FleetCheckpoint(execution.results, self.configs)
+        self.checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
         self.vlm: VLMTeacher | None = None
         if any(uses_vlm(config) for config in self.configs):
             weights = execution.vlm_weights or None
             self.vlm = VLMTeacher(self.configs, self.replay, self.checkpoint.path, self.stopwatch, weights)
+        parts = self.replay, self.ensemble, self.vlm
+        teachers, feedback = make_teachers(self.configs, self.replay, execution), self.generators[Stream.FEEDBACK]
         self.feedback = [
-            Feedback(
-                config, run, self.replay, self.ensemble, self.vlm, self.generators[Stream.FEEDBACK][run], self.stopwatch
-            )
+            Feedback(config, run, *parts, teachers[run], feedback[run], self.stopwatch, execution.results)
             for run, config in enumerate(self.configs)
         ]
-        self.entropy_scale = RunningStd(len(self.configs), self.device)
+        self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         sources = [config.reward.source for config in self.configs]
         self.learned = torch.tensor([source == "learned" for source in sources], device=self.device)
         self.replay.rewarded_by_episode = frozenset(run for run, source in enumerate(sources) if source == "vlm")
@@ -132,7 +149,8 @@ class Fleet:
         """Collect, ask, learn, evaluate, until every run has `total_steps` steps."""
         self._restore()
         for directory in self.directories:
-            directory.write_manifest(self._manifest(RUNNING))
+            if not directory.finished:
+                directory.write_manifest(self._manifest(RUNNING))
         with tqdm(
             total=self.shared.total_steps,
             initial=self.replay.size,
@@ -192,17 +210,18 @@ class Fleet:
         return self.agent.act(observations.unsqueeze(1), torch.from_numpy(noise).to(self.device))[:, 0]
 
     def _update(self, step: int) -> None:
-        """One gradient update of every run; runs that still explore are rewarded by state entropy."""
+        """One gradient update of every run."""
         generators = self.generators[Stream.LEARNING]
         batch = self.replay.sample(generators, self.shared.sac.batch_size)
+        noise = self._noise(generators)
         for run, config in enumerate(self.configs):
-            if config.reward.source == "learned" and step < config.learning_starts:
-                distance = nearest_neighbour_distance(
-                    batch.observations[run], self.replay.seen_observations(run), config.exploration.neighbours
-                )
-                batch.rewards[run] = distance / self.entropy_scale.update(run, distance)
+            if self.feedback[run].meta_due(step):
+                row, latest = Batch(*(tensor[run : run + 1] for tensor in batch)), self.feedback[run].latest()
+                parts = self.agent.of_run(run), self.ensemble, self.replay, run, row, noise[0, run : run + 1]
+                self.session_metrics[run] |= meta_update(*parts, latest, config.mrn)
+        self.rewards.apply(batch, step, range(len(self.configs)))
         self.updates += 1
-        self.agent.update(batch, self._noise(generators), self.updates % self.shared.sac.target_update_every == 0)
+        self.agent.update(batch, noise, self.updates % self.shared.sac.target_update_every == 0)
 
     def _noise(self, generators: Sequence[np.random.Generator]) -> Tensor:
         shape = (2, self.shared.sac.batch_size, ACTION_SIZE)
@@ -212,27 +231,28 @@ class Fleet:
     def _session(self, run: int) -> None:
         """Labels, reward learning and relabelling of one run; the first session also renews its critic (PEBBLE
         §4.2)."""
-        config, feedback = self.configs[run], self.feedback[run]
+        feedback = self.feedback[run]
         with self.stopwatch("labels"):
             metrics = feedback.session()
         with self.stopwatch("reward"):
-            length, order = config.feedback.segment_length, self.generators[Stream.FEEDBACK][run]
-            learning = self.ensemble.learn(self.replay, run, feedback.labelled(), length, order)
+            self.session_metrics[run] = metrics | feedback.learn_rewards()
             self.ensemble.relabel(self.replay, run)
-        self.session_metrics[run] = metrics | {
-            "reward_epochs": learning.epochs,
-            "reward_training_accuracy": learning.accuracy,
-        }
+        if self.configs[run].feedback.teacher == "human":  # they want to see what answers did, see human_plots
+            self.directories[run].write_session_reward(feedback.sessions, self.ensemble.networks.values[run])
         if feedback.sessions == 1:
             with self.stopwatch("sac"):
                 self._renew_critic(run)
 
     def _renew_critic(self, run: int) -> None:
-        """Values of the entropy reward mean nothing for the learned one: start the critic anew and let it catch up."""
+        """Values of the entropy reward mean nothing for the learned one: start the critic anew and let it catch up.
+
+        After a warm start they do, and the critic only catches up (RIME §4.3)."""
         agent, generators = self.agent.of_run(run), [self.generators[Stream.LEARNING][run]]
-        agent.reset_critic(self.generators[Stream.INITIALISATION][run])
+        if not warm_starts(self.configs[run]):
+            agent.reset_critic(self.generators[Stream.INITIALISATION][run])
         for update in range(self.configs[run].feedback.reset_updates):
             batch = self.replay.sample(generators, self.shared.sac.batch_size, run)
+            self.rewards.apply(batch, self.replay.size, [run])
             agent.update(batch, self._noise(generators), update % self.shared.sac.target_update_every == 0)
 
     def _evaluate_if_due(self) -> None:
@@ -253,9 +273,13 @@ class Fleet:
                 "vlm_labels": len(feedback.kept),
                 "reward_accuracy": accuracy,
             }
+            if (bonus := self.rewards.bonus[run]) is not None:
+                row["bonus"] = float(bonus)
             row |= {"temperature": float(self.agent.log_temperature[run].exp())} | self.session_metrics[run]
             self.metrics[run].append(row | self.stopwatch.columns())
             self.directories[run].write_metrics(self.metrics[run])
+            if len(feedback.log.rows):
+                self.directories[run].write_labels(feedback.log.frame())
 
     def _evaluate(self, episodes: int) -> dict[str, np.ndarray]:
         """Deterministic policies on initial states of their own: mean over episodes, per run.
@@ -282,7 +306,7 @@ class Fleet:
     def _tensors(self) -> dict[str, Tensor]:
         """Every tensor of fixed shape that training changes; restored in place."""
         parts: dict[str, SAC | RewardEnsemble | RunningStd] = {"agent": self.agent, "ensemble": self.ensemble}
-        parts["entropy_scale"] = self.entropy_scale
+        parts["entropy_scale"] = self.rewards.entropy_scale
         return {f"{part}.{name}": tensor for part, holder in parts.items() for name, tensor in holder.state().items()}
 
     def _save(self) -> None:
@@ -337,17 +361,20 @@ class Fleet:
         self.checkpointed_steps = step
 
     def _finish(self) -> None:
-        """Store the trained networks, declare the runs finished, and drop the checkpoint."""
+        """Store the trained networks and declare the runs finished; a kill in between leaves the last checkpoint."""
+        self._save()
         for run, directory in enumerate(self.directories):
             directory.write_weights(
                 {"actor": self.agent.actor.values[run], "critic": self.agent.critic.values[run]}
                 | {"reward": self.ensemble.networks.values[run]}
             )
+            adapters = self.feedback[run].adapters
+            if adapters is not None and self.vlm is not None:
+                adapters.save(directory.path / ADAPTERS_FILE, self.vlm.fingerprint(run))
         for directory in self.directories:
             directory.write_manifest(self._manifest(FINISHED))
         if self.vlm is not None:
             self.vlm.close()
-        self.checkpoint.remove()
 
     def _manifest(self, status: str) -> dict[str, Any]:
         fleet = [config.run_id for config in self.configs]

@@ -13,7 +13,8 @@ from prefvlm_core import batch, experiments
 from prefvlm_core.batch import drop_stale_records, notebook_step, record_path, run_notebook, table_step, write_record
 from prefvlm_core.config import PROFILES, Execution, RunConfig
 from prefvlm_core.errors import PrefVLMError
-from prefvlm_core.experiments import EXPERIMENTS, FLEET_SIZE, Arm, evaluations, fleets, plan
+from prefvlm_core.experiments import FLEET_SIZE, configs_of, evaluations, fleets, fleets_before, plan, profile_fleets
+from prefvlm_core.grids import EXPERIMENTS, Arm
 from prefvlm_core.methods import run_config
 from prefvlm_core.store import FINISHED, RUNNING, RunDirectory
 from prefvlm_core.train import check_compatible
@@ -23,7 +24,7 @@ EVERY_GRID = [(experiment, profile) for experiment in EXPERIMENTS for profile in
 
 
 def planned(experiment: str, profile: str) -> list[RunConfig]:
-    return [run.config for run in plan(experiment, profile)]
+    return configs_of(experiment, profile)
 
 
 def finish(results: Path, config: RunConfig, success: float = 0.5) -> RunDirectory:
@@ -68,6 +69,23 @@ def test_fleets_hold_every_run_once_and_can_be_trained(experiment: str, profile:
         check_compatible(group)
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_sources_of_transfer_are_trained_before(profile: str) -> None:
+    planned_fleets = profile_fleets(profile)
+    fleet_of = {config.run_id: name for name, fleet in planned_fleets.items() for config in fleet}
+    transferred = [run for run in plan("05_transfer", profile) if run.source is not None]
+    assert len(transferred) == len(plan("05_transfer", profile)) / 2
+    for run in transferred:
+        assert run.source is not None and run.config.adapter.source == run.source.run_id
+        assert (run.source.seed, run.source.method) == (run.config.seed, run.config.method)
+        before = fleets_before(fleet_of[run.config.run_id], profile)
+        assert fleet_of[run.source.run_id] in before
+        assert fleets_before(fleet_of[run.source.run_id], profile) == []
+    order = list(fleets(planned("05_transfer", profile)).values())
+    starts = [bool(config.adapter.source) for fleet in order for config in fleet]
+    assert starts == sorted(starts)  # those that start from another's adapters come last
+
+
 def test_fleets_depend_on_the_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     configs = planned("02_learning_curves", "laptop")
@@ -91,8 +109,8 @@ def test_fleets_put_whole_seeds_first_and_keep_incompatible_runs_apart() -> None
 
 
 def test_curves_are_named_by_what_they_cost() -> None:
-    pebble, sac = Arm("pebble", {"feedback.budget": 60}), Arm("sac")
-    assert pebble.curve(run_config("drawer-close-v3", "pebble", 0, "quick", pebble.changes)) == "pebble (60 labels)"
+    pebble, sac = Arm("pebble", {"feedback.budget": 90}), Arm("sac")
+    assert pebble.curve(run_config("drawer-close-v3", "pebble", 0, "quick", pebble.changes)) == "pebble (90 labels)"
     assert sac.curve(run_config("drawer-close-v3", "sac", 0, "quick")) == "sac (true reward)"
 
 

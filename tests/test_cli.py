@@ -9,7 +9,8 @@ import pytest
 
 from prefvlm_core import batch, cli, experiments
 from prefvlm_core.config import Execution, RunConfig
-from prefvlm_core.experiments import EXPERIMENTS, plan, profile_fleets
+from prefvlm_core.experiments import configs_of, plan, profile_fleets
+from prefvlm_core.grids import EXPERIMENTS
 from prefvlm_core.methods import run_config
 from prefvlm_core.store import FINISHED, RunDirectory
 
@@ -70,11 +71,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
         ("train", "--checkpoint-seconds FLOAT Wall seconds between two checkpoints"),
         ("fleet", "Fleet, by the name that `prefvlm runs --planned` shows."),
         ("notebook", "Train missing runs first; otherwise draw what is stored. (default: True)"),
-        ("figures", "Draw every figure again from the runs that are stored; trains nothing."),
+        ("figures", "Draw every figure again, as far as runs are stored; trains nothing."),
         ("table", "Write results/<profile>/table.csv from the runs that are stored."),
         ("runs", "--profile {quick,laptop,paper} Only this profile"),
         ("reproduce", "quick (minutes), laptop (hours) or paper (a GPU). (default: quick)"),
         ("bench", "Measure speed and memory"),
+        ("pretrain", "--seeds [INT [INT ...]] Training seeds; the weights of the first one are kept."),
     ],
 )
 def test_help(prefvlm: Any, command: str, told: str) -> None:
@@ -107,7 +109,8 @@ def test_every_command_is_listed(prefvlm: Any) -> None:
         ("experiment 02_learning_curve", "Unknown experiment '02_learning_curve'. Did you mean '02_learning_curves'?"),
         ("fleet fleet-00000000", "Unknown fleet 'fleet-00000000'."),
         ("notebook 02_learning_curve", "Unknown notebook '02_learning_curve'. Did you mean '02_learning_curves'?"),
-        ("table --results nowhere", "No run of 02_learning_curves in profile quick is stored below "),
+        ("table --results nowhere", "No run of profile quick is stored below "),
+        ("figures --results nowhere", "No run of profile quick is stored below "),
     ],
 )
 def test_errors_are_one_line(
@@ -144,7 +147,7 @@ def test_wrong_options(prefvlm: Any, line: str, message: str) -> None:
 def test_outside_a_checkout(prefvlm: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert prefvlm("reproduce") == (2, "", "prefvlm: There is no Snakefile here; run this in a checkout of prefvlm.\n")
-    code, out, err = prefvlm("figures")
+    code, out, err = prefvlm("notebook 02_learning_curves")
     assert (code, out) == (2, "")
     assert err == "prefvlm: There is no folder notebooks; run this in the folder that holds notebooks/.\n"
     assert not list(tmp_path.iterdir())
@@ -206,8 +209,20 @@ def test_runs_lists_what_is_stored_and_what_is_missing(prefvlm: Any, trained: li
     assert f"not started         0 steps  success     -  {fleet[1].run_id}" in lines
     assert f"{name}  1 of {len(fleet)} runs finished" in lines
     missing = [line.split()[1] for line in lines if line.startswith("    missing")]
-    runs = {run.config.run_id for experiment in EXPERIMENTS for run in plan(experiment, "quick")}
+    runs = {config.run_id for experiment in EXPERIMENTS for config in configs_of(experiment, "quick")}
     assert set(missing) == runs - {fleet[0].run_id}
+
+
+def test_table_and_figures_show_what_is_stored(
+    prefvlm: Any, trained: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn = []
+    monkeypatch.setattr(batch, "notebook_step", lambda notebook, *_, **__: drawn.append(notebook) or ["figure.png"])
+    assert prefvlm(f"experiment 02_learning_curves --results {tmp_path}")[0] == 0
+    code, out, _ = prefvlm(f"table --results {tmp_path}")
+    assert code == 0 and {row.split(",")[0] for row in out.splitlines()[1:]} == {"02_learning_curves"}
+    assert prefvlm(f"figures --results {tmp_path}") == (0, "figure.png\n", "")
+    assert drawn == ["02_learning_curves"]
 
 
 def test_table_is_written_and_shown(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from prefvlm_core.config import PROFILES, Execution, FeedbackConfig, RunConfig, flatten, replace
+from prefvlm_core.config_groups import SACConfig
 from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.methods import METHODS, run_config
 from prefvlm_core.seeding import Stream, episode_seed, generator
@@ -156,13 +157,20 @@ def test_the_hash_names_the_content_and_nothing_else() -> None:
 
 
 def test_the_hash_changes_with_every_field() -> None:
-    config = quick()
+    config = run_config("drawer-close-v3", "prefvlm", 0, "quick")
+    human_only = {"vlm.labels": False, "adapter.enabled": False}
     other = {"task": "door-open-v3", "method": "sac", "profile": "laptop", "reward.source": "true"} | {
-        "feedback.sampling": "uniform",
+        "adapter.source": "quick/a",
+        "feedback.sampling": "disagreement",
+        "feedback.segment_length": 25,
+        "vlm.frame_stride": 10,
         "feedback.teacher": "skip",
         "vlm.model": "random",
         "filter.mode": "fixed",
         "filter.human_selection": "random",
+        "reward.learning": "surf",
+        "exploration.bonus": 0.05,
+        "vlm.equal_within": 0.5,
         "total_steps": 25_000,
         "horizon": 125,
         "evaluation.every": 250,
@@ -172,19 +180,27 @@ def test_the_hash_changes_with_every_field() -> None:
         if isinstance(value, bool):
             changed: Any = not value
         else:
-            changed = other[name] if name in other else value / 2 if isinstance(value, float) else value + 1
+            changed = other[name] if name in other else value / 2 or 0.5 if isinstance(value, float) else value + 1
         assert changed != value, name
-        hashes.add(replace(config, {name: changed}).hash)
-    assert len(hashes) == 1 + len(fields(config))
+        extra = human_only if name == "reward.learning" else {}
+        hashes.add(replace(config, {name: changed} | extra).hash)
+    hashes.add(replace(config, human_only).hash)
+    assert len(hashes) == 2 + len(fields(config))
 
 
-def test_the_hash_is_that_of_the_stored_file(tmp_path: Path) -> None:
+def test_the_hash_is_of_what_differs_from_the_defaults() -> None:
+    config = RunConfig("door-close-v3", "pebble", 3, "paper", sac=SACConfig(width=64))
+    told = {"method": "pebble", "profile": "paper", "sac.width": 64, "seed": 3, "task": "door-close-v3"}
+    assert config.hash == hashlib.sha256(json.dumps([1, told]).encode()).hexdigest()[:8]
+
+
+def test_a_stored_config_without_a_newer_field_is_the_same_run(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, quick())
+    values = json.loads(quick().to_json())
+    del values["adapter"]["source"], values["exploration"]["neighbours"]  # both at their defaults
+    write_json(directory.path / "config.json", values)
     directory.open()
-    content = (directory.path / "config.json").read_bytes()
-    sorted_keys = json.dumps(json.loads(content), sort_keys=True, indent=1)  # the order of declaration means nothing
-    assert content.decode().rstrip() == sorted_keys
-    assert directory.path.name == f"0-{hashlib.sha256(content.rstrip()).hexdigest()[:8]}"
+    assert find_runs(tmp_path)[0].config == quick()
 
 
 def test_stored_configs_that_cannot_be_trusted(tmp_path: Path) -> None:
@@ -206,8 +222,10 @@ def test_stored_configs_that_cannot_be_trusted(tmp_path: Path) -> None:
         stored | {"version": 0}
     )
     assert "config version None" in refused({name: value for name, value in stored.items() if name != "version"})
-    assert "The config lacks horizon." in refused({name: value for name, value in stored.items() if name != "horizon"})
-    assert "The config lacks sac." in refused({name: value for name, value in stored.items() if name != "sac"})
+    assert "The config lacks task, seed." in refused({n: v for n, v in stored.items() if n not in ("task", "seed")})
+    misplaced = "does not hold the config its folder is named after"
+    assert misplaced in refused({name: value for name, value in stored.items() if name != "horizon"})
+    assert misplaced in refused({name: value for name, value in stored.items() if name != "sac"})
     assert "Unknown parameter 'horizont'. Did you mean 'horizon'?" in refused(stored | {"horizont": 3})
     assert "horizon must be at least 1, got -1." in refused(stored | {"horizon": -1})
     assert "does not hold the config its folder is named after; move the folder away." in refused(stored | {"seed": 3})

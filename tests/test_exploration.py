@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from prefvlm_core.exploration import RunningStd, nearest_neighbour_distance
+from prefvlm_core.exploration import RunningStd, disagreement_bonus, nearest_neighbour_distance
 
 
 def test_distance_equals_a_kd_tree() -> None:
@@ -31,3 +31,10 @@ def test_running_std_equals_numpy_and_runs_are_apart() -> None:
 
 def test_constant_values_do_not_divide_by_zero() -> None:
     assert RunningStd(1, torch.device("cpu")).update(0, torch.ones(5)) == 1.0
+
+
+def test_bonus_by_hand() -> None:
+    """RUNE: beta_t = 0.05 (1 - rho)^t, times the population's standard deviation."""
+    rewards = torch.tensor([[0.1, 0.5], [0.4, 0.5], [0.7, 0.5]])
+    bonus = disagreement_bonus(rewards, 0.05, 1e-3, 2000)
+    assert bonus.tolist() == pytest.approx([0.05 * 0.999**2000 * np.std([0.1, 0.4, 0.7]), 0.0])

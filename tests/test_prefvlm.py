@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_train import TINY, quiet, weights_hash, without_seconds
 
+from prefvlm_core.config import RunConfig
+from prefvlm_core.envs import EnvironmentFleet
+from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.methods import METHODS, run_config
-from prefvlm_core.store import RunDirectory
+from prefvlm_core.store import RunDirectory, load_labels, read_tensors
 from prefvlm_core.train import Fleet, train
 
 SMALL = TINY | {
@@ -18,12 +22,20 @@ SMALL = TINY | {
     "adapter.later_updates": 3,
     "filter.adaptive_minimum": 3,
 }
-NO_HUMAN = ("sac", "vlm-reward", "vlm-preference")
+NO_HUMAN = {"feedback.budget": 0}
+SCALED: dict[str, dict[str, object]] = {
+    **dict.fromkeys(("sac", "vlm-reward", "vlm-preference"), NO_HUMAN),
+    "rlvlmf": NO_HUMAN | {"feedback.segment_length": 1, "vlm.frame_stride": 1},
+    "mrn": {"mrn.meta_every": 10},
+    "surf": {"surf.confidence": 0.55},
+    # Thresholds that divergences reach after so few updates, and a teacher whose mistakes are to be found.
+    "rime": {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.3, "filter.upper": 0.75},
+}
+"""What a method needs for its mechanism to act in a run this small."""
 
 
 def small(method: str):
-    budget = {"feedback.budget": 0} if method in NO_HUMAN else {}
-    return run_config("button-press-v3", method, 0, "quick", SMALL | budget)
+    return run_config("button-press-v3", method, 0, "quick", SMALL | SCALED.get(method, {}))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +71,39 @@ def test_what_makes_each_method(trained: dict[str, RunDirectory]) -> None:
     assert last["vlm-reward"]["human_labels"] == last["vlm-reward"]["vlm_labels"] == 0
 
 
+def test_surf_accepts_pseudo_labels(trained: dict[str, RunDirectory]) -> None:
+    last = trained["surf"].read_metrics()[-1]
+    assert last["pseudo_labels"] > 0 and 0 < last["pseudo_label_fraction"] < 1
+    assert 0 <= last["pseudo_label_accuracy"] <= 1
+
+
+def test_rune_adds_a_bonus(trained: dict[str, RunDirectory]) -> None:
+    rows = trained["rune"].read_metrics()
+    assert all(0 < row["bonus"] < 0.05 for row in rows[1:])  # the first labels come at step 120
+    assert "bonus" not in trained["pebble"].read_metrics()[-1]
+
+
+def test_mrn_moves_the_rewards_until_the_budget_is_spent(trained: dict[str, RunDirectory]) -> None:
+    rows = trained["mrn"].read_metrics()
+    assert all(row["meta_reward_change"] > 0 and row["meta_loss"] > 0 for row in rows[1:3])
+    assert math.isnan(rows[3]["meta_loss"]) and rows[3]["human_labels"] == 20
+
+
+def test_rlvlmf_compares_single_images_and_drops_equal_ones(trained: dict[str, RunDirectory]) -> None:
+    rows, labels = trained["rlvlmf"].read_metrics(), load_labels([trained["rlvlmf"]])
+    assert set(labels["label"]) == {0, 0.5, 1} and set(labels["teacher"]) == {"vlm"}
+    assert rows[-1]["human_labels"] == 0 < rows[-1]["vlm_labels"] == (labels["label"] != 0.5).sum() < len(labels) == 48
+    assert 0 < rows[-1]["vlm_equal_fraction"] < 1
+
+
+def test_rime_flips(trained: dict[str, RunDirectory]) -> None:
+    rows = trained["rime"].read_metrics()
+    flipping = [row for row in rows if row["flips"] > 0]  # nan before the first session
+    assert flipping and all(0 <= row["flip_accuracy"] <= 1 for row in flipping if row["flips"] > 4)
+    assert rows[-1]["flips"] + rows[-1]["left_out"] < rows[-1]["human_labels"] == 20
+    assert "flips" not in trained["pebble"].read_metrics()[-1]
+
+
 def test_frames_are_rendered_for_those_who_ask_only(tmp_path: Path) -> None:
     directory = train([small("pebble")], quiet(tmp_path))[0]
     assert not any("rendering" in name for row in directory.read_metrics() for name in row)
@@ -84,8 +129,85 @@ def test_resumed_from_a_checkpoint_ends_bit_identical(
     for one, other in zip(trained.values(), resumed, strict=True):
         assert without_seconds(one) == without_seconds(other)
         assert weights_hash(one) == weights_hash(other)
+        assert load_labels([one]).equals(load_labels([other]))
+        assert (one.path / "adapters.safetensors").exists() == one.config.adapter.enabled
+        if one.config.adapter.enabled:
+            tensors = [read_tensors(run.path / "adapters.safetensors")[0] for run in (one, other)]
+            assert torch.equal(tensors[0]["values"], tensors[1]["values"])
 
 
 def test_the_cosine_rewards_whole_episodes(trained: dict[str, RunDirectory]) -> None:
     returns = [row["episode_return"] for row in trained["vlm-reward"].read_metrics()]
     assert len(returns) == 4 and np.isfinite(returns).all()
+
+
+# ---- the label log
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name.startswith(("prefvlm", "pebble"))])
+def test_every_label_is_logged_with_its_provenance(method: str, trained: dict[str, RunDirectory]) -> None:
+    labels, last = load_labels([trained[method]]), trained[method].read_metrics()[-1]
+    human, vlm = (labels[labels["teacher"] == teacher] for teacher in ("human", "vlm"))
+    assert len(human) == last["human_labels"]
+    assert (human["label"] == human["truth"]).all()  # the oracle never errs
+    assert human["divergence"].isna().all() and (human["partition"] == "").all()
+    assert (labels["step"] >= trained[method].config.learning_starts).all()
+    assert (
+        (labels[["first", "second"]].max(axis=1) + trained[method].config.feedback.segment_length)
+        .lt(labels["step"] + 1)
+        .all()
+    )
+    if method == "pebble":
+        assert vlm.empty
+        return
+    assert vlm.groupby("session").size().to_dict() == {2: 12, 3: 12, 4: 12}
+    assert (vlm["divergence"] >= 0).all() and set(vlm["partition"]) <= {"clean", "flipped", "uncertain"}
+    asked = human[human["session"] > 1].merge(vlm, on=["session", "first", "second"])
+    assert len(asked) >= last["human_labels"] - 8  # the human is asked only about pairs that the VLM labelled
+    if method in ("prefvlm", "prefvlm-adaptive"):
+        assert set(asked["partition_y"]) <= {"uncertain"}
+    if method == "prefvlm-no-filter":
+        assert set(vlm["partition"]) == {"clean"}
+
+
+def test_runs_without_labels_have_no_log(trained: dict[str, RunDirectory]) -> None:
+    assert load_labels([trained["sac"], trained["vlm-reward"]]).empty
+
+
+# ---- transfer
+
+
+def from_source(source: RunConfig, **changes: object) -> RunConfig:
+    wanted = {"adapter.source": source.run_id} | {name.replace("__", "."): value for name, value in changes.items()}
+    return run_config("drawer-close-v3", "prefvlm", 0, "quick", SMALL | wanted)
+
+
+def test_a_run_starts_from_the_adapters_of_another(tmp_path: Path, trained: dict[str, RunDirectory]) -> None:
+    source = trained["prefvlm"]
+    learned = read_tensors(source.path / "adapters.safetensors")[0]["values"]
+    results = source.path.parents[3]
+    directory = RunDirectory(results, from_source(source.config))
+    directory.open()
+    with EnvironmentFleet([directory.config.task], directory.config.horizon, 1) as environments:
+        adapters = Fleet([directory], environments, quiet(results)).feedback[0].adapters
+    assert adapters is not None and torch.equal(adapters.values, learned)
+    target = train([directory.config], quiet(results))[0]
+    after = read_tensors(target.path / "adapters.safetensors")[0]["values"]
+    assert after.shape == learned.shape and not torch.equal(after, learned)  # it went on learning
+    assert torch.equal(read_tensors(source.path / "adapters.safetensors")[0]["values"], learned)
+
+
+def test_transfer_from_a_run_that_is_not_there_is_refused(tmp_path: Path, trained: dict[str, RunDirectory]) -> None:
+    with pytest.raises(PrefVLMError, match=r"adapter.source is quick/.*train that run first"):
+        train([from_source(trained["prefvlm"].config)], quiet(tmp_path))
+
+
+def test_transfer_between_different_models_is_refused(trained: dict[str, RunDirectory]) -> None:
+    results = trained["prefvlm"].path.parents[3]
+    with pytest.raises(PrefVLMError, match="have backbone 'tinyliv"):
+        train([from_source(trained["prefvlm"].config, vlm__model="tinyliv-heldout")], quiet(results))
+
+
+def test_transfer_without_adapters_is_refused() -> None:
+    with pytest.raises(PrefVLMError, match=r"adapter.source is quick/x, but the run trains no adapters"):
+        run_config("drawer-close-v3", "pebble", 0, "quick", {"adapter.source": "quick/x"})

@@ -16,7 +16,9 @@ CONFIG = SACConfig(hidden_layers=2, width=16, batch_size=32, initial_temperature
 
 
 def agents(seeds: list[int]) -> SAC:
-    return SAC.create(CONFIG, 6, 2, [np.random.default_rng(seed) for seed in seeds], CPU)
+    return SAC.create(
+        CONFIG, 6, 2, [np.random.default_rng(seed) for seed in seeds], CPU, [CONFIG.initial_temperature] * len(seeds)
+    )
 
 
 def batch(seeds: list[int]) -> tuple[Batch, torch.Tensor]:

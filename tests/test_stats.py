@@ -198,6 +198,7 @@ def test_summary_table_by_hand() -> None:
     low, high = table.loc[3, ["success_low", "success_high"]]
     assert 0.2 <= low < 0.45 < high <= 1.0
     pd.testing.assert_frame_equal(table, summary_table(data.sample(frac=1, random_state=1)))
+    assert list(summary_table(data[data["task"] == "a"])["task"]) == ["a", "a"]  # one task is not pooled with itself
 
 
 def test_summary_table_refuses_unfinished_runs() -> None:

@@ -160,7 +160,9 @@ def test_find_runs_and_load_metrics(tmp_path: Path) -> None:
     for number, directory in enumerate(directories):
         directory.open()
         directory.write_metrics([{"step": 250, "success": 0.25 * number}, {"step": 500, "success": float("nan")}])
-    FleetCheckpoint(tmp_path, [config()]).save(250, {"a": torch.ones(1)}, {}, {})  # lies beside the runs, is none
+    FleetCheckpoint(tmp_path, [config().run_id]).save(
+        250, {"a": torch.ones(1)}, {}, {}
+    )  # lies beside the runs, is none
     found = find_runs(tmp_path)
     assert [directory.config for directory in found] == [directory.config for directory in directories]
     assert len(find_runs(tmp_path, "quick")) == 4 and find_runs(tmp_path, "laptop") == []
@@ -239,7 +241,7 @@ def replayed(checkpoint: FleetCheckpoint) -> list[float]:
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    fleet = [config(0), config(1)]
+    fleet = [config(0).run_id, config(1).run_id]
     assert FleetCheckpoint(tmp_path, fleet).load() is None
     state = {"updates": 3, "generators": np.random.default_rng(0).bit_generator.state, "list": [1.5, "a", None]}
     tensors = {"actor": torch.randn(2, 3).T, "steps": torch.tensor([2**40, -1]), "flags": torch.tensor([True, False])}
@@ -260,7 +262,7 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
 
 def test_killed_between_replay_piece_and_checkpoint(tmp_path: Path) -> None:
     """The piece of a checkpoint that was never committed counts neither at once nor after later checkpoints."""
-    fleet = [config()]
+    fleet = [config().run_id]
     saved(FleetCheckpoint(tmp_path, fleet), 250, 500)
     orphan = FleetCheckpoint(tmp_path, fleet).path / "replay-000000750.safetensors"
     write_tensors(orphan, {"observations": torch.full((250,), -1.0)}, {})
@@ -274,7 +276,7 @@ def test_killed_between_replay_piece_and_checkpoint(tmp_path: Path) -> None:
 
 
 def test_removal_takes_what_a_kill_left_behind(tmp_path: Path) -> None:
-    checkpoint = FleetCheckpoint(tmp_path, [config()])
+    checkpoint = FleetCheckpoint(tmp_path, [config().run_id])
     saved(checkpoint, 250)
     (checkpoint.path / ".checkpoint.safetensors.0a1b2c3d.tmp").write_bytes(b"half")
     checkpoint.remove()
@@ -284,28 +286,29 @@ def test_removal_takes_what_a_kill_left_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "replay-000000250.safetensors"])
 @pytest.mark.parametrize("damage", ["truncated", "random bytes", "empty"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str, damage: str) -> None:
-    checkpoint = FleetCheckpoint(tmp_path, [config()])
+    checkpoint = FleetCheckpoint(tmp_path, [config().run_id])
     saved(checkpoint, 250, 500)
     path = checkpoint.path / name
     random = np.random.default_rng(0).bytes(1000)
     path.write_bytes({"truncated": path.read_bytes()[:-1], "random bytes": random, "empty": b""}[damage])
     with pytest.raises(PrefVLMError, match=rf"{re.escape(str(path))} is damaged .*; remove it to start its runs again"):
-        FleetCheckpoint(tmp_path, [config()]).load()
+        FleetCheckpoint(tmp_path, [config().run_id]).load()
 
 
 def test_a_missing_replay_piece_is_named(tmp_path: Path) -> None:
-    checkpoint = FleetCheckpoint(tmp_path, [config()])
+    checkpoint = FleetCheckpoint(tmp_path, [config().run_id])
     saved(checkpoint, 250, 500)
     (checkpoint.path / "replay-000000250.safetensors").unlink()
     with pytest.raises(PrefVLMError, match=r"replay-000000250.safetensors is damaged .*No such file"):
-        FleetCheckpoint(tmp_path, [config()]).load()
+        FleetCheckpoint(tmp_path, [config().run_id]).load()
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
-    mine, other = FleetCheckpoint(tmp_path, [config(0)]), FleetCheckpoint(tmp_path, [config(1)])
+    mine, other = FleetCheckpoint(tmp_path, [config(0).run_id]), FleetCheckpoint(tmp_path, [config(1).run_id])
     assert mine.path != other.path
     assert (
-        FleetCheckpoint(tmp_path, [config(0), config(1)]).path != FleetCheckpoint(tmp_path, [config(1), config(0)]).path
+        FleetCheckpoint(tmp_path, [config(0).run_id, config(1).run_id]).path
+        != FleetCheckpoint(tmp_path, [config(1).run_id, config(0).run_id]).path
     )
     saved(other, 250)
     other.path.rename(mine.path)

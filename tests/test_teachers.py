@@ -26,30 +26,30 @@ def answer(teacher: str, recent_return: float = 10.0, seed: int = 0, rewards=REW
 
 
 def test_oracle_prefers_the_larger_return_and_is_indifferent_between_equals() -> None:
-    labels, answered = answer("oracle")
+    labels, answered, _ = answer("oracle")
     assert labels.tolist() == [1, 0, 0.5, 0, 1] and answered.all()
 
 
 def test_skip_passes_where_neither_segment_is_good_enough() -> None:
-    labels, answered = answer("skip", teacher_margin=0.4)
+    labels, answered, _ = answer("skip", teacher_margin=0.4)
     assert answered.tolist() == [True, True, False, False, True]  # neither exceeds 4 = 0.4 * 10
     assert labels.tolist() == [1, 0, 0.5, 0, 1]
 
 
 def test_equal_answers_one_half_within_the_margin() -> None:
-    labels, answered = answer("equal", teacher_margin=0.1)
+    labels, answered, _ = answer("equal", teacher_margin=0.1)
     assert labels.tolist() == [1, 0, 0.5, 0, 0.5] and answered.all()  # strictly less than 1 = 0.1 * 10 apart
 
 
 def test_margin_is_applied_once() -> None:
-    labels, _ = answer("equal", recent_return=100.0, teacher_margin=0.1)
+    labels, *_ = answer("equal", recent_return=100.0, teacher_margin=0.1)
     assert labels.tolist() == [0.5] * 5
 
 
 def test_myopic_weighs_the_end_of_a_segment_most() -> None:
     rewards = REWARDS.copy()
     rewards[2] = [[3.9, 0, 0], [0, 0, 3.8]]
-    labels, _ = answer("myopic", rewards=rewards, teacher_discount=0.5)
+    labels, *_ = answer("myopic", rewards=rewards, teacher_discount=0.5)
     assert labels.tolist() == [1, 0, 1, 0, 1]  # the third: 3.9 * 0.25 against 3.8 * 1
 
 

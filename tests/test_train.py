@@ -17,7 +17,7 @@ import torch
 from prefvlm_core.config import Execution
 from prefvlm_core.methods import run_config
 from prefvlm_core.sac import SAC
-from prefvlm_core.store import RunDirectory, write_json
+from prefvlm_core.store import RunDirectory, unfinished, write_json
 from prefvlm_core.train import train
 
 TINY = {
@@ -77,7 +77,7 @@ def test_every_part_acts(trained: list[RunDirectory]) -> None:
     sizes = {"actor": (1, -1), "critic": (2, -1), "reward": (3, -1)}
     assert {name: (len(tensor), -1) for name, tensor in weights.items()} == sizes
     generator = [np.random.default_rng(np.random.SeedSequence([0, 0]))]
-    fresh = SAC.create(pebble.config.sac, 39, 4, generator, torch.device("cpu"))
+    fresh = SAC.create(pebble.config.sac, 39, 4, generator, torch.device("cpu"), [0.1])
     moved = weights["actor"] != fresh.actor.values[0]
     assert moved[0, -8:].all() and moved.float().mean() > 0.3  # weights of observations that stay 0 stay as well
     assert pebble.manifest["status"] == "finished" and len(pebble.manifest["fleet"]) == 4
@@ -147,6 +147,37 @@ def test_killed_at_random_moments_ends_bit_identical(trained: list[RunDirectory]
         assert without_seconds(resumed) == without_seconds(uninterrupted)
         assert weights_hash(resumed) == weights_hash(uninterrupted)
     assert not list(results.glob("quick/fleets/*"))
+
+
+@pytest.mark.parametrize("declared", [0, 1, 4])
+def test_killed_while_declaring_its_runs_finished_ends_bit_identical(
+    declared: int, trained: list[RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fleet comes back whole: the runs left over would round otherwise without their companions."""
+    configs, finished = [directory.config for directory in trained], []
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def killed(directory: RunDirectory, values: dict[str, object], write=RunDirectory.write_manifest) -> None:
+        if values["status"] == "finished":
+            if len(finished) == declared:
+                interrupt()
+            finished.append(directory)
+        write(directory, values)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(RunDirectory, "write_manifest", killed)
+        patched.setattr("prefvlm_core.train.remove_checkpoints", interrupt)
+        train(configs, quiet(tmp_path))
+    assert [directory.finished for directory in unfinished([RunDirectory(tmp_path, c) for c in configs], tmp_path)] == [
+        run < declared for run in range(4)
+    ]
+    for uninterrupted, resumed in zip(trained, train(configs, quiet(tmp_path)), strict=True):
+        assert without_seconds(resumed) == without_seconds(uninterrupted)
+        assert weights_hash(resumed) == weights_hash(uninterrupted)
+        assert resumed.manifest["fleet"] == uninterrupted.manifest["fleet"]
+    assert not list(tmp_path.glob("quick/fleets/*"))
 
 
 def test_a_stored_run_of_another_config_version_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from prefvlm_core.errors import unknown_name
 from prefvlm_core.store import write_atomically
 
-GROUPS = ("environments", "learner", "frames")
+GROUPS = ("environments", "learner", "methods", "frames", "vlm", "adapters")
 
 
 @dataclass(frozen=True)
