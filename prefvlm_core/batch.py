@@ -16,13 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas
+
 from prefvlm_core.config import Execution
 from prefvlm_core.errors import PrefVLMError, unknown_name
-from prefvlm_core.experiments import evaluations, finished_runs, profile_fleets
+from prefvlm_core.experiments import evaluations, finished_runs, label_log, profile_fleets
 from prefvlm_core.grids import EXPERIMENTS
-from prefvlm_core.stats import summary_table
+from prefvlm_core.stats import improvement_table, summary_table
 from prefvlm_core.store import RunDirectory, write_atomically, write_json
-from prefvlm_core.tables import with_reference, write_into_readme
+from prefvlm_core.tables import KEYS, README_EXPERIMENT, label_errors, with_reference, write_into_texts
 
 KERNEL_STARTS = 3
 """Attempts to start a notebook's kernel: papermill can lose one to a port that another process took first."""
@@ -128,22 +130,32 @@ def experiments_with_runs(profile: str, results: str | Path) -> list[str]:
 
 
 def table_step(profile: str, results: str) -> list[str]:
-    """Write `results/<profile>/table.csv`: one row per experiment, task and curve, as far as runs are stored;
-    README's table follows it where README shows the profile.
+    """Write `results/<profile>/{table,labels,improvement}.csv` (see `tables.KEYS`), as far as runs are stored, and
+    bring the numbers of README.md and NOTES.md up to date.
 
-    Raises `PrefVLMError` where none is.
+    Raises `PrefVLMError` where no run is.
     """
-    rows: list[str] = []
+    folder = Path(results) / profile
+    summaries, labels = [], []
     for experiment in experiments_with_runs(profile, results):
-        table = summary_table(evaluations(experiment, profile, Execution(results), train=False))
-        table.insert(0, "experiment", experiment)
-        if profile == "paper":
-            table = with_reference(table)
-        rows.append(table.to_csv(index=False, header=not rows, float_format="%.4f", lineterminator="\n"))
-    path = Path(results) / profile / "table.csv"
-    write_atomically(path, "".join(rows).encode())
-    write_into_readme(Path("README.md"), profile, path)
-    return [str(path)]
+        data = evaluations(experiment, profile, Execution(results), train=False)
+        table = summary_table(data)
+        summaries.append(with_reference(table) if profile == "paper" else table)
+        log = label_log(experiment, profile, Execution(results))
+        labels.append(label_errors(log) if len(log) else log)
+        for rows in (summaries[-1], labels[-1]):
+            rows.insert(0, "experiment", experiment)
+        if experiment == README_EXPERIMENT:
+            _write_table(folder / "improvement.csv", [improvement_table(data, "prefvlm", "pebble")])
+    _write_table(folder / "table.csv", summaries)
+    _write_table(folder / "labels.csv", labels)
+    texts = write_into_texts(Path("README.md"), folder)
+    return [*(str(folder / f"{name}.csv") for name in KEYS if (folder / f"{name}.csv").exists()), *map(str, texts)]
+
+
+def _write_table(path: Path, tables: Sequence[pandas.DataFrame]) -> None:
+    text = pandas.concat(tables).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    write_atomically(path, text.encode())
 
 
 def reproduce(profile: str, results: str, device: str, cores: int) -> int:

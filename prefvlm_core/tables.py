@@ -1,4 +1,11 @@
-"""The table of results as people read it: in README.md, and beside the papers' own numbers in profile `paper`."""
+"""Stored results as people read them: tables, README's table, and every number of README.md and NOTES.md.
+
+In prose, a number stands before a comment that says which one it is, and `prefvlm table` writes it:
+
+    84<!-- table | 02_learning_curves | button-press-v3 | prefvlm (200 labels) | success --> %
+
+The first field is a file of `results/<profile>/` (see `KEYS`), the last a column, those between name the row.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +17,24 @@ from pathlib import Path
 import numpy as np
 import pandas
 
+from prefvlm_core.errors import PrefVLMError
+from prefvlm_core.label_stats import error_rates
 from prefvlm_core.store import write_atomically
 
 README_EXPERIMENT = "02_learning_curves"
 """The experiment whose rows README.md shows."""
 REFERENCE_METHODS = {"prefvlm": "ROVED", "pebble": "PEBBLE", "surf": "SURF", "mrn": "MRN", "vlm-reward": "LIV"}
 """Our methods -> names in the digitised curves of ROVED."""
+KEYS = {
+    "table": ["experiment", "task", "curve"],
+    "labels": ["experiment", "task", "curve"],
+    "improvement": ["task", "curve", "against"],
+}
+"""Files of `results/<profile>/`, without .csv, and the columns that name a row: `stats.summary_table`,
+`label_stats.error_rates` by task, `stats.improvement_table`."""
+_AS_IT_IS = ("human_labels", "vlm_labels", "seeds", "labels")
+_RATIOS = ("clean_ratio", "clean_ratio_low", "clean_ratio_high")
+_NUMBER = re.compile(r"[\d.]+(?=<!-- (\w+) \| (.+?) \| (\w+) -->)")
 _BLOCK = re.compile(r"(<!-- table of profile (\w+), written by `prefvlm table` -->\n).*?(<!-- end of table -->)", re.S)
 
 
@@ -57,12 +76,50 @@ def readme_table(path: Path) -> str:
     return markdown(table[table["experiment"] == README_EXPERIMENT])
 
 
-def write_into_readme(readme: Path, profile: str, path: Path) -> bool:
-    """Bring README's table up to date with a profile's `table.csv`, where README shows that profile; says whether."""
+def label_errors(labels: pandas.DataFrame) -> pandas.DataFrame:
+    """`label_stats.error_rates` of each task in a label log, one row per task and curve; none without labels of the
+    VLM."""
+    by_task = labels[labels["teacher"] == "vlm"].groupby("task")
+    tables = {str(task): error_rates(rows) for task, rows in by_task}
+    return pandas.concat(tables, names=["task", ""]).reset_index("task") if tables else pandas.DataFrame()
+
+
+def with_numbers(text: str, folder: Path) -> str:
+    """`text` with every tagged number as it is stored in `folder`: fractions in percent, without decimals.
+
+    Raises `PrefVLMError` for a tag that names no stored number.
+    """
+    tables = {
+        name: pandas.read_csv(path).set_index(keys).sort_index()
+        for name, keys in KEYS.items()
+        if (path := folder / f"{name}.csv").exists()
+    }
+
+    def stored(found: re.Match[str]) -> str:
+        file, row, column = found.groups()
+        try:
+            value = float(tables[file].loc[tuple(row.split(" | ")), column])
+        except (KeyError, TypeError) as error:
+            raise PrefVLMError(f"{folder} holds no number '{file} | {row} | {column}'.") from error
+        if column in _RATIOS:
+            return f"{value:.2f}"
+        return f"{value if column in _AS_IT_IS else 100 * value:.0f}"
+
+    return _NUMBER.sub(stored, text)
+
+
+def write_into_texts(readme: Path, folder: Path) -> list[Path]:
+    """Bring README.md, where it shows the profile whose results lie in `folder`, and the folder's NOTES.md up to date;
+    returns those that are there."""
+    notes, written = folder / "NOTES.md", []
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     shown = shown_in(text)
-    if shown is None or shown[0] != profile:
-        return False
-    table = readme_table(path)
-    write_atomically(readme, _BLOCK.sub(lambda found: found[1] + table + found[3], text).encode())
-    return True
+    if shown is not None and shown[0] == folder.name:
+        table = readme_table(folder / "table.csv")
+        text = _BLOCK.sub(lambda found: found[1] + table + found[3], text)
+        write_atomically(readme, with_numbers(text, folder).encode())
+        written.append(readme)
+    if notes.exists():
+        write_atomically(notes, with_numbers(notes.read_text(encoding="utf-8"), folder).encode())
+        written.append(notes)
+    return written

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from prefvlm_core.agent_rewards import AgentRewards, warm_starts
+from prefvlm_core.allocator import keep_freed_memory
 from prefvlm_core.config import Execution, RunConfig, flatten
 from prefvlm_core.envs import ACTION_SIZE, OBSERVATION_SIZE, EnvironmentFleet, default_workers
 from prefvlm_core.errors import PrefVLMError
@@ -64,6 +65,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
             directory.open()
         if waiting:
             torch.set_num_threads(execution.threads)
+            keep_freed_memory()
             with EnvironmentFleet(
                 [directory.config.task for directory in waiting],
                 waiting[0].config.horizon,

@@ -11,6 +11,7 @@ from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.stats import (
     area_under_curve,
     check_evaluations,
+    improvement_table,
     interquartile_mean,
     last_tenth,
     probability_of_improvement,
@@ -199,6 +200,26 @@ def test_summary_table_by_hand() -> None:
     assert 0.2 <= low < 0.45 < high <= 1.0
     pd.testing.assert_frame_equal(table, summary_table(data.sample(frac=1, random_state=1)))
     assert list(summary_table(data[data["task"] == "a"])["task"]) == ["a", "a"]  # one task is not pooled with itself
+
+
+def test_improvement_table_by_hand() -> None:
+    ours = [("a", [0.2, 0.6], "mine"), ("b", [0.5, 0.5], "mine"), ("a", [1.0, 1.0], "only a")]
+    theirs = [("a", [0.6, 0.1], "theirs"), ("b", [0.4, 0.9], "theirs")]
+    data = pd.concat(
+        evaluations(task, curve, seed, [0.0] * 9 + [success], [0] * 10, method)
+        for runs, method in ((ours, "prefvlm-plus"), (theirs, "pebble"))
+        for task, scores, curve in runs
+        for seed, success in enumerate(scores)
+    )
+    table = improvement_table(data, "prefvlm", "pebble").set_index(["curve", "task"])
+    # On a: .2 beats .1 only, .6 ties .6 and beats .1: (1 + 1.5) / 4. On b: .5 beats .4 only, twice: 2 / 4.
+    assert table.loc[("mine", "a"), "probability"] == 2.5 / 4
+    assert table.loc[("mine", "b"), "probability"] == 0.5
+    assert table.loc[("mine", "all tasks"), "probability"] == (2.5 / 4 + 0.5) / 2
+    assert table.loc[("only a", "a"), "probability"] == 1 and ("only a", "all tasks") not in table.index
+    assert (table["against"] == "theirs").all() and (table["seeds"] == 2).all() and len(table) == 4
+    assert (table["low"] <= table["probability"]).all() and (table["probability"] <= table["high"]).all()
+    assert improvement_table(data[data["method"] == "pebble"], "prefvlm", "pebble").empty
 
 
 def test_summary_table_refuses_unfinished_runs() -> None:

@@ -1,14 +1,19 @@
 """README's table is what the code makes from the stored runs, and the papers' numbers are the papers'."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
 
-from prefvlm_core.tables import markdown, readme_table, shown_in, with_reference, write_into_readme
+from prefvlm_core.batch import table_step
+from prefvlm_core.errors import PrefVLMError
+from prefvlm_core.tables import markdown, readme_table, shown_in, with_numbers, with_reference, write_into_texts
 
 ROOT = Path(__file__).parents[1]
+PROFILES = sorted(path.name for path in (ROOT / "results").iterdir() if (path / "table.csv").exists())
+TAG = "<!-- table | 02_learning_curves | window-open-v3 | prefvlm | {} -->"
 README = "before\n<!-- table of profile quick, written by `prefvlm table` -->\nold\n<!-- end of table -->\nafter\n"
 
 
@@ -47,22 +52,65 @@ def test_reference_is_the_digitised_curve_of_the_nearest_budget() -> None:
     assert table["paper_area_under_curve"].tolist()[:2] == pytest.approx([0.48, 0.57], abs=0.006)
 
 
-def test_readme_gets_the_rows_of_its_profile_and_nothing_else_changes(tmp_path: Path) -> None:
-    readme, stored = tmp_path / "README.md", tmp_path / "table.csv"
-    readme.write_text(README, encoding="utf-8")
-    rows().to_csv(stored, index=False)
-    assert not write_into_readme(readme, "paper", stored) and readme.read_text(encoding="utf-8") == README
-    assert not write_into_readme(tmp_path / "missing.md", "quick", stored)
-    assert write_into_readme(readme, "quick", stored) and write_into_readme(readme, "quick", stored)
+def test_texts_get_the_numbers_of_their_profile_and_nothing_else_changes(tmp_path: Path) -> None:
+    readme, folder = tmp_path / "README.md", tmp_path / "quick"
+    (tmp_path / "paper").mkdir()
+    folder.mkdir()
+    for name in ("paper", "quick"):
+        rows().to_csv(tmp_path / name / "table.csv", index=False)
+    readme.write_text(README + "0" + TAG.format("success"), encoding="utf-8")
+    (folder / "NOTES.md").write_text(f"99{TAG.format('human_labels')} labels", encoding="utf-8")
+    before = readme.read_text(encoding="utf-8")
+    assert write_into_texts(readme, tmp_path / "paper") == [] and readme.read_text(encoding="utf-8") == before
+    for _ in range(2):
+        assert write_into_texts(readme, folder) == [readme, folder / "NOTES.md"]
     text = readme.read_text(encoding="utf-8")
     assert shown_in(text) == ("quick", markdown(rows()[:2]))
-    assert text.startswith("before\n<!-- table") and text.endswith("<!-- end of table -->\nafter\n")
+    assert text.startswith("before\n<!-- table") and text.endswith("after\n73" + TAG.format("success"))
+    assert (folder / "NOTES.md").read_text(encoding="utf-8") == f"1000{TAG.format('human_labels')} labels"
+
+
+def test_a_number_that_is_not_stored_is_named(tmp_path: Path) -> None:
+    rows().to_csv(tmp_path / "table.csv", index=False)
+    for tag in (
+        TAG.format("failure"),
+        TAG.replace("prefvlm", "prefvlmm").format("success"),
+        TAG.replace("table", "x").format("success"),
+    ):
+        with pytest.raises(PrefVLMError, match="holds no number"):
+            with_numbers(f"5{tag}", tmp_path)
 
 
 def test_readme_shows_what_is_stored() -> None:
-    shown = shown_in((ROOT / "README.md").read_text(encoding="utf-8"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = shown_in(text)
     assert shown is not None, "README.md lost the markers of its table"
-    stored = ROOT / "results" / shown[0] / "table.csv"
-    if not stored.exists():
-        pytest.skip(f"no runs of profile {shown[0]} are stored")
-    assert shown[1] == readme_table(stored)
+    folder = ROOT / "results" / shown[0]
+    assert shown[1] == readme_table(folder / "table.csv")
+    assert text == with_numbers(text, folder)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_stored_tables_are_those_of_the_stored_runs(
+    profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where there is no README.md to bring up to date
+    folder = ROOT / "results" / profile
+    stored = {path.name: path.read_text() for path in folder.glob("*.csv")}
+    for run in folder.glob("*/*/*"):
+        target = tmp_path / run.relative_to(ROOT / "results")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(run)
+    table_step(profile, str(tmp_path))
+    assert {path.name: path.read_text() for path in (tmp_path / profile).glob("*.csv")} == stored
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_percentage_in_the_notes_is_a_stored_one(profile: str) -> None:
+    notes = ROOT / "results" / profile / "NOTES.md"
+    if not notes.exists():
+        pytest.skip(f"no notes on profile {profile}")
+    text = notes.read_text(encoding="utf-8")
+    assert text == with_numbers(text, notes.parent)
+    untagged = re.findall(r"[^\n]*\d ?%[^\n]*", re.sub(r"95 % interval|`[^`]*`", "", text))
+    assert not untagged, "tag these numbers, see prefvlm_core/tables.py"
