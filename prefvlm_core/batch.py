@@ -136,26 +136,22 @@ def table_step(profile: str, results: str) -> list[str]:
     Raises `PrefVLMError` where no run is.
     """
     folder = Path(results) / profile
-    summaries, labels = [], []
+    tables: dict[str, list[pandas.DataFrame]] = {name: [] for name in KEYS}
     for experiment in experiments_with_runs(profile, results):
         data = evaluations(experiment, profile, Execution(results), train=False)
-        table = summary_table(data)
-        summaries.append(with_reference(table) if profile == "paper" else table)
-        log = label_log(experiment, profile, Execution(results))
-        labels.append(label_errors(log) if len(log) else log)
-        for rows in (summaries[-1], labels[-1]):
-            rows.insert(0, "experiment", experiment)
+        summary, labels = summary_table(data), label_log(experiment, profile, Execution(results))
+        tables["table"].append(with_reference(summary) if profile == "paper" else summary)
+        tables["labels"].append(label_errors(labels) if len(labels) else labels)
+        for name in ("table", "labels"):
+            tables[name][-1].insert(0, "experiment", experiment)
         if experiment == README_EXPERIMENT:
-            _write_table(folder / "improvement.csv", [improvement_table(data, "prefvlm", "pebble")])
-    _write_table(folder / "table.csv", summaries)
-    _write_table(folder / "labels.csv", labels)
+            tables["improvement"].append(improvement_table(data, "prefvlm", "pebble"))
+    for name, parts in tables.items():
+        if rows := [part for part in parts if len(part)]:
+            text = pandas.concat(rows).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+            write_atomically(folder / f"{name}.csv", text.encode())
     texts = write_into_texts(Path("README.md"), folder)
     return [*(str(folder / f"{name}.csv") for name in KEYS if (folder / f"{name}.csv").exists()), *map(str, texts)]
-
-
-def _write_table(path: Path, tables: Sequence[pandas.DataFrame]) -> None:
-    text = pandas.concat(tables).to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    write_atomically(path, text.encode())
 
 
 def reproduce(profile: str, results: str, device: str, cores: int) -> int:

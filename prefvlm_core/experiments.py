@@ -135,9 +135,9 @@ def evaluations(
 
 def label_log(experiment: str, profile: str, execution: Execution | None = None) -> pandas.DataFrame:
     """Every label of an experiment's finished runs, one row each (columns of `label_log.py`), with the name of the
-    `curve`. Raises `PrefVLMError` where no run is finished."""
+    `curve`; empty where none used labels. Raises `PrefVLMError` where no run is finished."""
     labels = load_labels(_stored(experiment, profile, execution or Execution()))
-    return _with_curves(labels, experiment, profile)
+    return labels if labels.empty else _with_curves(labels, experiment, profile)
 
 
 def finished_runs(experiment: str, profile: str, results: str | Path) -> list[RunDirectory]:
