@@ -27,15 +27,19 @@ class Measurement:
 
 
 def report(results: str | Path, only: Sequence[str] = ()) -> str:
-    """Measure every group (or `only` some), store the rows as `<results>/bench.json`, and return them as a table."""
+    """Measure every group (or `only` some) and return the rows as a table; `<results>/bench.json` keeps each group's
+    latest."""
     for name in only:
         if name not in GROUPS:
             raise unknown_name("benchmark group", name, GROUPS)
+    path = Path(results) / "bench.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     rows: list[Measurement] = []
     for name in only or GROUPS:
-        rows += importlib.import_module(f"prefvlm_core.bench.{name}").measure()
-    content = json.dumps([dataclasses.asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n"
-    write_atomically(Path(results) / "bench.json", content.encode())
+        measured = importlib.import_module(f"prefvlm_core.bench.{name}").measure()
+        stored[name] = [dataclasses.asdict(row) for row in measured]
+        write_atomically(path, (json.dumps(stored, indent=1, ensure_ascii=False) + "\n").encode())
+        rows += measured
     lines = [f"{'':<44}{'value':>10}  {'unit':<20}{'against':<28}target"]
     lines += [f"{row.name:<44}{row.value:>10.4g}  {row.unit:<20}{row.against:<28}{row.target}" for row in rows]
     return "\n".join(lines)

@@ -13,12 +13,12 @@ from prefvlm_core.train import train
 
 TASK = "drawer-close-v3"
 FLEET = 16
-ROUNDS = 3
-CHANGES = {"total_steps": 5_000, "evaluation.every": 5_000, "evaluation.final_episodes": 1}
+ROUNDS = 2
+CHANGES = {"total_steps": 4_000, "evaluation.every": 4_000, "evaluation.final_episodes": 1}
 
 
 def measure() -> list[Measurement]:
-    """Every row, in about fifteen minutes on two slow cores; profile `quick`, fleets take turns."""
+    """Every row, in about a quarter of an hour on two slow cores; profile `quick`, fleets take turns."""
     mixed = [method for method in METHODS if method != "mrn"]
     mixed = [mixed[index % len(mixed)] for index in range(FLEET)]
     with_mrn = ["mrn", *mixed[1:]]
