@@ -191,6 +191,9 @@ class Execution:
     """Teacher `human`: database URL of the label queue (empty: the SQLite file labels.sqlite in the results folder)."""
     label_timeout: float = math.inf
     """Teacher `human`: seconds that a session waits for answers; then it goes on with those it has (inf: for ever)."""
+    late_answers: bool = False
+    """Teacher `human`: only the first session waits; later ones use the answers given by then and leave the other
+    pairs open to the next."""
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):

@@ -62,6 +62,8 @@ class Feedback:
         """SURF: pairs that nobody is asked about, (n, 2)."""
         self.log = LabelLog()
         self.human_labels = 0
+        self.waiting_queries = 0
+        """Pairs that the human may still answer in a later session; they count against the budget."""
         self.sessions = 0
 
     def due(self, step: int) -> bool:
@@ -69,7 +71,7 @@ class Feedback:
         since = step - self.config.learning_starts
         if self.config.reward.source != "learned" or since < 0 or since % self.config.feedback.session_every:
             return False
-        return self._human_queries() > 0 or self.config.vlm.labels
+        return self._human_queries() > 0 or self.waiting_queries > 0 or self.config.vlm.labels
 
     def labelled(self) -> PreferenceBuffer:
         """What reward learning sees now."""
@@ -121,7 +123,7 @@ class Feedback:
     def _human_queries(self) -> int:
         feedback = self.config.feedback
         wanted = feedback.session_queries if self.sessions else feedback.first_session_queries
-        return min(wanted, feedback.budget - self.human_labels)
+        return min(wanted, feedback.budget - self.human_labels - self.waiting_queries)
 
     def _draw(self, count: int) -> IntArray:
         feedback = self.config.feedback
@@ -131,25 +133,36 @@ class Feedback:
 
     def _choose(self, count: int) -> IntArray:
         """Pairs to ask, (count, 2): uniform, or those on which the members' probabilities spread most."""
-        if self.config.feedback.sampling == "uniform" or self.sessions == 0:
+        if self.config.feedback.sampling == "uniform" or self.sessions == 0 or count == 0:
             return self._draw(count)
         starts = self._draw(count * self.config.feedback.candidates)
         spread = self._member_probabilities(starts).std(0)
         return starts[torch.topk(spread, count).indices.cpu().numpy()]
 
-    def _ask_human(self, starts: IntArray, **known: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Labels (n,) of the human for pairs (n, 2), and which were answered; they join `human`. `known`: what the VLM
-        and the filter say, as `Query` names it."""
+    def _ask_human(self, starts: IntArray, **known: NDArray[Any]) -> None:
+        """Ask the human about pairs (n, 2); answers join `human`, and show the filter how right the VLM's labels were.
+        `known`: what the VLM and the filter say, as `Query` names it."""
         length = self.config.feedback.segment_length
         rewards = self.replay.true_segment_rewards(self.run, starts, length)
         scale = length / self.replay.horizon
         recent_return = self.replay.recent_return(self.run) * scale
-        answers = self.teacher.ask(Query(self.sessions + 1, starts, rewards, recent_return, self.generator, **known))
-        asked, labels = starts[answers.answered], answers.labels[answers.answered]
+        unknown = np.full(len(starts), np.nan, np.float32)
+        nothing: dict[str, NDArray[Any]] = {
+            "vlm_labels": unknown,
+            "divergences": unknown,
+            "partition": np.zeros(len(starts), np.int64),
+        }
+        last = self.replay.size + self.config.feedback.session_every >= self.config.total_steps
+        query = Query(self.sessions + 1, starts, rewards, recent_return, self.generator, last, **(nothing | known))
+        answers = self.teacher.ask(query)
+        asked, labels = answers.starts[answers.answered], answers.labels[answers.answered]
         self.human.add(asked, labels)
-        self.human_labels += int(answers.seen.sum())
+        self.human_labels += len(answers.labels)
+        self.waiting_queries = answers.waiting
         self.log.add(self.replay.size, self.sessions + 1, "human", asked, labels, self._truth(asked))
-        return answers.labels, answers.answered
+        audited = answers.answered & ~np.isnan(answers.vlm_labels)
+        if audited.any():
+            self.filter.audit(answers.divergences[audited], (answers.vlm_labels == answers.labels)[audited])
 
     def _truth(self, starts: IntArray) -> NDArray[np.float64]:
         """P(second preferred) of pairs (n, 2) by the true reward: 0, 1/2 or 1, (n,)."""
@@ -177,8 +190,7 @@ class Feedback:
         self.log.add(self.replay.size, self.sessions + 1, "vlm", new, *(column[fresh] for column in columns))
         asked = self._choose_for_human(fresh & (partition.uncertain | (self.config.filter.human_selection == "random")))
         known = {"vlm_labels": labels[asked], "divergences": divergences[asked], "partition": sorted_as[asked]}
-        answers, answered = self._ask_human(pool[asked], **known)
-        self.filter.audit(divergences[asked][answered], (labels[asked] == answers)[answered])
+        self._ask_human(pool[asked], **known)
         metrics = self._partition_metrics(truth, zero_shot, labels, partition)
 
         keep = (partition.clean | partition.flipped) & ~asked
@@ -277,8 +289,8 @@ class Feedback:
         tensors["log"] = torch.from_numpy(self.log.rows)
         if self.config.reward.learning == "surf":
             tensors["unlabelled"] = torch.from_numpy(self.unlabelled)
-        scalars = {"human_labels": self.human_labels, "sessions": self.sessions, "filter": self.filter.state()}
-        return tensors, scalars
+        counts = {name: getattr(self, name) for name in ("human_labels", "waiting_queries", "sessions")}
+        return tensors, counts | {"filter": self.filter.state()}
 
     def restore(self, tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> None:
         """Inverse of `state`."""
@@ -290,6 +302,7 @@ class Feedback:
         if self.config.reward.learning == "surf":
             self.unlabelled = tensors["unlabelled"].numpy()
         self.human_labels, self.sessions = scalars["human_labels"], scalars["sessions"]
+        self.waiting_queries = scalars.get("waiting_queries", 0)  # older checkpoints know of none
         self.filter.restore(scalars["filter"])
 
 

@@ -17,7 +17,7 @@ from prefvlm_core.clips import ClipMaker
 from prefvlm_core.config import Execution, RunConfig
 from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.label_log import PARTITIONS
-from prefvlm_core.labels import Annotator, LabelQueue, Pair, Taken
+from prefvlm_core.labels import Annotator, LabelQueue, Missing, Pair, Taken
 from prefvlm_core.replay import Replay
 from prefvlm_core.teachers import Answers, Query, Teacher, scripted_teacher
 from prefvlm_core.vlm.texts import task_text
@@ -52,28 +52,47 @@ def make_teachers(configs: Sequence[RunConfig], replay: Replay, execution: Execu
     for run, config in enumerate(configs):
         if config.feedback.teacher == "human":
             assert queue is not None and clips is not None
-            teachers.append(HumanTeacher(config, run, replay, queue, clips, execution.label_timeout))
+            teachers.append(HumanTeacher(config, run, replay, queue, clips, execution))
         else:
             teachers.append(scripted_teacher(config.feedback))
     return teachers
 
 
 class HumanTeacher:
-    """Posts the pairs of a session and waits until people have answered them, or `timeout` seconds.
+    """Posts the pairs of a session and waits until people have answered them, or `label_timeout` seconds.
 
-    What nobody has answered by then is withdrawn for good and costs nothing of the budget. The queue knows a pair by
-    run, session and number, so a run that is killed and resumed, or repeated from imported labels, finds the answers
-    there and asks nothing twice.
+    What nobody has answered by then is withdrawn for good and costs nothing of the budget. With `late_answers` it stays
+    open instead and counts against the budget, and only the first session waits, since there is no reward to learn
+    before: a later one posts its pairs and goes on with the answers given since the one before it. The last session
+    posts none, which nobody could answer in time, and withdraws what is open.
+
+    The queue knows a pair by run, session and number, and which session took its answer, so a run that is killed and
+    resumed, or repeated from imported labels, finds the answers there and asks nothing twice.
     """
 
     def __init__(
-        self, config: RunConfig, run: int, replay: Replay, queue: LabelQueue, clips: ClipMaker, timeout: float
+        self, config: RunConfig, run: int, replay: Replay, queue: LabelQueue, clips: ClipMaker, execution: Execution
     ) -> None:
         self.config, self.run, self.replay = config, run, replay
-        self.queue, self.clips, self.timeout = queue, clips, timeout
+        self.queue, self.clips = queue, clips
+        self.timeout, self.late_answers = execution.label_timeout, execution.late_answers
 
     def ask(self, query: Query) -> Answers:
         """See `Query`; raises `PrefVLMError` where the queue holds other segments under the names of these pairs."""
+        # A scripted teacher draws whether it errs, and reward learning draws from the same generator afterwards: with a
+        # draw here too, the same answers lead to the same run, bit for bit, whoever gives them.
+        query.generator.random(len(query.starts))
+        waits = query.session == 1 or not self.late_answers
+        if waits or not query.last:
+            self._post(query)
+        taken = self._wait(query.session) if waits else None
+        if taken is None:
+            missing: Missing = "leave" if self.late_answers and not query.last else "withdraw"
+            taken = self.queue.take(self.config.run_id, query.session, missing)
+            assert taken is not None
+        return _answers(taken, self.queue.left_open(self.config.run_id, query.session))
+
+    def _post(self, query: Query) -> None:
         posted = self.queue.posted(self.config.run_id, query.session)
         for number, starts in enumerate(query.starts.tolist()):
             if number not in posted:
@@ -84,9 +103,9 @@ class HumanTeacher:
                     f"{self.config.run_id}: its labels belong to a run that took another course (other threads, device "
                     "or versions); name an empty queue with --labels."
                 )
-        return _answers(self._wait(query.session))
 
-    def _wait(self, session: int) -> list[Taken]:
+    def _wait(self, session: int) -> list[Taken] | None:
+        """The answers once all are there; None where the time is over before."""
         run_id, begun = self.config.run_id, time.monotonic()
         if waiting := self.queue.unanswered(run_id, session):
             tqdm.write(f"{waiting} pairs wait for answers in {self.queue.database.name}")
@@ -96,12 +115,10 @@ class HumanTeacher:
                 continue
             if waiting:
                 time.sleep(UNDO_SECONDS)
-            taken = self.queue.take(run_id, session, complete_only=True)
+            taken = self.queue.take(run_id, session, missing="wait")
             if taken is not None:
                 return taken
-        taken = self.queue.take(run_id, session, complete_only=False)
-        assert taken is not None
-        return taken
+        return None
 
     def _pair(self, query: Query, number: int) -> Pair:
         length, horizon = self.config.feedback.segment_length, self.replay.horizon
@@ -123,17 +140,22 @@ class HumanTeacher:
             length,
             frames,
             clip,
-            None if query.vlm_labels is None else float(query.vlm_labels[number]),
-            None if query.divergences is None else float(query.divergences[number]),
-            "" if query.partition is None else PARTITIONS[query.partition[number]],
+            None if np.isnan(query.vlm_labels[number]) else float(query.vlm_labels[number]),
+            None if np.isnan(query.divergences[number]) else float(query.divergences[number]),
+            PARTITIONS[query.partition[number]],
             float(1 + np.sign(returns[1] - returns[0])) / 2,
         )
 
 
-def _answers(taken: Sequence[Taken]) -> Answers:
-    labels = np.array([0.5 if one.label is None else one.label for one in taken], np.float32)
-    answered = np.array([one.label is not None for one in taken], bool)
-    return Answers(labels, answered, np.array([one.seen for one in taken], bool))
+def _answers(taken: Sequence[Taken], waiting: int) -> Answers:
+    return Answers(
+        np.array([(one.first, one.second) for one in taken], np.int64).reshape(-1, 2),
+        np.array([0.5 if one.label is None else one.label for one in taken], np.float32),
+        np.array([one.label is not None for one in taken], bool),
+        np.array([one.vlm_label for one in taken], np.float32),  # None becomes nan
+        np.array([one.divergence for one in taken], np.float64),
+        waiting,
+    )
 
 
 def train_in_background(config: RunConfig, execution: Execution) -> subprocess.Popen[bytes]:

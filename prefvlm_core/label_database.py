@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,7 +37,8 @@ PAIRS = sqlalchemy.Table(
     Column("partition", String(20), nullable=False),
     Column("truth", Float),  # P(second preferred) by the true reward, in simulation
     Column("posted_at", Float, nullable=False),  # seconds since 1970, as all times here
-    Column("closed_at", Float),  # when training took the session
+    Column("closed_at", Float),  # when training took or withdrew the pair
+    Column("last_session", Integer, nullable=False, default=0),  # that did so or, while it is open, went on without it
     Column("frames", Integer, nullable=False),
     Column("clip", LargeBinary),  # a sprite sheet, see clips.py; none where the pair comes from a file
     UniqueConstraint("run_id", "session", "pair"),
@@ -78,6 +80,7 @@ class Database:
         except ArgumentError as error:
             example = "sqlite:///labels.sqlite or postgresql+psycopg://user@host/database"
             raise PrefVLMError(f"'{url}' is no database URL; write it like {example}.") from error
+        weakref.finalize(self, self._engine.dispose)  # else the drivers warn of connections that nobody closed
         self.name = self._engine.url.render_as_string(hide_password=True)
         if self._engine.dialect.name == "sqlite":
             sqlalchemy.event.listen(self._engine, "connect", _prepare_sqlite)
@@ -99,10 +102,6 @@ class Database:
             raise
         except DBAPIError as error:
             raise PrefVLMError(f"Nothing was stored, the label queue {self.name} failed: {error.orig}.") from error
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._engine.dispose()
 
     def _make_tables(self) -> None:
         with self.transaction() as connection:

@@ -5,7 +5,8 @@ A database holds the queue, so whatever is killed, an answer that was acknowledg
 - A pair is named by (run_id, session, pair). Posting it again changes nothing: a resumed run finds its answers.
 - Who wants to answer claims the pair first. A claim belongs to one window of one person and lapses after
   `LEASE_SECONDS` when somebody else wants the pair; only an answer under a claim that still stands is taken.
-- Training takes a session as a whole. From then on its answers are final, and pairs without one are withdrawn.
+- A session of training takes all answers there are at once. From then on they are final, and the queue remembers which
+  session took them. Pairs without an answer are withdrawn, or stay open to a later session.
 
 What has to be unique is a unique key of the tables and order is a counter, so neither a race nor a clock that jumps can
 lose or double an answer. Clocks only decide when a forgotten claim lapses.
@@ -18,7 +19,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy
 from sqlalchemy import delete, func, select, update
@@ -34,6 +35,8 @@ CHOICES = ("left", "right", "equal", "skip")
 PURPOSES = ("label", "agreement", "repeat")
 """label: training uses the answer. agreement: a second opinion on somebody else's pair. repeat: the same person again,
 on a pair answered before."""
+Missing = Literal["wait", "leave", "withdraw"]
+"""What becomes of pairs without an answer when training takes a session, see `LabelQueue.take`."""
 REPEAT_DISTANCE = 5
 """Answers that must lie between a person's answer and its repeat."""
 
@@ -83,10 +86,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Taken:
-    """What training gets for one pair: label P(second preferred), None for skipped; `seen` is False if withdrawn."""
+    """A pair that training takes, since somebody has answered or skipped it; names as in `Pair`."""
 
-    seen: bool
+    session: int
+    """In which it was posted."""
+    pair: int
+    first: int
+    second: int
+    vlm_label: float | None
+    divergence: float | None
     label: float | None
+    """P(second preferred); None for skipped."""
 
 
 def label_of(choice: str, swapped: bool) -> float | None:
@@ -121,32 +131,45 @@ class LabelQueue:
             pass
 
     def unanswered(self, run_id: str, session: int) -> int:
-        """Pairs of a session that people still have to answer; 0 once training has taken it."""
-        counted = select(func.count()).where(_of_session(run_id, session), PAIRS.c.closed_at.is_(None), ~_answered())
+        """Pairs, posted by then, that people still have to answer for a session; 0 once training has taken it."""
+        counted = select(func.count()).where(_undecided(run_id, session), ~_answered())
         with self.transaction(reading=True) as connection:
             return int(connection.execute(counted).scalar_one())
 
-    def take(self, run_id: str, session: int, complete_only: bool) -> list[Taken] | None:
-        """End a session: its answers in order of pair, final from now on; what has none is withdrawn for good.
+    def take(self, run_id: str, session: int, missing: Missing) -> list[Taken] | None:
+        """End a session: the answers, final from now on, to pairs posted by then that no earlier session has taken; in
+        the order of posting.
 
-        None, and nothing changes, where `complete_only` is set and an answer is missing. A session taken before gives
-        the same again.
+        missing: what to do where answers are. "wait": nothing changes, and the result is None. "leave": their pairs
+        stay open to a later session. "withdraw": nobody can answer them any more. A session taken before gives the
+        same again.
         """
-        pairs = select(PAIRS.c.id, PAIRS.c.closed_at).where(_of_session(run_id, session)).order_by(PAIRS.c.pair)
+        names = "session", "pair", "first", "second", "vlm_label", "divergence"
+        given = select(*(PAIRS.c[name] for name in names), ANSWERS.c.label).join(ANSWERS)
+        given = given.where(PAIRS.c.run_id == run_id, PAIRS.c.last_session == session, PAIRS.c.closed_at.is_not(None))
+        given = given.where(ANSWERS.c.training == 1, ANSWERS.c.choice.is_not(None))
         with self.transaction() as connection:
-            rows = connection.execute(pairs.with_for_update()).all()
-            ids = [row.id for row in rows]
-            wanted = select(ANSWERS.c.pair_id, ANSWERS.c.label).where(
-                ANSWERS.c.pair_id.in_(ids), ANSWERS.c.training == 1, ANSWERS.c.choice.is_not(None)
-            )
-            labels = {row.pair_id: row.label for row in connection.execute(wanted)}
-            is_open = [row.id for row in rows if row.closed_at is None]
-            if complete_only and not labels.keys() >= set(is_open):
-                return None
-            claimed = ANSWERS.c.pair_id.in_(is_open), ANSWERS.c.training == 1, ANSWERS.c.choice.is_(None)
+            locked = select(PAIRS.c.id).where(_undecided(run_id, session)).order_by(PAIRS.c.id).with_for_update()
+            undecided = connection.execute(locked).scalars().all()
+            answered = connection.execute(select(PAIRS.c.id).where(PAIRS.c.id.in_(undecided), _answered()))
+            closed = answered.scalars().all()
+            if len(closed) < len(undecided):
+                if missing == "wait":
+                    return None
+                if missing == "withdraw":
+                    closed = undecided
+            claimed = ANSWERS.c.pair_id.in_(closed), ANSWERS.c.training == 1, ANSWERS.c.choice.is_(None)
             connection.execute(delete(ANSWERS).where(*claimed))
-            connection.execute(update(PAIRS).where(PAIRS.c.id.in_(is_open)).values(closed_at=time.time()))
-        return [Taken(id in labels, labels.get(id)) for id in ids]
+            connection.execute(update(PAIRS).where(PAIRS.c.id.in_(undecided)).values(last_session=session))
+            connection.execute(update(PAIRS).where(PAIRS.c.id.in_(closed)).values(closed_at=time.time()))
+            return [Taken(*row) for row in connection.execute(given.order_by(PAIRS.c.session, PAIRS.c.pair))]
+
+    def left_open(self, run_id: str, session: int) -> int:
+        """Pairs that a session, when training took it, has left to later ones."""
+        decided_later = sqlalchemy.or_(PAIRS.c.closed_at.is_(None), PAIRS.c.last_session > session)
+        counted = select(func.count()).where(PAIRS.c.run_id == run_id, PAIRS.c.session <= session, decided_later)
+        with self.transaction(reading=True) as connection:
+            return int(connection.execute(counted).scalar_one())
 
     # ---- people
 
@@ -264,6 +287,12 @@ class Annotator:
 
 def _of_session(run_id: str, session: int) -> sqlalchemy.ColumnElement[bool]:
     return sqlalchemy.and_(PAIRS.c.run_id == run_id, PAIRS.c.session == session)
+
+
+def _undecided(run_id: str, session: int) -> sqlalchemy.ColumnElement[bool]:
+    """Whether a session has still to take a pair or to go on without it."""
+    posted = sqlalchemy.and_(PAIRS.c.run_id == run_id, PAIRS.c.session <= session)
+    return sqlalchemy.and_(posted, PAIRS.c.closed_at.is_(None), PAIRS.c.last_session < session)
 
 
 def _answered(**also: Any) -> sqlalchemy.ColumnElement[bool]:

@@ -34,30 +34,39 @@ class Query:
     recent_return: float
     """Mean true return of recent episodes, scaled to a segment."""
     generator: np.random.Generator
-    vlm_labels: npt.NDArray[np.float32] | None = None
-    """P(second preferred) as the VLM says, (n,); None before it was asked."""
-    divergences: FloatArray | None = None
+    last: bool
+    """Whether no session follows."""
+    vlm_labels: npt.NDArray[np.float32]
+    """P(second preferred) as the VLM says, (n,); nan where it was not asked, as the divergences then are."""
+    divergences: FloatArray
     """Of these labels from the reward ensemble's opinion, nats, (n,)."""
-    partition: npt.NDArray[np.int64] | None = None
+    partition: npt.NDArray[np.int64]
     """What the filter made of them, index into `label_log.PARTITIONS`, (n,)."""
 
 
 class Answers(NamedTuple):
-    """One entry per query."""
+    """The pairs that somebody has looked at, each of which costs one of the budget: the query's or, where answers may
+    come late, those of them and of earlier queries that were answered since."""
 
+    starts: npt.NDArray[np.int64]
+    """First step of both segments, (n, 2)."""
     labels: npt.NDArray[np.float32]
     """P(second segment preferred): 0, 1/2 or 1, (n,)."""
     answered: npt.NDArray[np.bool_]
     """False where the teacher passed, (n,)."""
-    seen: npt.NDArray[np.bool_]
-    """False where nobody looked, so that the query costs nothing of the budget, (n,)."""
+    vlm_labels: npt.NDArray[np.float32]
+    """As in the query that asked the pair, (n,)."""
+    divergences: FloatArray
+    """As in the query that asked the pair, (n,)."""
+    waiting: int = 0
+    """Pairs that may still be answered in a later session; until then they keep their part of the budget."""
 
 
 class Teacher(Protocol):
     """Answers the queries of one run."""
 
     def ask(self, query: Query) -> Answers:
-        """One answer per pair of `query`."""
+        """What is known about the pairs of `query` now."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,16 @@ class ScriptedTeacher:
 
     def ask(self, query: Query) -> Answers:
         """See `label`."""
-        return self.label(query.rewards, query.recent_return, query.generator)
+        labels, answered = self.label(query.rewards, query.recent_return, query.generator)
+        return Answers(query.starts, labels, answered, query.vlm_labels, query.divergences)
 
-    def label(self, rewards: FloatArray, recent_return: float, generator: np.random.Generator) -> Answers:
-        """rewards: true rewards (n, 2, length) of the pairs; recent_return: mean true return of recent episodes, scaled
-        to a segment.
+    def label(
+        self, rewards: FloatArray, recent_return: float, generator: np.random.Generator
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Labels P(second segment preferred) (n,), and False where the teacher passes (n,).
+
+        rewards: true rewards (n, 2, length) of the pairs; recent_return: mean true return of recent episodes, scaled to
+        a segment.
 
         The order of effects is B-Pref's: skip on plain returns, choice on discounted ones, mistakes, then `equal` on
         plain returns (an equal answer is never mistaken).
@@ -101,7 +115,7 @@ class ScriptedTeacher:
         gap = np.abs(plain[:, 1] - plain[:, 0])
         labels[(gap < self.equal_within * recent_return) | (gap == 0)] = 0.5
         answered = (self.skip_below == 0) | (plain.max(-1) > self.skip_below * recent_return)
-        return Answers(labels, answered, np.ones(len(labels), bool))
+        return labels, answered
 
 
 def scripted_teacher(config: FeedbackConfig) -> ScriptedTeacher:

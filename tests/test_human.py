@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import multiprocessing
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ from PIL import Image
 from test_train import quiet, tiny, without_seconds
 
 from prefvlm_core import human
+from prefvlm_core.agreement import answers_table, status_table
 from prefvlm_core.clips import CLIP_SIZE, MOST_FRAMES, ClipMaker
 from prefvlm_core.config import Execution
 from prefvlm_core.envs import Environment
@@ -24,7 +26,7 @@ from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.human import annotate_by_script, queue_url, train_in_background
 from prefvlm_core.human_plots import draw_rewards_along_expert, in_words, rank_correlations, rewards_along_expert
 from prefvlm_core.label_files import export_labels, import_labels
-from prefvlm_core.labels import Annotator, LabelQueue
+from prefvlm_core.labels import Annotator, LabelQueue, Taken
 from prefvlm_core.store import RunDirectory, load_labels
 from prefvlm_core.train import train
 
@@ -72,20 +74,12 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, La
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_a_killed_run_with_true_answers_follows_the_oracle_run(
+def test_a_killed_run_with_true_answers_is_the_oracle_run(
     oracle: RunDirectory, labelled: tuple[RunDirectory, LabelQueue]
 ) -> None:
     directory, queue = labelled
-    columns = ("step", "human_labels", "sessions")
-    rows, expected = (
-        [[row.get(name) for name in columns] for row in one.read_metrics()] for one in (directory, oracle)
-    )
-    assert repr(rows) == repr(expected)
-    asked, by_oracle = load_labels([directory]), load_labels([oracle])
-    assert asked["label"].tolist() == asked["truth"].tolist()
-    first = asked["session"] == 1
-    names = ["first", "second", "label"]
-    assert asked.loc[first, names].equals(by_oracle.loc[by_oracle["session"] == 1, names])
+    assert numbers(directory) == numbers(oracle)
+    assert (directory.path / "labels.csv").read_bytes() == (oracle.path / "labels.csv").read_bytes()
     assert sum(len(queue.posted(directory.config.run_id, session)) for session in range(1, 6)) == 20  # none asked twice
 
 
@@ -116,6 +110,88 @@ def test_a_session_that_nobody_answers_ends_at_its_timeout_and_costs_nothing(tmp
     queue = LabelQueue(queue_url(quiet(tmp_path)))
     assert [row["human_labels"] for row in directory.read_metrics()] == [0] * 4
     assert queue.unanswered(config.run_id, 1) == 0 and Annotator(queue, "Ann").claim() is None
+
+
+def answer_when_asked(monkeypatch: pytest.MonkeyPatch, until: dict[int, int] | None = None, die_after: int = 0) -> None:
+    """Let Ann answer whenever training looks for answers: all pairs, or as many that she has `until[session]` answers,
+    the first one "can't tell". The process is killed right after it has taken session `die_after`."""
+    unanswered, take = LabelQueue.unanswered, LabelQueue.take
+
+    def answer(queue: LabelQueue, session: int) -> None:
+        ann, given = Annotator(queue, "Ann"), len(answers_table(queue.database))
+        while (until is None or given < until[session]) and (question := ann.claim()):
+            choice = human._true_choice(question.truth, question.swapped, mistaken=False)
+            ann.answer(question, "skip" if until and given == 0 else choice, 1)
+            given += 1
+
+    def answered_first(queue: LabelQueue, run_id: str, session: int) -> int:
+        answer(queue, session)
+        return unanswered(queue, run_id, session)
+
+    def answer_and_take(queue: LabelQueue, run_id: str, session: int, missing: Any) -> list[Taken] | None:
+        answer(queue, session)
+        taken = take(queue, run_id, session, missing)
+        if session == die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return taken
+
+    monkeypatch.setattr(LabelQueue, "unanswered", answered_first)
+    monkeypatch.setattr(LabelQueue, "take", answer_and_take)
+
+
+LATE = {1: 8, 2: 8, 3: 11, 4: 13}
+"""Answers until each session: nobody answers between the first two."""
+
+
+def train_with_late_answers(results: Path, die_after: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        answer_when_asked(patch, LATE, die_after)
+        train([tiny("pebble", **PEOPLE, **{"feedback.budget": 15})], late(results))
+
+
+def late(results: Path) -> Execution:
+    return quiet(results, late_answers=True, checkpoint_seconds=0)
+
+
+def test_late_answers_are_used_once_within_the_budget_and_again_after_a_kill(tmp_path: Path) -> None:
+    config = tiny("pebble", **PEOPLE, **{"feedback.budget": 15})
+    train_with_late_answers(tmp_path / "whole", 0)
+    directory, queue = RunDirectory(tmp_path / "whole", config), LabelQueue(queue_url(late(tmp_path / "whole")))
+    assert [row["human_labels"] for row in directory.read_metrics()] == [0, 8, 11, 13]
+    # 8 at first, then 5, then the 2 that 8 answered and 5 open ones leave of the budget; none in the last session
+    assert [len(queue.posted(config.run_id, session)) for session in range(1, 6)] == [8, 5, 2, 0, 0]
+    assert load_labels([directory])["session"].value_counts().to_dict() == {1: 7, 3: 3, 4: 2}
+    counts = status_table(queue.database)[["session", "answered", "skipped", "open", "withdrawn"]]
+    assert counts.to_numpy().tolist() == [[1, 7, 1, 0, 0], [2, 5, 0, 0, 0], [3, 0, 0, 0, 2]]
+
+    results = tmp_path / "killed"
+    for die_after in (2, 3):  # with nothing taken, and with three answers taken
+        process = multiprocessing.get_context("spawn").Process(
+            target=train_with_late_answers, args=(results, die_after)
+        )
+        process.start()
+        process.join(300)
+        assert process.exitcode == -signal.SIGKILL
+        ann = Annotator(LabelQueue(queue_url(late(results))), "Ann")
+        while len(answers_table(ann.queue.database)) < LATE[die_after + 1]:  # before training goes on and asks again
+            question = ann.claim()
+            assert question is not None
+            ann.answer(question, human._true_choice(question.truth, question.swapped, mistaken=False), 1)
+    train_with_late_answers(results, 0)
+    assert numbers(RunDirectory(results, config)) == numbers(directory)
+
+    export_labels(queue.database, tmp_path / "labels.jsonl")
+    import_labels(LabelQueue(queue_url(late(tmp_path / "again"))).database, tmp_path / "labels.jsonl")
+    assert numbers(train([config], late(tmp_path / "again"))[0]) == numbers(directory)
+
+
+def test_true_answers_calibrate_the_filter_as_the_oracle_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a VLM, what the filter learns from goes through the queue too."""
+    changes = {"vlm.queries": 12, "adapter.first_updates": 5, "adapter.later_updates": 2, "filter.adaptive_minimum": 3}
+    answer_when_asked(monkeypatch)
+    configs = [tiny("prefvlm-adaptive", **changes, **teacher) for teacher in ({}, PEOPLE)]
+    oracle, people = (numbers(train([config], quiet(tmp_path))[0]) for config in configs)
+    assert people == oracle and 0 < float(oracle[0][-1]["tau_lower"]) < math.inf
 
 
 def test_the_reward_along_an_expert_is_that_of_each_session(labelled: tuple[RunDirectory, LabelQueue]) -> None:

@@ -80,7 +80,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     queue = LabelQueue(address)
     with queue.transaction() as connection:
         connection.execute(text("TRUNCATE answers, pairs"))
-    queue.database.close()
     return address
 
 
@@ -107,15 +106,16 @@ def test_a_session_from_post_to_take(url: str) -> None:
         question = ann.claim()
         assert question is not None and question.truth == question.pair % 2
         ann.answer(question, choice, 1.5)
-    assert queue.unanswered("run", 1) == 1 and queue.take("run", 1, complete_only=True) is None
+    assert queue.unanswered("run", 1) == 1 and queue.take("run", 1, "wait") is None
     last = ann.claim()
     assert last is not None and ann.claim([last]) is None
     ann.answer(last, "skip", 2.5)
     with queue.transaction(reading=True) as connection:
         sides = [bool(row[0]) for row in connection.execute(select(ANSWERS.c.swapped).order_by(ANSWERS.c.pair_id))]
-    expected = [Taken(True, float(sides[0])), Taken(True, float(not sides[1])), Taken(True, 0.5), Taken(True, None)]
-    assert queue.take("run", 1, complete_only=True) == expected
-    assert queue.take("run", 1, complete_only=False) == expected  # a resumed run gets the same
+    given = float(sides[0]), float(not sides[1]), 0.5, None
+    expected = [Taken(1, number, number, 500 + number, 1.0, 0.25, label) for number, label in enumerate(given)]
+    assert queue.take("run", 1, "wait") == expected
+    assert queue.take("run", 1, "withdraw") == expected  # a resumed run gets the same
     assert queue.posted("run", 1) == {number: (number, 500 + number) for number in range(4)}
     assert [tuple(row) for row in status_table(queue.database).to_numpy()] == [("run", 1, 3, 1, 0, 0, 1.5)]
 
@@ -135,7 +135,7 @@ def test_undo_takes_the_last_answer_back_until_training_has_it(url: str) -> None
     assert back is not None and back.pair == 1 and stored(queue) == [(0, "Ann", "left")]
     ann.answer(back, "right", 1)
     assert stored(queue) == [(0, "Ann", "left"), (1, "Ann", "right")]
-    assert [taken.seen for taken in queue.take("run", 1, complete_only=False) or []] == [True, True, False]
+    assert [taken.pair for taken in queue.take("run", 1, "withdraw") or []] == [0, 1]
     with pytest.raises(Refused, match="Training has used your last answer"):
         ann.undo()
 
@@ -145,10 +145,43 @@ def test_a_withdrawn_pair_takes_no_answer(url: str) -> None:
     post(queue, 1)
     ann = Annotator(queue, "Ann")
     question = ann.claim()
-    assert question is not None and queue.take("run", 1, complete_only=False) == [Taken(False, None)]
+    assert question is not None and queue.take("run", 1, "withdraw") == []
     with pytest.raises(Refused, match="withdrawn"):
         ann.answer(question, "left", 1)
-    assert ann.claim() is None and queue.take("run", 1, complete_only=False) == [Taken(False, None)]
+    assert ann.claim() is None and queue.take("run", 1, "withdraw") == []
+
+
+def test_a_late_answer_goes_to_the_next_session_and_to_no_other(url: str) -> None:
+    queue = LabelQueue(url)
+    ann = Annotator(queue, "Ann")
+
+    def answer(count: int) -> None:
+        for _ in range(count):
+            question = ann.claim()
+            assert question is not None
+            ann.answer(question, "equal", 1)
+
+    def taken(session: int, missing: labels.Missing = "leave") -> list[tuple[int, int]]:
+        return [(one.session, one.pair) for one in queue.take("run", session, missing) or []]
+
+    post(queue, 3)
+    post(queue, 2, run_id="other")
+    answer(1)
+    assert taken(1) == [(1, 0)] and queue.left_open("run", 1) == 2
+    claimed = ann.claim()
+    post(queue, 2, session=2)
+    assert taken(2) == [] and queue.left_open("run", 2) == 4
+    assert claimed is not None and ann.claim() == claimed  # a session that goes on takes nothing out of anybody's hands
+    answer(1)  # after session 2 went on: repeated after a kill, it must find nothing again
+    assert (taken(1), taken(2), queue.unanswered("run", 2)) == ([(1, 0)], [], 0)
+    post(queue, 1, session=3)
+    assert queue.take("run", 3, "wait") is None and queue.unanswered("run", 3) == 4
+    answer(3)  # one of session 1, two of the other run
+    assert taken(3, "withdraw") == [(1, 1), (1, 2)] and queue.left_open("run", 3) == 0
+    assert ann.claim() is None
+    assert [taken(session) for session in (1, 2, 3)] == [[(1, 0)], [], [(1, 1), (1, 2)]]
+    assert [queue.left_open("run", session) for session in (1, 2, 3)] == [2, 4, 0]
+    assert [one.pair for one in queue.take("other", 1, "wait") or []] == [0, 1]
 
 
 # ---- several people
@@ -263,7 +296,7 @@ def _train(url: str, taken: str, started: Any) -> None:
     started.set()
     for session in range(1, SESSIONS + 1):
         post(queue, PAIRS_EACH, session=session)
-        while (answers := queue.take("run", session, complete_only=True)) is None:
+        while (answers := queue.take("run", session, "wait")) is None:
             time.sleep(0.005)
         with open(taken, "a") as file:
             file.write(json.dumps([session, [one.label for one in answers]]) + "\n")
@@ -410,7 +443,7 @@ def test_a_file_holds_all_that_is_known(tmp_path: Path) -> None:
         question = ann.claim()
         assert question is not None
         ann.answer(question, choice, 1.5)
-    queue.take("run", 1, complete_only=False)
+    queue.take("run", 1, "withdraw")
     file, again = tmp_path / "labels.jsonl", tmp_path / "again.jsonl"
     assert export_labels(queue.database, file) == 2
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -431,7 +464,7 @@ def test_a_file_holds_all_that_is_known(tmp_path: Path) -> None:
 
     copy = LabelQueue(f"sqlite:///{tmp_path}/copy.sqlite")
     assert import_labels(copy.database, file) == 2
-    assert copy.take("run", 1, complete_only=True) == queue.take("run", 1, complete_only=True)
+    assert copy.take("run", 1, "wait") == queue.take("run", 1, "wait")
     assert export_labels(copy.database, again) == 2 and again.read_text() == file.read_text()
     assert Annotator(copy, "Änn <b>").undo() is None  # without a clip it could not be asked again
     with pytest.raises(PrefVLMError, match=r"line 1: pair 0 of session 1 of run is in .*copy.sqlite already"):
