@@ -27,15 +27,18 @@ REPEAT_EVERY = 10
 """Every so many pairs, one that was answered before is asked again."""
 
 _BUTTONS = {
-    "left": ("← left is better", "success"),
-    "equal": ("↑ equal", ""),
-    "skip": ("↓ can't tell", ""),
-    "right": ("right is better →", "success"),
-    "undo": ("⌫ undo", "warning"),
+    "left": ("← left is better", "primary", "2 2 0"),
+    "equal": ("↑ equal", "", "1 1 0"),
+    "skip": ("↓ can't tell", "", "1 1 0"),
+    "right": ("right is better →", "primary", "2 2 0"),
+    "undo": ("⌫ undo", "", "0 0 auto"),
 }
+"""Text, style, and share of the width: each side's button stands below its clip."""
 _SCRIPT = html.escape(resources.files("prefvlm_core").joinpath("data/labeller.js").read_text(encoding="utf-8"))
 _NO_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
-_PANE = '<canvas width="360" height="360" style="width:49%;border-radius:6px;cursor:pointer"></canvas>'
+_PANE = '<canvas width="480" height="480" style="width:49.5%;border-radius:6px;cursor:pointer" title="pause"></canvas>'
+_HEIGHT = "38px"
+_SOFT = "color:var(--jp-ui-font-color2, #666)"
 
 
 class Labeller:
@@ -58,13 +61,16 @@ class Labeller:
         self._since = 0.0
         self._task, self._clip, self._status = (ipywidgets.HTML() for _ in range(3))
         self._hint = ipywidgets.ToggleButton(
-            description="show the VLM's guess", tooltip="It may bias you", layout={"width": "auto"}
+            description="show the VLM's guess", tooltip="It may bias you", layout={"width": "auto", "height": _HEIGHT}
         )
         self._hint.observe(lambda _change: self._describe(), "value")
-        self._buttons = {name: self._button(name, *look) for name, look in _BUTTONS.items()}
-        buttons = ipywidgets.HBox(list(self._buttons.values()), layout={"justify_content": "center"})
+        *choices, undo = (self._button(name, *look) for name, look in _BUTTONS.items())
+        rows = (
+            ipywidgets.HBox(choices),
+            ipywidgets.HBox([undo, self._hint], layout={"justify_content": "space-between"}),
+        )
         self.view = ipywidgets.VBox(
-            [self._task, self._clip, buttons, self._status, self._hint], layout={"max_width": "780px", "padding": "8px"}
+            [self._task, self._clip, rows[0], self._status, rows[1]], layout={"max_width": "860px", "padding": "12px"}
         )
         self.view.add_class("prefvlm-labeller")
         self._next()
@@ -73,8 +79,9 @@ class Labeller:
         display(self.view)
         self._watch = asyncio.get_running_loop().create_task(self._wait_for_pairs())
 
-    def _button(self, name: str, text: str, style: str) -> ipywidgets.Button:
-        button = ipywidgets.Button(description=text, button_style=style, layout={"width": "auto", "min_width": "110px"})
+    def _button(self, name: str, text: str, style: str, share: str) -> ipywidgets.Button:
+        layout = {"width": "auto", "height": _HEIGHT, "flex": share, "min_width": "110px"}
+        button = ipywidgets.Button(description=text, button_style=style, layout=layout)
         button.add_class("prefvlm-choice").add_class(f"prefvlm-{name}")
         button.on_click(lambda _button: self.click(name))
         return button
@@ -135,7 +142,7 @@ class Labeller:
         """The words around the clips."""
         question = self._question
         text = "All answered. New pairs appear here when training asks." if question is None else question.text
-        self._task.value = f'<div style="font-size:1.5em;text-align:center">{html.escape(text)}</div>'
+        self._task.value = f'<div style="font-size:1.5em;text-align:center;padding:4px">{html.escape(text)}</div>'
         self._run_id = self._run_id if question is None else question.run_id
         said = [html.escape(problem)]
         try:
@@ -144,7 +151,8 @@ class Labeller:
             said = [html.escape(str(error))]
         if self._hint.value and question is not None:
             said.append(_guess(question))
-        self._status.value = '<div style="text-align:center">' + "<br>".join(filter(None, said)) + "</div>"
+        lines = "<br>".join(filter(None, said))
+        self._status.value = f'<div style="text-align:center;line-height:1.7">{lines}</div>'
 
     def close(self) -> None:
         """Give back what is claimed and unanswered."""
@@ -161,7 +169,8 @@ def _player(question: Question | None, shown: int) -> str:
     image = f'<img hidden {facts} onload="{_SCRIPT}" src="{picture}">'
     if question is None:
         return f"<div>{image}</div>"
-    scrubber = f'<input type="range" min="0" max="{frames - 1}" value="0" style="width:100%" title="drag to scrub">'
+    style = "width:100%;margin:4px 0"
+    scrubber = f'<input type="range" min="0" max="{frames - 1}" value="0" style="{style}" title="drag to scrub">'
     panes = f'<div style="display:flex;justify-content:space-between">{_PANE}{_PANE}</div>'
     return f"<div>{image}{panes}{scrubber}</div>"
 
@@ -174,12 +183,14 @@ def _guess(question: Question) -> str:
 
 
 def _in_words(counts: Progress) -> str:
-    """The line below the clips, HTML."""
-    parts = [f"<b>{counts.answered} of {counts.budget}</b> labels of the budget", f"{counts.mine} answers are yours"]
+    """The lines below the clips, HTML: how far the budget is used, and what is known about this person's answers."""
+    bar = f'<progress value="{counts.answered}" max="{counts.budget or 1}" style="width:160px"></progress>'
+    parts = [f"yours: {counts.mine}"]
     if counts.seconds is not None:
-        parts.append(f"{counts.seconds:.1f} s per answer")
+        parts.append(f"{counts.seconds:.1f} s each")
     if counts.repeats.pairs:
-        parts.append(f"{counts.repeats.percent:.0f} % of {counts.repeats.pairs} repeats answered alike")
+        parts.append(f"{counts.repeats.percent:.0f} % of {counts.repeats.pairs} repeats alike")
     if counts.oracle.pairs:
         parts.append(f"{counts.oracle.percent:.0f} % as the true reward says")
-    return " · ".join(parts)
+    budget = f"{bar} <b>{counts.answered} of {counts.budget}</b> labels"
+    return f'{budget}<br><span style="{_SOFT}">{" · ".join(parts)}</span>'

@@ -22,6 +22,7 @@ if (!root.hasAttribute("tabindex")) {  // first picture of this view: keys and c
     if (root.waiting) return event.stopImmediatePropagation();  // a second click would answer a pair nobody has seen
     root.waiting = performance.now();
   }, true);
+  root.addEventListener("pointerdown", () => { root.focused = root.contains(document.activeElement); }, true);
   root.addEventListener("pointerup", (event) => { if (!event.target.matches("input, textarea")) root.focus(); });
 }
 
@@ -35,7 +36,7 @@ const draw = () => {
 };
 if (frames) {
   scrubber.oninput = () => { playing = false; frame = Number(scrubber.value); draw(); };
-  panes.forEach((pane) => { pane.onclick = () => { playing = !playing; }; });
+  panes.forEach((pane) => { pane.onclick = () => { playing = playing !== root.focused; }; });  // the first only focuses
   let rest = 0;
   const timer = setInterval(() => {
     if (!sheet.isConnected) return clearInterval(timer);
