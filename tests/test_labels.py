@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -415,6 +416,24 @@ def test_a_full_disk_loses_only_what_was_not_acknowledged(tmp_path: Path) -> Non
         connection.exec_driver_sql("PRAGMA max_page_count=1000000")
     ann.answer(question, "left", 1)
     assert stored(queue) == [(0, "Ann", "left")] and len(queue.posted("run", 1)) == before < 100
+
+
+def test_an_answer_that_the_disk_refuses_can_be_given_again(tmp_path: Path) -> None:
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    post(queue, 1)
+    ann = Annotator(queue, "Ann")
+    question = ann.claim()
+    assert question is not None
+    written, (soft, hard) = (tmp_path / "labels.sqlite-wal").stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written, hard))  # the system lets no file grow beyond this one
+    try:
+        with pytest.raises(PrefVLMError, match="Nothing was stored"):
+            ann.answer(question, "left", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stored(queue) == []
+    ann.answer(question, "right", 1)
+    assert stored(LabelQueue(queue.database.name)) == [(0, "Ann", "right")]
 
 
 def test_bad_names_and_addresses_are_named(tmp_path: Path) -> None:
