@@ -198,9 +198,10 @@ def _paper_transfer(target: str, source: str) -> list[Arm]:
 def _people(steps: int, session_every: int) -> list[Arm]:
     """30 labels in five sessions, of segments long enough to be told apart. Notebook 07 trains the same run once more
     with a person as its teacher; here is only what needs nobody."""
-    changes = {"total_steps": steps, "feedback.session_every": session_every, "feedback.segment_length": 50}
     schedule = {"feedback.budget": 30, "feedback.first_session_queries": 10, "feedback.session_queries": 5}
-    return [Arm("pebble", changes | schedule, "oracle")]
+    sessions = {"total_steps": steps, "feedback.session_every": session_every, "feedback.segment_length": 25}
+    learning = {"reward.max_epochs": 100, "reward.stop_accuracy": 1.0}  # all labels are one batch, an epoch one update
+    return [Arm("pebble", {**schedule, **sessions, **learning}, "oracle")]
 
 
 EXPERIMENTS: dict[str, dict[str, Grid]] = {
