@@ -34,7 +34,7 @@ KEYS = {
 `label_stats.error_rates` by task, `stats.improvement_table`."""
 _AS_IT_IS = ("human_labels", "vlm_labels", "seeds", "labels")
 _RATIOS = ("clean_ratio", "clean_ratio_low", "clean_ratio_high")
-_NUMBER = re.compile(r"[\d.]+(?=<!-- (\w+) \| (.+?) \| (\w+) -->)")
+_NUMBER = re.compile(r"(?:[\d.]+|nan)(?=<!-- (\w+) \| (.+?) \| (\w+) -->)")
 _BLOCK = re.compile(r"(<!-- table of profile (\w+), written by `prefvlm table` -->\n).*?(<!-- end of table -->)", re.S)
 
 

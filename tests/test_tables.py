@@ -70,6 +70,14 @@ def test_texts_get_the_numbers_of_their_profile_and_nothing_else_changes(tmp_pat
     assert (folder / "NOTES.md").read_text(encoding="utf-8") == f"1000{TAG.format('human_labels')} labels"
 
 
+def test_an_interval_that_one_seed_does_not_have_comes_and_goes(tmp_path: Path) -> None:
+    tag = "<!-- table | 02_learning_curves | window-open-v3 | pebble (more) | success_low -->"
+    rows().to_csv(tmp_path / "table.csv", index=False)
+    assert with_numbers(f"12{tag}", tmp_path) == f"nan{tag}"
+    rows().fillna(0.4).to_csv(tmp_path / "table.csv", index=False)
+    assert with_numbers(f"nan{tag}", tmp_path) == f"40{tag}"
+
+
 def test_a_number_that_is_not_stored_is_named(tmp_path: Path) -> None:
     rows().to_csv(tmp_path / "table.csv", index=False)
     for tag in (
