@@ -236,5 +236,6 @@ def test_table_is_written_and_shown(prefvlm: Any, trained: list[Any], tmp_path: 
     assert {",".join(row.split(",")[:2]) for row in rows if ",all tasks," not in row} == tasks
     assert all(",0.7500," in row for row in rows)
     assert json.loads(batch.record_path(tmp_path, "quick", "table").read_text())["made"] == [
-        f"{tmp_path}/quick/table.csv"
+        f"{tmp_path}/quick/table.csv",
+        f"{tmp_path}/quick/improvement.csv",
     ]
