@@ -25,13 +25,13 @@ class SACConfig:
     initial_temperature: float = 0.1
     """Entropy temperature at the start (reward units per nat)."""
     discount: float = 0.99
-    """Discount per environment step."""
+    """Discount per step."""
     target_rate: float = 0.005
     """Polyak rate of the target critics."""
     target_update_every: int = 2
     """Gradient updates between two target updates."""
     update_every: int = 1
-    """Environment steps between two gradient updates."""
+    """Steps between two gradient updates."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class ExplorationConfig:
     """What happens before the first feedback session (PEBBLE §4.1; step counts of ROVED)."""
 
     random_steps: int = 1_000
-    """Environment steps with uniform random actions; learning starts after them."""
+    """Steps with uniform random actions; learning starts after them."""
     entropy_steps: int = 5_000
-    """Environment steps that follow, rewarded by the k-NN state entropy (0 = none)."""
+    """Steps that follow, rewarded by the k-NN state entropy (0 = none)."""
     neighbours: int = 5
     """k of the k-nearest-neighbour entropy estimate."""
     bonus: float = 0.0
     """RUNE: weight of the members' standard deviation in the agent's reward, at step 0 (RUNE: 0.05; 0 = none)."""
     bonus_decay: float = 1e-5
-    """RUNE: fraction by which that weight falls per environment step (the original code's default)."""
+    """RUNE: fraction by which that weight falls per step (the original code's default)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class RewardConfig:
     """What the agent is rewarded with: the task's own reward, the ensemble's, or the VLM's cosine."""
     learning: Literal["plain", "surf", "rime"] = "plain"
     """How the ensemble learns from labels: as in PEBBLE, with SURF's pseudo-labels, or through RIME's denoiser."""
+    standardise: bool = False
+    """Whether the ensemble's inputs are standardised, anew at each session, by what the run has seen so far."""
     members: int = 3
     """Networks in the ensemble."""
     hidden_layers: int = 3
@@ -89,9 +91,9 @@ class SURFConfig:
     weight: float = 1.0
     """Weight of the pseudo-labels' loss (`lambda_u`)."""
     window: int = 5
-    """Environment steps kept before and after each segment, for crops to reach into (`dataaug_window`)."""
+    """Steps kept before and after each segment, for crops to reach into (`dataaug_window`)."""
     crop: int = 5
-    """Environment steps by which a crop may be longer or shorter than a segment (`crop_range`)."""
+    """Steps by which a crop may be longer or shorter than a segment (`crop_range`)."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class MRNConfig:
     """Bi-level updates of the reward ensemble through the critic (MRN §4; its Meta-World command)."""
 
     meta_every: int = 0
-    """Environment steps between two of them, while labels remain (MRN: 10 000; 0 = never)."""
+    """Steps between two of them, while labels remain (MRN: 10 000; 0 = never)."""
     outer_weight: float = 0.1
     """Weight of the outer loss."""
 
@@ -132,9 +134,9 @@ class FeedbackConfig:
     session_queries: int = 32
     """Human labels of each later session."""
     session_every: int = 3_000
-    """Environment steps between two sessions."""
+    """Steps between two sessions."""
     segment_length: int = 50
-    """Environment steps per segment."""
+    """Steps per segment."""
     recent_episodes: int = 100
     """Segments are drawn from this many most recent complete episodes."""
     reset_updates: int = 100
@@ -166,7 +168,7 @@ class VLMConfig:
     queries: int = 128
     """Pairs per session that the VLM labels."""
     frame_stride: int = 1
-    """Environment steps between two frames that the VLM sees (divides horizon and segment length)."""
+    """Steps between two frames that the VLM sees (divides horizon and segment length)."""
     equal_within: float = 0.0
     """Label a pair 1/2 when its returns differ by less than this times the pairs' standard deviation (0 = never)."""
     keep_equal: bool = True
@@ -179,10 +181,11 @@ class VLMConfig:
 class FilterConfig:
     """The KL filter (PrefVLM §4.2, after RIME; values of RIME's Meta-World runs, since PrefVLM gives none)."""
 
-    mode: Literal["rime", "fixed", "adaptive", "none"] = "rime"
+    mode: Literal["rime", "fixed", "adaptive", "calibrated", "none"] = "rime"
     """Where the thresholds come from; none keeps every label of the VLM."""
-    human_selection: Literal["uncertain", "random"] = "uncertain"
-    """Which pairs of a session go to the human."""
+    human_selection: Literal["uncertain", "random", "disagreement"] = "uncertain"
+    """Which pairs of a session go to the human: those that the filter calls uncertain, any, or further ones on which
+    the reward ensemble's members disagree most (of `feedback.candidates` times as many; the filter learns from them)."""
     alpha: float = 0.5
     """rime: weight of rho in the lower threshold."""
     beta_max: float = 3.0
@@ -196,9 +199,11 @@ class FilterConfig:
     upper: float = 6.907755278982137
     """rime, fixed: divergence (nats) above which a label is flipped; 3 ln 10 in RIME."""
     confidence: float = 0.9
-    """adaptive: calibrated probability (fraction) from which a label is kept, or its opposite is."""
+    """adaptive, calibrated: probability (fraction) of being right from which a label is kept, or its opposite is."""
+    soft_labels: bool = False
+    """calibrated: whether labels are kept with their probability of being right, rather than as certain."""
     adaptive_minimum: int = 10
-    """adaptive: human labels needed before any label of the VLM is trusted."""
+    """adaptive, calibrated: human labels needed before any label of the VLM is trusted."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +241,7 @@ class EvaluationConfig:
     """Deterministic-policy evaluation on initial states that training never sees."""
 
     every: int = 10_000
-    """Environment steps between two evaluations (a multiple of the horizon)."""
+    """Steps between two evaluations (a multiple of the horizon)."""
     episodes: int = 10
     """Episodes per evaluation."""
     final_episodes: int = 10

@@ -39,6 +39,15 @@ def check_task(name: str) -> None:
         raise unknown_name("task", name, TASKS)
 
 
+def check_horizon(horizon: int, action_repeat: int) -> None:
+    """Raise PrefVLMError unless an episode of `horizon` steps, each of `action_repeat` of Meta-World's, can be."""
+    if action_repeat < 1 or not 1 <= horizon * action_repeat <= MAX_HORIZON:
+        raise PrefVLMError(
+            f"horizon is {horizon} and action_repeat {action_repeat}, but Meta-World's episodes allow 1 to "
+            f"{MAX_HORIZON} steps in all."
+        )
+
+
 def model_path(task: str) -> str:
     """Where Meta-World keeps the MuJoCo XML file of `task`, with everything that can be seen in it."""
     check_task(task)
@@ -79,16 +88,19 @@ class Environment:
 
     Args:
         task: One of TASKS.
-        horizon: Steps per episode, 1 to 500; stepping further raises.
+        horizon: Steps per episode; stepping further raises.
         goal_visible: Show the goal in the last three entries of the observation, which are 0 otherwise.
+        action_repeat: Meta-World's steps per step, all with the same action; an episode has at most 500 of them.
     """
 
-    def __init__(self, task: str, horizon: int = MAX_HORIZON, goal_visible: bool = False) -> None:
+    def __init__(
+        self, task: str, horizon: int = MAX_HORIZON, goal_visible: bool = False, action_repeat: int = 1
+    ) -> None:
         check_task(task)
-        if not 1 <= horizon <= MAX_HORIZON:
-            raise PrefVLMError(f"horizon is {horizon}, but Meta-World's episodes allow 1 to {MAX_HORIZON} steps.")
+        check_horizon(horizon, action_repeat)
         self.task = task
         self.horizon = horizon
+        self.action_repeat = action_repeat
         self._env = env = make_task(task, goal_visible)
         self._pristine_attributes = dict(env.__dict__)
         self._pristine_positions = (env.model.body_pos.copy(), env.model.site_pos.copy())
@@ -112,7 +124,8 @@ class Environment:
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
         """Apply an action, (4,) float32 in [-1, 1] (hand displacement x, y, z and gripper effort).
 
-        Returns: observation (39,) float64, Meta-World's reward in [0, 10], whether its success test is met.
+        Returns: observation (39,) float64, Meta-World's reward in [0, 10], whether its success test is met; where the
+        action is repeated, the last observation, the mean of the rewards, and whether any repeat met the test.
         """
         if action.shape != (ACTION_SIZE,):
             raise PrefVLMError(f"'{self.task}' needs an action of shape ({ACTION_SIZE},), got {action.shape}.")
@@ -121,8 +134,13 @@ class Environment:
                 f"'{self.task}' has no step {self._steps + 1} of {self.horizon}: call reset(seed) first."
             )
         self._steps += 1
-        observation, reward, _, _, info = self._env.step(action.astype(np.float32, copy=False))
-        return observation, float(reward), bool(info["success"])
+        action = action.astype(np.float32, copy=False)
+        total, success = 0.0, False
+        for _ in range(self.action_repeat):
+            observation, reward, _, _, info = self._env.step(action)
+            total += float(reward)
+            success |= bool(info["success"])
+        return observation, total / self.action_repeat, success
 
     def snapshot(self) -> NDArray[np.float32]:
         """Joint positions and mocap position, (nq + 3,) float32: what moves from step to step, for `restore`."""
@@ -175,7 +193,9 @@ class _SharedArrays:
         return np.frombuffer(buffer, dtype).reshape(shape)
 
 
-def _work(indices: list[int], tasks: list[str], horizon: int, shared: _SharedArrays, pipe: Connection) -> None:
+def _work(
+    indices: list[int], tasks: list[str], horizon: int, action_repeat: int, shared: _SharedArrays, pipe: Connection
+) -> None:
     """A worker's life: build its environments, then step or reset all of them at each signal until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     seeds, actions, observations = shared["seeds"], shared["actions"], shared["observations"]
@@ -185,7 +205,7 @@ def _work(indices: list[int], tasks: list[str], horizon: int, shared: _SharedArr
     try:
         environments = []
         for task in tasks:
-            environments.append(Environment(task, horizon))
+            environments.append(Environment(task, horizon, action_repeat=action_repeat))
         largest = (max(e.snapshot().size for e in environments), max(e.scene().size for e in environments))
         pipe.send(("ready", largest))
         while True:
@@ -222,19 +242,19 @@ class EnvironmentFleet:
 
     Args:
         tasks: One task name per environment; names may repeat.
-        horizon: Steps per episode, 1 to 500.
+        horizon: Steps per episode.
         workers: Worker processes, at least 1; more than N are not started.
+        action_repeat: Meta-World's steps per step; an episode has at most 500 of them.
     """
 
-    def __init__(self, tasks: Sequence[str], horizon: int, workers: int) -> None:
+    def __init__(self, tasks: Sequence[str], horizon: int, workers: int, action_repeat: int = 1) -> None:
         for task in tasks:
             check_task(task)
         if not tasks:
             raise PrefVLMError("A fleet needs at least one task, but `tasks` is empty.")
         if workers < 1:
             raise PrefVLMError(f"workers is {workers}, but a fleet needs at least 1.")
-        if not 1 <= horizon <= MAX_HORIZON:
-            raise PrefVLMError(f"horizon is {horizon}, but Meta-World's episodes allow 1 to {MAX_HORIZON} steps.")
+        check_horizon(horizon, action_repeat)
         self.tasks = tuple(tasks)
         self.horizon = horizon
         self.workers = min(workers, len(tasks))
@@ -246,7 +266,7 @@ class EnvironmentFleet:
         for worker in range(self.workers):
             indices = list(range(worker, len(tasks), self.workers))
             ours, theirs = context.Pipe()
-            arguments = (indices, [tasks[i] for i in indices], horizon, self._shared, theirs)
+            arguments = (indices, [tasks[i] for i in indices], horizon, action_repeat, self._shared, theirs)
             process = context.Process(target=_work, args=arguments, daemon=True)
             process.start()
             theirs.close()  # so that the worker's end breaks when either process ends

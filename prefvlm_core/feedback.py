@@ -97,6 +97,8 @@ class Feedback:
     def learn_rewards(self) -> dict[str, float]:
         """Fit the ensemble to the labels, in the way that `reward.learning` names; returns columns for metrics.csv."""
         buffer, length = self.labelled(), self.config.feedback.segment_length
+        if self.config.reward.standardise:
+            self.ensemble.standardise(self.replay, self.run)
         common = self.ensemble, self.replay, self.run, buffer
         learning: RewardLearning
         metrics: dict[str, float] = {}
@@ -132,9 +134,15 @@ class Feedback:
         return margin + self.replay.draw_segments(self.generator, count, length, feedback.recent_episodes)
 
     def _choose(self, count: int) -> IntArray:
-        """Pairs to ask, (count, 2): uniform, or those on which the members' probabilities spread most."""
-        if self.config.feedback.sampling == "uniform" or self.sessions == 0 or count == 0:
+        """Pairs to ask a human who answers everything, (count, 2): uniform, or after the first session disputed ones."""
+        if self.config.feedback.sampling == "uniform" or self.sessions == 0:
             return self._draw(count)
+        return self._most_disputed(count)
+
+    def _most_disputed(self, count: int) -> IntArray:
+        """Of `candidates` times as many pairs, the `count` on which the members' probabilities spread most."""
+        if count == 0:
+            return self._draw(0)
         starts = self._draw(count * self.config.feedback.candidates)
         spread = self._member_probabilities(starts).std(0)
         return starts[torch.topk(spread, count).indices.cpu().numpy()]
@@ -162,7 +170,9 @@ class Feedback:
         self.log.add(self.replay.size, self.sessions + 1, "human", asked, labels, self._truth(asked))
         audited = answers.answered & ~np.isnan(answers.vlm_labels)
         if audited.any():
-            self.filter.audit(answers.divergences[audited], (answers.vlm_labels == answers.labels)[audited])
+            right = answers.vlm_labels == answers.labels
+            margins = self._margins(self._vlm_returns(answers.starts[audited])[0])  # late answers may be older
+            self.filter.audit(answers.divergences[audited], right[audited], margins)
 
     def _truth(self, starts: IntArray) -> NDArray[np.float64]:
         """P(second preferred) of pairs (n, 2) by the true reward: 0, 1/2 or 1, (n,)."""
@@ -172,23 +182,26 @@ class Feedback:
     def _selective_session(self) -> dict[str, float]:
         """The VLM labels, the filter sorts, the human answers within budget (PrefVLM §4.2–4.3)."""
         assert self.vlm is not None
+        selection = self.config.filter.human_selection
         new = self._draw(self.config.vlm.queries)
+        if selection == "disagreement":
+            new = np.concatenate((new, self._most_disputed(self._human_queries())))
         pool = np.concatenate((self.asked_vlm.starts, new)) if self.config.vlm.relabel else new
-        frames = self.vlm.frames(self.run, pool)
-        zero_shot = self.vlm.zero_shot_returns(self.run, frames)
-        returns = zero_shot if self.adapters is None else self._adapted_returns(frames)
+        returns, zero_shot = self._vlm_returns(pool)
         labels = self._vlm_labels(returns)
         divergences = divergence(labels, self._probabilities(pool))
-        if len(trusted := self.labelled()):
+        if self.config.filter.mode == "rime" and len(trusted := self.labelled()):
             self.filter.observe(divergence(trusted.labels, self._probabilities(trusted.starts)))
-        partition = self.filter.split(divergences)
+        partition = self.filter.split(divergences, self._margins(returns))
 
-        fresh = np.arange(len(pool)) >= len(pool) - len(new)
+        place = np.arange(len(pool)) - (len(pool) - len(new))
+        fresh, disputed = place >= 0, place >= self.config.vlm.queries
         truth = self._truth(pool)
         sorted_as = 1 + np.argmax(partition, axis=0)  # index into label_log.PARTITIONS
         columns = labels, truth, divergences, sorted_as
         self.log.add(self.replay.size, self.sessions + 1, "vlm", new, *(column[fresh] for column in columns))
-        asked = self._choose_for_human(fresh & (partition.uncertain | (self.config.filter.human_selection == "random")))
+        candidates = {"uncertain": fresh & partition.uncertain, "random": fresh, "disagreement": disputed}[selection]
+        asked = self._choose_for_human(candidates)
         known = {"vlm_labels": labels[asked], "divergences": divergences[asked], "partition": sorted_as[asked]}
         self._ask_human(pool[asked], **known)
         metrics = self._partition_metrics(truth, zero_shot, labels, partition)
@@ -196,7 +209,12 @@ class Feedback:
         keep = (partition.clean | partition.flipped) & ~asked
         if not self.config.vlm.keep_equal:
             keep &= labels != 0.5
-        kept = PreferenceBuffer(pool[keep], np.where(partition.flipped, 1 - labels, labels)[keep].astype(np.float32))
+        if self.config.filter.soft_labels:
+            right = self.filter.right_probability(divergences, self._margins(returns))
+            values = np.where(labels == 1, right, np.where(labels == 0, 1 - right, 0.5))
+        else:
+            values = np.where(partition.flipped, 1 - labels, labels)
+        kept = PreferenceBuffer(pool[keep], values[keep].astype(np.float32))
         if self.config.vlm.relabel:
             self.kept, self.asked_vlm = kept, PreferenceBuffer(pool[~asked], labels[~asked])
         else:
@@ -211,9 +229,19 @@ class Feedback:
         labels[np.abs(difference) < self.config.vlm.equal_within * returns.std()] = 0.5
         return labels
 
-    def _adapted_returns(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        assert self.vlm is not None and self.adapters is not None
-        return np.asarray(self.adapters.returns(self.vlm.text(self.run), frames))
+    def _vlm_returns(self, starts: IntArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns (n, 2) that the VLM gives to pairs (n, 2): adapted where there are adapters, and zero-shot."""
+        assert self.vlm is not None
+        frames = self.vlm.frames(self.run, starts)
+        zero_shot = self.vlm.zero_shot_returns(self.run, frames)
+        if self.adapters is None:
+            return zero_shot, zero_shot
+        return np.asarray(self.adapters.returns(self.vlm.text(self.run), frames)), zero_shot
+
+    @staticmethod
+    def _margins(returns: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How far apart the VLM sees the segments of pairs: |difference of returns (n, 2)|, (n,)."""
+        return np.abs(returns[:, 1] - returns[:, 0]).astype(np.float64)
 
     def _choose_for_human(self, candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """A uniform choice among `candidates` (n,) within the budgets of session and run: (n,)."""

@@ -32,20 +32,33 @@ def uniform_fan_in(weight: Tensor, bias: Tensor, generator: torch.Generator) -> 
     bias.uniform_(-bound, bound, generator=generator)
 
 
+def identity_scaling(runs: int, inputs: int, device: torch.device) -> Tensor:
+    """A `StackedMLP.scaling` that changes nothing."""
+    return torch.stack((torch.zeros(runs, 1, 1, inputs), torch.ones(runs, 1, 1, inputs))).to(device)
+
+
 class StackedMLP:
     """`runs x members` MLPs of one shape.
 
     `values` and `gradients` are (runs, members, parameters) float32; each layer's weight (runs, members, in, out) and
     bias (runs, members, 1, out) are views of them, so an optimizer, a copy or a reset is one operation on one tensor.
+    `scaling` (2, runs, 1, 1, in), where there is one: what is subtracted from the inputs, and what they are then divided
+    by.
     """
 
     def __init__(
-        self, sizes: Sequence[int], activation: Callable[[Tensor], Tensor], values: Tensor, gradients: Tensor | None
+        self,
+        sizes: Sequence[int],
+        activation: Callable[[Tensor], Tensor],
+        values: Tensor,
+        gradients: Tensor | None,
+        scaling: Tensor | None = None,
     ) -> None:
         self.sizes = tuple(sizes)
         self.activation = activation
         self.values = values
         self.gradients = gradients
+        self.scaling = scaling
         self.layers: Layers = []
         offset = 0
         for inputs, outputs in itertools.pairwise(self.sizes):
@@ -91,7 +104,10 @@ class StackedMLP:
         """
         runs, members = self.values.shape[:2]
         if inputs.dim() == 3:
-            inputs = inputs.unsqueeze(1).expand(-1, members, -1, -1)
+            inputs = inputs.unsqueeze(1)
+        if self.scaling is not None:
+            inputs = (inputs - self.scaling[0]) / self.scaling[1]
+        inputs = inputs.expand(-1, members, -1, -1)
         hidden = inputs.reshape(runs * members, *inputs.shape[2:])
         for index, (weight, bias) in enumerate(self.layers):
             if frozen:
@@ -110,17 +126,18 @@ class StackedMLP:
     def of_run(self, run: int) -> StackedMLP:
         """The networks of one run as a fleet of one, sharing memory."""
         gradients = None if self.gradients is None else self.gradients[run : run + 1]
-        return StackedMLP(self.sizes, self.activation, self.values[run : run + 1], gradients)
+        scaling = None if self.scaling is None else self.scaling[:, run : run + 1]
+        return StackedMLP(self.sizes, self.activation, self.values[run : run + 1], gradients, scaling)
 
     def with_layers(self, layers: Layers) -> StackedMLP:
         """The same network with other parameters (weights and biases by layer, which may be part of a graph)."""
-        network = StackedMLP(self.sizes, self.activation, self.values, None)
+        network = StackedMLP(self.sizes, self.activation, self.values, None, self.scaling)
         network.layers = layers
         return network
 
     def frozen_copy(self) -> StackedMLP:
         """The same values in memory of their own, without gradients (target critics)."""
-        return StackedMLP(self.sizes, self.activation, self.values.clone(), None)
+        return StackedMLP(self.sizes, self.activation, self.values.clone(), None, self.scaling)
 
     def _view(self, span: slice, rows: int, columns: int) -> Tensor:
         shape = (*self.values.shape[:2], rows, columns)

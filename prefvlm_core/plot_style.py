@@ -19,6 +19,7 @@ from matplotlib.textpath import TextPath
 from scipy.optimize import isotonic_regression
 
 from prefvlm_core import __version__
+from prefvlm_core.config import PROFILES
 from prefvlm_core.errors import unknown_name
 
 # Chosen so that the methods of one figure (main comparison, ablations, other baselines) stay apart for colour-blind
@@ -209,7 +210,7 @@ def make_footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series,
     """What a figure shows; `interval` names the mark of the bootstrap interval, "" where none is drawn."""
     fewest, most = int(seeds.min()), int(seeds.max())
     parts = [
-        f"profile {', '.join(sorted(set(profiles)))}",
+        f"profile {', '.join(map(_profile_title, sorted(set(profiles))))}",
         ", ".join(map(task_title, tasks)),
         f"{fewest if fewest == most else f'{fewest}–{most}'} {'seed' if most == 1 else 'seeds'}",
         shown,
@@ -219,6 +220,11 @@ def make_footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series,
         f"prefvlm\N{NO-BREAK SPACE}{__version__}",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _profile_title(profile: str) -> str:
+    repeat = PROFILES.get(profile, {}).get("action_repeat", 1)
+    return profile if repeat == 1 else f"{profile} (each action held {repeat} steps)"
 
 
 def thousands(value: float, _position: int) -> str:

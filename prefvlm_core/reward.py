@@ -11,12 +11,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from prefvlm_core.config import RewardConfig
-from prefvlm_core.networks import StackedAdam, StackedMLP, uniform_fan_in
+from prefvlm_core.networks import StackedAdam, StackedMLP, identity_scaling, uniform_fan_in
 from prefvlm_core.preferences import PreferenceBuffer, bradley_terry_loss
 from prefvlm_core.replay import IntArray, Replay
 
 RELABEL_CHUNK = 16_384
 """Steps evaluated at once when relabelling: bounds memory, changes no result beyond float rounding."""
+
+
+SMALLEST_SCALE = 0.05
+"""Of a standardised input: what has hardly moved so far (metres, or a part of a quaternion) is not blown up."""
 
 
 class RewardLearning(NamedTuple):
@@ -40,7 +44,15 @@ class RewardEnsemble:
             len(generators), config.members, sizes, functional.leaky_relu, uniform_fan_in, generators, device
         )
         assert self.networks.gradients is not None
+        self.networks.scaling = identity_scaling(len(generators), input_size, device)
         self.optimizer = StackedAdam(self.networks.values, self.networks.gradients, config.learning_rate)
+
+    @torch.no_grad()
+    def standardise(self, replay: Replay, run: int) -> None:
+        """From now on one run's inputs have mean 0 and standard deviation 1 over everything it has seen so far."""
+        inputs = replay.inputs(run, torch.arange(replay.size, device=replay.actions.device))
+        assert self.networks.scaling is not None
+        self.networks.scaling[:, run, 0, 0] = torch.stack((inputs.mean(0), inputs.std(0).clamp(min=SMALLEST_SCALE)))
 
     @torch.no_grad()
     def predict(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -109,7 +121,8 @@ class RewardEnsemble:
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that training changes, by name."""
-        return {"networks": self.networks.values} | {
+        assert self.networks.scaling is not None
+        return {"networks": self.networks.values, "scaling": self.networks.scaling} | {
             f"optimizer.{name}": value for name, value in self.optimizer.state().items()
         }
 

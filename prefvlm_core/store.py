@@ -286,8 +286,17 @@ def find_runs(results: str | Path, profile: str | None = None) -> list[RunDirect
 
 
 def load_metrics(directories: Sequence[RunDirectory]) -> pandas.DataFrame:
-    """Tidy metrics of runs, one row per evaluation, with `profile, task, method, seed, budget, run_id` in front."""
-    return _together((directory.config, pandas.DataFrame(directory.read_metrics())) for directory in directories)
+    """Tidy metrics of runs, one row per evaluation, with `profile, task, method, seed, budget, run_id` in front.
+
+    `step` counts environment steps, so that runs with and without `action_repeat` compare; stored are the agent's.
+    """
+    tables = []
+    for directory in directories:
+        table = pandas.DataFrame(directory.read_metrics())
+        if not table.empty:
+            table["step"] *= directory.config.action_repeat
+        tables.append((directory.config, table))
+    return _together(tables)
 
 
 def load_labels(directories: Sequence[RunDirectory]) -> pandas.DataFrame:

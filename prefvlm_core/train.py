@@ -43,7 +43,8 @@ from prefvlm_core.store import (
 from prefvlm_core.vlm.teacher import VLMTeacher, uses_vlm
 
 MAY_DIFFER_IN_A_FLEET = (
-    *("task", "method", "seed", "reward.source", "reward.learning", "sac.initial_temperature"),
+    *("task", "method", "seed", "reward.source", "reward.learning", "reward.standardise"),
+    *("sac.initial_temperature",),
     *("exploration.entropy_steps", "exploration.bonus", "surf.", "rime.", "mrn."),
     *("feedback.", "vlm.", "filter.", "adapter."),
 )
@@ -70,6 +71,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
                 [directory.config.task for directory in waiting],
                 waiting[0].config.horizon,
                 execution.workers or default_workers(),
+                waiting[0].config.action_repeat,
             ) as environments:
                 Fleet(waiting, environments, execution).train()
         remove_checkpoints(directories, execution.results)
@@ -287,7 +289,7 @@ class Fleet:
         """Deterministic policies on initial states of their own: mean over episodes, per run.
 
         success: any step of the episode meets the task's test (as B-Pref, RIME and the Meta-World paper count);
-        success_last_step: its last step does; episode_return: sum of true rewards.
+        success_last_step: its last step does; episode_return: sum of true rewards over environment steps.
         """
         outcome = {name: np.zeros(len(self.configs)) for name in ("success", "success_last_step", "episode_return")}
         for episode in range(episodes):
@@ -300,7 +302,7 @@ class Fleet:
                 result = self.environments.step_wait()
                 observations = result.observations
                 succeeded |= result.successes
-                outcome["episode_return"] += result.rewards
+                outcome["episode_return"] += result.rewards * self.shared.action_repeat
             outcome["success"] += succeeded
             outcome["success_last_step"] += result.successes
         return {name: total / episodes for name, total in outcome.items()}

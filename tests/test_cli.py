@@ -102,7 +102,7 @@ def test_every_command_is_listed(prefvlm: Any) -> None:
         (f"train --tasks {TASK} --methods peble", "Unknown method 'peble'. Did you mean 'pebble'?"),
         (f"train --tasks {TASK} --seeds -1", "seed must be at least 0, got -1."),
         (f"train --tasks {TASK} --feedback.budget -1", "feedback.budget must be at least 0, got -1."),
-        (f"train --tasks {TASK} --horizon 501", "horizon must be 1 to 500 (Meta-World's own limit), got 501."),
+        (f"train --tasks {TASK} --horizon 501", "horizon is 501 and action_repeat 1, but Meta-World's episodes allow 1 to 500 steps in all."),
         (f"train --tasks {TASK} --device gpu", "Unknown device 'gpu'. Did you mean 'cpu'?"),
         (f"train --tasks {TASK} --threads 0", "threads must be at least 1, got 0."),
         ("train --tasks", "Nothing to train: name at least one task, method and seed."),

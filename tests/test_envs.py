@@ -148,6 +148,31 @@ def test_metaworld_itself_is_left_as_it_was() -> None:
     assert type(Environment("door-open-v3")._env) is not own
 
 
+@pytest.mark.filterwarnings("ignore:Constant")
+def test_a_repeated_action_is_that_many_steps_of_the_same_one() -> None:
+    single, repeated = Environment("drawer-close-v3", 200), Environment("drawer-close-v3", 40, action_repeat=5)
+    expert = ENV_POLICY_MAP["drawer-close-v3"]()
+    observation = repeated.reset(3)
+    assert np.array_equal(single.reset(3), observation)
+    successes = []
+    for _ in range(40):
+        action = np.clip(expert.get_action(observation), -1, 1).astype(np.float32)
+        outcomes = [single.step(action) for _ in range(5)]
+        observation, reward, success = repeated.step(action)
+        assert np.array_equal(observation, outcomes[-1][0])
+        assert reward == pytest.approx(np.mean([reward for _, reward, _ in outcomes]))
+        assert success == any(success for _, _, success in outcomes)
+        successes.append([success for _, _, success in outcomes])
+    assert np.any(successes) and not np.all(successes)
+    assert np.array_equal(single.snapshot(), repeated.snapshot())
+    with EnvironmentFleet(["drawer-close-v3"], 40, 1, action_repeat=5) as fleet:
+        fleet.reset([3])
+        fleet.step_async(np.ones((1, 4), np.float32))
+        single.reset(3)
+        observation = [single.step(np.ones(4, np.float32)) for _ in range(5)][-1][0]
+        assert np.array_equal(fleet.step_wait().observations[0], observation.astype(np.float32))
+
+
 def test_names_and_numbers_are_checked() -> None:
     assert len(TASKS) == 50
     with pytest.raises(PrefVLMError, match=r"Unknown task 'button-pres-v3'\. Did you mean 'button-press-v3'"):
@@ -155,6 +180,9 @@ def test_names_and_numbers_are_checked() -> None:
     for horizon in (0, 501):
         with pytest.raises(PrefVLMError, match=f"horizon is {horizon}.* 1 to 500"):
             Environment("reach-v3", horizon)
+    for horizon, repeat in ((101, 5), (10, 0)):
+        with pytest.raises(PrefVLMError, match=f"horizon is {horizon} and action_repeat {repeat}.* 1 to 500"):
+            Environment("reach-v3", horizon, action_repeat=repeat)
     environment = Environment("reach-v3", 1)
     with pytest.raises(PrefVLMError, match="call reset"):
         environment.step(np.zeros(4, np.float32))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from prefvlm_core.networks import StackedAdam, StackedMLP, orthogonal, uniform_fan_in
+from prefvlm_core.networks import StackedAdam, StackedMLP, identity_scaling, orthogonal, uniform_fan_in
 
 CPU = torch.device("cpu")
 SIZES = (5, 7, 3)
@@ -40,6 +40,20 @@ def test_forward_and_gradient_equal_separate_networks(shared: bool) -> None:
                 [p for linear in (module[0], module[2]) for p in (linear.weight.grad.T.flatten(), linear.bias.grad)]
             )
             torch.testing.assert_close(network.gradients[run, member], gradient)
+
+
+def test_scaling_is_what_the_networks_see_of_their_inputs() -> None:
+    network, inputs = stacked(), torch.randn(2, 4, 5)
+    center, scale = torch.randn(2, 1, 5), torch.rand(2, 1, 5) + 0.5
+    expected = network((inputs - center) / scale)
+    unscaled = network(inputs)
+    network.scaling = identity_scaling(2, 5, CPU)
+    assert torch.equal(network(inputs), unscaled)
+    network.scaling[:] = torch.stack((center, scale)).unsqueeze(2)
+    torch.testing.assert_close(network(inputs), expected)
+    torch.testing.assert_close(network(inputs.unsqueeze(1).expand(-1, 3, -1, -1)), expected)
+    for part in (network.of_run(1), network.with_layers(network.layers).of_run(1), network.frozen_copy().of_run(1)):
+        torch.testing.assert_close(part(inputs[1:]), expected[1:])
 
 
 def test_frozen_parameters_pass_gradients_to_inputs_only() -> None:

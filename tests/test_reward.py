@@ -9,7 +9,7 @@ import torch
 from prefvlm_core.config import RewardConfig
 from prefvlm_core.preferences import PreferenceBuffer
 from prefvlm_core.replay import Replay
-from prefvlm_core.reward import RewardEnsemble
+from prefvlm_core.reward import SMALLEST_SCALE, RewardEnsemble
 
 CPU = torch.device("cpu")
 CONFIG = RewardConfig(hidden_layers=2, width=32, learning_rate=3e-3, batch_size=32, max_epochs=60)
@@ -55,6 +55,35 @@ def test_learns_the_order_of_unseen_pairs_and_leaves_other_runs_alone() -> None:
     rewards.learn(replay, 0, labelled(replay, 400, seed=1), LENGTH, np.random.default_rng(2))
     assert before < 0.75 and accuracy() > 0.9
     assert torch.equal(rewards.networks.values[1], other)
+
+
+def test_standardises_by_what_its_own_run_has_seen_and_no_further_than_the_smallest_scale() -> None:
+    replay, rewards = random_replay(), ensemble()
+    replay.observations[0, ..., 1] = 7 + 0.001 * replay.observations[0, ..., 1]  # hardly moves
+    replay.observations[0, ..., 2] = 3 + 20 * replay.observations[0, ..., 2]
+    seen = torch.cat((replay.observations[0, :, :-1].flatten(0, 1), replay.actions[0]), -1).double().numpy()
+    rewards.standardise(replay, 0)
+    center, scale = rewards.networks.scaling[:, 0, 0, 0].double().numpy()
+    assert center == pytest.approx(seen.mean(0), rel=1e-4, abs=1e-4)
+    expected = seen.std(0, ddof=1)
+    assert expected[1] < 0.01 and scale[1] == pytest.approx(SMALLEST_SCALE)
+    assert np.delete(scale, 1) == pytest.approx(np.delete(expected, 1), rel=1e-4)
+    assert torch.equal(rewards.networks.scaling[:, 1], ensemble().networks.scaling[:, 1])
+
+
+def test_learns_from_few_labels_only_where_inputs_are_standardised() -> None:
+    """The reward depends on an input that moves little beside the others."""
+    held_out_accuracy = {}
+    for standardise in (False, True):
+        replay, rewards = random_replay(), ensemble()
+        pairs, held_out = labelled(replay, 60, seed=1), labelled(replay, 300, seed=9)
+        replay.observations[0, ..., 0] *= 0.06
+        if standardise:
+            rewards.standardise(replay, 0)
+        rewards.learn(replay, 0, pairs, LENGTH, np.random.default_rng(2))
+        returns = rewards.member_returns(replay, 0, held_out.starts, LENGTH).mean(0)
+        held_out_accuracy[standardise] = float(((returns[:, 1] > returns[:, 0]).numpy() == held_out.labels).mean())
+    assert held_out_accuracy[True] > held_out_accuracy[False] + 0.1
 
 
 def test_stops_early_at_the_wanted_accuracy() -> None:

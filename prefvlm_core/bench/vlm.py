@@ -8,7 +8,7 @@ from prefvlm_core.methods import run_config
 from prefvlm_core.train import train
 
 _PARTS = ("rendering", "embedding", "labels", "adapters")
-_STEPS = 10_000  # four sessions; the first learning of the adapters, the longest, weighs more than in a whole run
+_STEPS = 1_400  # four sessions; the first learning of the adapters, the longest, weighs more than in a whole run
 
 
 def measure() -> list[Measurement]:
