@@ -143,7 +143,8 @@ def test_evaluations_hold_what_is_finished(tmp_path: Path) -> None:
     data = evaluations("02_learning_curves", "quick", execution, train=False)
     assert list(data["run_id"].unique()) == [runs[0].config.run_id, runs[-1].config.run_id]
     assert list(data["curve"].unique()) == [runs[0].curve, runs[-1].curve]
-    assert list(data["step"]) == [500, 1000] * 2
+    repeat = PROFILES["quick"]["action_repeat"]
+    assert repeat == 5 and list(data["step"]) == [2500, 5000] * 2  # environment steps, of 500 and 1000 actions
 
 
 def test_evaluations_train_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,9 +64,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("train", "Environment steps per episode (1 to 500). (default: the profile's and method's)"),
+        ("train", "Steps per episode (times `action_repeat` at most 500). (default: the profile's and method's)"),
         ("train", "--feedback.budget INT Human labels (queries asked) over the whole run."),
-        ("train", "--sac.discount FLOAT Discount per environment step."),
+        ("train", "--sac.discount FLOAT Discount per step."),
         ("train", "--reward.source {true,learned,vlm} What the agent is rewarded with"),
         ("train", "--checkpoint-seconds FLOAT Wall seconds between two checkpoints"),
         ("fleet", "Fleet, by the name that `prefvlm runs --planned` shows."),
@@ -102,7 +102,7 @@ def test_every_command_is_listed(prefvlm: Any) -> None:
         (f"train --tasks {TASK} --methods peble", "Unknown method 'peble'. Did you mean 'pebble'?"),
         (f"train --tasks {TASK} --seeds -1", "seed must be at least 0, got -1."),
         (f"train --tasks {TASK} --feedback.budget -1", "feedback.budget must be at least 0, got -1."),
-        (f"train --tasks {TASK} --horizon 501", "horizon is 501 and action_repeat 1, but Meta-World's episodes allow 1 to 500 steps in all."),
+        (f"train --tasks {TASK} --horizon 101", "horizon is 101 and action_repeat 5, but Meta-World's episodes allow"),
         (f"train --tasks {TASK} --device gpu", "Unknown device 'gpu'. Did you mean 'cpu'?"),
         (f"train --tasks {TASK} --threads 0", "threads must be at least 1, got 0."),
         ("train --tasks", "Nothing to train: name at least one task, method and seed."),

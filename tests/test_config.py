@@ -21,6 +21,7 @@ from prefvlm_core.train import check_compatible
 BASE = {  # what the numbers below rest on, whatever the profile says
     "total_steps": 20_000,
     "horizon": 250,
+    "action_repeat": 1,
     "exploration.random_steps": 1_000,
     "evaluation.every": 2_500,
     "feedback.budget": 100,
@@ -80,6 +81,7 @@ def test_wrong_names_are_refused(arguments: tuple[Any, ...], message: str) -> No
         ({"feedback.teacher_margin": float("inf")}, "feedback.teacher_margin must be finite, got inf."),
         ({"vlm.frame_stride": 4}, "vlm.frame_stride 4 must divide horizon 250."),
         ({"filter.lower": 7.0}, "filter.lower 7.0 must not exceed filter.upper 6.9"),
+        ({"filter.soft_labels": True}, "filter.soft_labels needs filter.mode calibrated, got rime."),
         ({"vlm.labels": 1}, "vlm.labels must be of type bool, got 1."),
         ({"horizon": 501}, "horizon is 501 and action_repeat 1, but Meta-World's episodes allow 1 to 500 steps in all."),
         ({"horizon": 0}, "horizon must be at least 1, got 0."),
@@ -171,8 +173,8 @@ def test_the_hash_changes_with_every_field() -> None:
         "reward.learning": "surf",
         "exploration.bonus": 0.05,
         "vlm.equal_within": 0.5,
-        "total_steps": 25_000,
-        "horizon": 125,
+        "total_steps": 4_050,
+        "horizon": 25,
         "evaluation.every": 250,
     }
     hashes = {config.hash}
@@ -182,7 +184,8 @@ def test_the_hash_changes_with_every_field() -> None:
         else:
             changed = other[name] if name in other else value / 2 or 0.5 if isinstance(value, float) else value + 1
         assert changed != value, name
-        extra = human_only if name == "reward.learning" else {}
+        needed = {"reward.learning": human_only, "filter.soft_labels": {"filter.mode": "calibrated"}}
+        extra = needed.get(name, {})
         hashes.add(replace(config, {name: changed} | extra).hash)
     hashes.add(replace(config, human_only).hash)
     assert len(hashes) == 2 + len(fields(config))
@@ -242,6 +245,8 @@ def test_stored_configs_that_cannot_be_trusted(tmp_path: Path) -> None:
         ("feedback.teacher", "skip", True),
         ("exploration.entropy_steps", 500, True),
         ("horizon", 125, False),
+        ("action_repeat", 2, False),
+        ("reward.standardise", True, True),
         ("total_steps", 25_000, False),
         ("sac.width", 64, False),
         ("sac.discount", 0.9, False),

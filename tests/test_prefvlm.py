@@ -1,7 +1,10 @@
 """PrefVLM's methods in one small fleet: every part acts, the bookkeeping adds up, an interruption changes nothing."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,9 @@ from prefvlm_core.config import RunConfig
 from prefvlm_core.envs import EnvironmentFleet
 from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.methods import METHODS, run_config
+from prefvlm_core.preferences import PreferenceBuffer
+from prefvlm_core.replay import Replay
+from prefvlm_core.reward import RewardEnsemble
 from prefvlm_core.store import RunDirectory, load_labels, read_tensors
 from prefvlm_core.train import Fleet, train
 
@@ -34,8 +40,8 @@ SCALED: dict[str, dict[str, object]] = {
 """What a method needs for its mechanism to act in a run this small."""
 
 
-def small(method: str):
-    return run_config("button-press-v3", method, 0, "quick", SMALL | SCALED.get(method, {}))
+def small(method: str, changes: Mapping[str, Any] = MappingProxyType({})):
+    return run_config("button-press-v3", method, 0, "quick", SMALL | SCALED.get(method, {}) | dict(changes))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,8 @@ def test_labels_are_sorted_and_budgets_kept(method: str, trained: dict[str, RunD
     assert sum(parts) == pytest.approx(1)
     assert last["sessions"] == 4 and 8 <= last["human_labels"] <= 20
     asked_later = last["human_labels"] - 8
-    assert 0 <= last["vlm_labels"] <= 3 * 12 - asked_later
+    further = trained[method].config.filter.human_selection == "disagreement"  # the human's pairs are not the VLM's
+    assert 0 <= last["vlm_labels"] <= 3 * 12 - (0 if further else asked_later)
     assert 0 <= last["vlm_accuracy"] <= 1 and 0 <= last["adapted_vlm_accuracy"] <= 1
     if method in ("prefvlm-no-filter", "prefvlm-random-selection"):
         assert last["human_labels"] == 20  # random pairs, so the budget is always spent
@@ -69,6 +76,27 @@ def test_what_makes_each_method(trained: dict[str, RunDirectory]) -> None:
     no_adaptation = last["prefvlm-no-adaptation"]
     assert no_adaptation["adapted_vlm_accuracy"] == no_adaptation["vlm_accuracy"]
     assert last["vlm-reward"]["human_labels"] == last["vlm-reward"]["vlm_labels"] == 0
+
+
+def test_plus_learns_from_labels_that_are_as_sure_as_they_were_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+    learn = RewardEnsemble.learn
+
+    def watched(self: RewardEnsemble, replay: Any, run: int, buffer: PreferenceBuffer, *rest: Any) -> Any:
+        seen.append(buffer.labels.copy())
+        return learn(self, replay, run, buffer, *rest)
+
+    monkeypatch.setattr(RewardEnsemble, "learn", watched)
+    changes = {"feedback.budget": 40, "feedback.session_queries": 12, "feedback.first_session_queries": 16}
+    directory = train([small("prefvlm-plus", changes)], quiet(tmp_path))[0]
+    last = directory.read_metrics()[-1]
+    assert last["human_labels"] == 40  # disputed pairs are asked whatever the filter makes of them
+    assert np.isin(seen[0], (0, 0.5, 1)).all()  # the human's
+    kept = seen[-1][40:]
+    assert len(kept) == last["vlm_labels"] > 0 and (np.abs(kept - 0.5) >= 0.15 - 1e-6).all()
+    assert ((kept > 0.01) & (kept < 0.99)).any()
 
 
 def test_surf_accepts_pseudo_labels(trained: dict[str, RunDirectory]) -> None:
@@ -160,7 +188,9 @@ def test_every_label_is_logged_with_its_provenance(method: str, trained: dict[st
     if method == "pebble":
         assert vlm.empty
         return
-    assert vlm.groupby("session").size().to_dict() == {2: 12, 3: 12, 4: 12}
+    asked = human.groupby("session").size()
+    further = trained[method].config.filter.human_selection == "disagreement"  # their pairs have a label of the VLM too
+    assert vlm.groupby("session").size().to_dict() == {n: 12 + (asked[n] if further else 0) for n in (2, 3, 4)}
     assert (vlm["divergence"] >= 0).all() and set(vlm["partition"]) <= {"clean", "flipped", "uncertain"}
     asked = human[human["session"] > 1].merge(vlm, on=["session", "first", "second"])
     assert len(asked) >= last["human_labels"] - 8  # the human is asked only about pairs that the VLM labelled
