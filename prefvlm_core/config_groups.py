@@ -185,7 +185,7 @@ class FilterConfig:
     """Where the thresholds come from; none keeps every label of the VLM."""
     human_selection: Literal["uncertain", "random", "disagreement"] = "uncertain"
     """Which pairs of a session go to the human: those that the filter calls uncertain, any, or further ones on which
-    the reward ensemble's members disagree most (of `feedback.candidates` times as many; the filter learns from them)."""
+    the ensemble's members disagree most (of `feedback.candidates` times as many, whatever the filter says)."""
     alpha: float = 0.5
     """rime: weight of rho in the lower threshold."""
     beta_max: float = 3.0

@@ -134,7 +134,7 @@ class Feedback:
         return margin + self.replay.draw_segments(self.generator, count, length, feedback.recent_episodes)
 
     def _choose(self, count: int) -> IntArray:
-        """Pairs to ask a human who answers everything, (count, 2): uniform, or after the first session disputed ones."""
+        """Pairs to ask where no VLM labels any, (count, 2): uniform, or after the first session disputed ones."""
         if self.config.feedback.sampling == "uniform" or self.sessions == 0:
             return self._draw(count)
         return self._most_disputed(count)
@@ -345,17 +345,3 @@ def _adapters(
     if not path.exists():
         raise PrefVLMError(f"adapter.source is {config.adapter.source}, but there is no {path}; train that run first.")
     return Adapters.read(path, backbone, config.adapter, dimension, device)
-
-
-def reward_accuracy(
-    replay: Replay, run: int, ensemble: RewardEnsemble, config: RunConfig, generator: np.random.Generator
-) -> float:
-    """Fraction of random pairs that the ensemble orders as the true reward does; equal true returns are left out."""
-    length = config.feedback.segment_length
-    pairs = config.evaluation.held_out_pairs
-    starts = replay.draw_segments(generator, pairs, length, config.feedback.recent_episodes)
-    rewards = replay.true_segment_rewards(run, starts, length).sum(-1)
-    truth = rewards[:, 1] - rewards[:, 0]
-    returns = ensemble.member_returns(replay, run, starts, length).mean(0).double().cpu().numpy()
-    decided = truth != 0
-    return float(np.mean(((returns[:, 1] - returns[:, 0]) * truth > 0)[decided])) if decided.any() else float("nan")

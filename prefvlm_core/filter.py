@@ -73,9 +73,9 @@ class KLFilter:
     (`confidence` right, `confidence` wrong) are two thresholds of the divergence.
 
     `calibrated`: adaptive, with the vision-language model's own confidence, the difference between the two returns that
-    it gave, as a second predictor of "was right". Every other mode keeps mostly what the reward model knows already; here
-    a label that the vision-language model is sure of counts where the reward model has no opinion. The thresholds then
-    depend on the label; `lower` and `upper` are those of labels with the mean difference.
+    it gave, as a second predictor of "was right". Every other mode keeps mostly what the reward model knows already;
+    here a label that the vision-language model is sure of counts where the reward model has no opinion. The thresholds
+    then depend on the label; `lower` and `upper` are those of labels with the mean difference.
     """
 
     def __init__(self, config: FilterConfig) -> None:

@@ -115,8 +115,7 @@ _QUICK = _MECHANISM | small_budget(120)
 _WINDOW_STEPS = {"total_steps": _PAPER["window-close-v3"][0]}
 _WINDOW = _WINDOW_STEPS | {"feedback.budget": _PAPER["window-close-v3"][1]}
 
-# Profile laptop: steps and label budget B of each task, both chosen in a pilot on seeds 50 and 51 (results/laptop/NOTES.md):
-# SAC on the true reward gets there, PEBBLE with B labels hardly, with 4 B more often.
+# Profile laptop: steps and label budget B of each task, chosen in a pilot on seeds 50 and 51 (results/laptop/NOTES.md).
 _LAPTOP = {
     "door-close-v3": (6_000, 50),
     "button-press-v3": (6_000, 100),
@@ -230,7 +229,11 @@ def _people(steps: int, session_every: int, segment_length: int) -> list[Arm]:
     """30 labels in five sessions, of segments long enough to be told apart. Notebook 07 trains the same run once more
     with a person as its teacher; here is only what needs nobody."""
     schedule = {"feedback.budget": 30, "feedback.first_session_queries": 10, "feedback.session_queries": 5}
-    sessions = {"total_steps": steps, "feedback.session_every": session_every, "feedback.segment_length": segment_length}
+    sessions = {
+        "total_steps": steps,
+        "feedback.session_every": session_every,
+        "feedback.segment_length": segment_length,
+    }
     learning = {"reward.max_epochs": 100, "reward.stop_accuracy": 1.0}  # all labels are one batch, an epoch one update
     return [Arm("pebble", {**schedule, **sessions, **learning}, "oracle")]
 
@@ -242,14 +245,9 @@ EXPERIMENTS: dict[str, dict[str, Grid]] = {
         "paper": Grid({task: [_paper_prefvlm(*_PAPER[task][:2])] for task in _PAPER}, range(5)),
     },
     "02_learning_curves": {
-        "quick": Grid(
-            {"drawer-close-v3": [Arm("sac"), Arm("pebble"), Arm("prefvlm", small_budget(300))]}, range(4)
-        ),
+        "quick": Grid({"drawer-close-v3": [Arm("sac"), Arm("pebble"), Arm("prefvlm", small_budget(300))]}, range(4)),
         "laptop": Grid(
-            {
-                task: _laptop_arms(task) + (_laptop_baselines(task) if task in _ABLATED else [])
-                for task in _LAPTOP
-            },
+            {task: _laptop_arms(task) + (_laptop_baselines(task) if task in _ABLATED else []) for task in _LAPTOP},
             range(5),
         ),
         "paper": Grid({task: _paper_arms(*plan) for task, plan in _PAPER.items()}, range(5)),

@@ -57,8 +57,8 @@ METHODS: dict[str, Method] = {
         "PrefVLM with thresholds set by the human's own labels, none tuned", _PREFVLM | {"filter.mode": "adaptive"}
     ),
     "prefvlm-plus": Method(
-        "PrefVLM with standardised reward inputs, disputed pairs to the human, and VLM labels as sure as they were right",
-        # Kept in this order because each paid on pilot seeds and tasks: results/laptop/NOTES.md.
+        "PrefVLM with standardised reward inputs, disputed pairs for the human, calibrated labels of the VLM",
+        # How each part was found, on pilot seeds: results/laptop/NOTES.md.
         _PREFVLM
         | {"reward.standardise": True, "filter.human_selection": "disagreement"}
         | {"filter.mode": "calibrated", "filter.confidence": 0.65, "filter.soft_labels": True},

@@ -42,8 +42,7 @@ class StackedMLP:
 
     `values` and `gradients` are (runs, members, parameters) float32; each layer's weight (runs, members, in, out) and
     bias (runs, members, 1, out) are views of them, so an optimizer, a copy or a reset is one operation on one tensor.
-    `scaling` (2, runs, 1, 1, in), where there is one: what is subtracted from the inputs, and what they are then divided
-    by.
+    `scaling` (2, runs, 1, 1, in), where there is one: what is subtracted from the inputs and divides them then.
     """
 
     def __init__(
@@ -128,6 +127,16 @@ class StackedMLP:
         gradients = None if self.gradients is None else self.gradients[run : run + 1]
         scaling = None if self.scaling is None else self.scaling[:, run : run + 1]
         return StackedMLP(self.sizes, self.activation, self.values[run : run + 1], gradients, scaling)
+
+    def folded(self) -> Tensor:
+        """`values` of networks without `scaling` that give the same (up to rounding): (runs, members, parameters)."""
+        plain = StackedMLP(self.sizes, self.activation, self.values.clone(), None)
+        if self.scaling is not None:
+            center, scale = self.scaling
+            weight, bias = plain.layers[0]
+            weight /= scale.transpose(2, 3)
+            bias -= center @ weight
+        return plain.values
 
     def with_layers(self, layers: Layers) -> StackedMLP:
         """The same network with other parameters (weights and biases by layer, which may be part of a graph)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prefvlm_core.config import RewardConfig
+from prefvlm_core.config import RewardConfig, RunConfig
 from prefvlm_core.networks import StackedAdam, StackedMLP, identity_scaling, uniform_fan_in
 from prefvlm_core.preferences import PreferenceBuffer, bradley_terry_loss
 from prefvlm_core.replay import IntArray, Replay
@@ -138,3 +138,17 @@ def segment_rewards(networks: StackedMLP, replay: Replay, run: int, starts: Tens
     steps = starts.unsqueeze(-1) + torch.arange(length, device=starts.device)
     inputs = replay.inputs(run, steps)
     return torch.tanh(networks(inputs.flatten(1, 3).unsqueeze(0))).view(steps.shape)
+
+
+def reward_accuracy(
+    replay: Replay, run: int, ensemble: RewardEnsemble, config: RunConfig, generator: np.random.Generator
+) -> float:
+    """Fraction of random pairs that the ensemble orders as the true reward does; equal true returns are left out."""
+    length = config.feedback.segment_length
+    pairs = config.evaluation.held_out_pairs
+    starts = replay.draw_segments(generator, pairs, length, config.feedback.recent_episodes)
+    rewards = replay.true_segment_rewards(run, starts, length).sum(-1)
+    truth = rewards[:, 1] - rewards[:, 0]
+    returns = ensemble.member_returns(replay, run, starts, length).mean(0).double().cpu().numpy()
+    decided = truth != 0
+    return float(np.mean(((returns[:, 1] - returns[:, 0]) * truth > 0)[decided])) if decided.any() else float("nan")

@@ -8,6 +8,7 @@ nominal 95 % interval held the truth in 49 % of cases with 2 seeds (it is then t
 89 % with 5 and 94 % with 10. One seed has no interval.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -127,9 +128,10 @@ def summary_table(data: pd.DataFrame) -> pd.DataFrame:
 
     Columns: task, method, curve, human_labels, vlm_labels (both: used by the end, mean over runs), seeds (of "all
     tasks": of the task with fewest), success (0..1, interquartile mean over runs of each run's mean in the last 10 % of
-    its steps), success_low, success_high (95 % stratified bootstrap interval, nan with one seed), area_under_curve
-    (0..1, interquartile mean over runs). "all tasks" pools the runs of several tasks, and exists only for curves that
-    ran on every task in `data`: others are not comparable. The same data always give the same table.
+    its steps), success_low, success_high (95 % stratified bootstrap interval, nan with one seed), and area_under_curve,
+    area_under_curve_low, area_under_curve_high (0..1, the same of each run's area). "all tasks" pools the runs of
+    several tasks, and exists only for curves that ran on every task in `data`: others are not comparable. The same data
+    always give the same table.
     Raises PrefVLMError for malformed `data`, or when seeds of a curve end at different steps (one is unfinished).
     """
     check_evaluations(data)
@@ -156,14 +158,19 @@ def improvement_table(data: pd.DataFrame, ours: str, baseline: str) -> pd.DataFr
 
     One row per task (and "all tasks", for pairs that ran on every one) and pair of curves: task, curve, against,
     probability (that a random run of `curve` ends with more success than one of `against`, ties one half), low, high
-    (95 % interval, nan where a task has one seed of either), seeds (of `curve`, fewest of the tasks). A run's success
-    is its mean in the last 10 % of its steps. Raises PrefVLMError for malformed `data`.
+    (95 % interval, nan where a task has one seed of either), area_probability, area_low, area_high (the same of the
+    area under the curve), seeds (of `curve`, fewest of the tasks). A run's success is its mean in the last 10 % of its
+    steps. Raises PrefVLMError for malformed `data`.
     """
     check_evaluations(data)
     runs = pd.DataFrame([_run_summary(rows) for _, rows in data.sort_values("step").groupby("run_id")])
-    scores: dict[str, dict[str, np.ndarray]] = {}
+    scores: dict[str, dict[str, pd.DataFrame]] = {}
     for (curve, task), rows in runs.groupby(["curve", "task"]):
-        scores.setdefault(str(curve), {})[str(task)] = rows["success"].to_numpy(np.float64)
+        scores.setdefault(str(curve), {})[str(task)] = rows
+    measures = {
+        "success": ("probability", "low", "high"),
+        "area_under_curve": ("area_probability", "area_low", "area_high"),
+    }
     methods = dict(zip(runs["curve"], runs["method"], strict=True))
     tasks = sorted(set(runs["task"]))
     table = []
@@ -174,11 +181,16 @@ def improvement_table(data: pd.DataFrame, ours: str, baseline: str) -> pd.DataFr
             common = [task for task in tasks if task in of_curve and task in of_baseline]
             groups = {task: [task] for task in common} | ({ALL_TASKS: common} if common == tasks != common[:1] else {})
             for name, group in groups.items():
-                pair = [of_curve[task] for task in group], [of_baseline[task] for task in group]
-                outcome = probability_of_improvement(*pair, np.random.default_rng(0))
-                row = {"task": name, "curve": curve, "against": against, "seeds": min(map(len, pair[0]))}
-                table.append(row | dict(zip(("probability", "low", "high"), outcome, strict=True)))
-    return pd.DataFrame(table, columns=["task", "curve", "against", "seeds", "probability", "low", "high"])
+                row = {"task": name, "curve": curve, "against": against}
+                row["seeds"] = min(len(of_curve[task]) for task in group)
+                for measure, columns in measures.items():
+                    mine, theirs = (
+                        [of[task][measure].to_numpy(np.float64) for task in group] for of in (of_curve, of_baseline)
+                    )
+                    outcome = probability_of_improvement(mine, theirs, np.random.default_rng(0))
+                    row |= dict(zip(columns, outcome, strict=True))
+                table.append(row)
+    return pd.DataFrame(table, columns=["task", "curve", "against", "seeds", *itertools.chain(*measures.values())])
 
 
 def _run_summary(rows: pd.DataFrame) -> dict[str, object]:
@@ -191,21 +203,21 @@ def _run_summary(rows: pd.DataFrame) -> dict[str, object]:
 
 
 def _summary_row(task: str, runs: pd.DataFrame) -> dict[str, object]:
-    success = [group.to_numpy(np.float64) for _, group in runs.sort_values("seed").groupby("task")["success"]]
-    # A fresh generator per row: a row does not depend on which others are in the table.
-    low, high = stratified_bootstrap_interval(success, interquartile_mean, np.random.default_rng(0))
-    return {
+    row = {
         "task": task,
         "method": runs["method"].iloc[0],
         "curve": runs["curve"].iloc[0],
         "human_labels": runs["human_labels"].mean(),
         "vlm_labels": runs["vlm_labels"].mean(),
-        "seeds": min(map(len, success)),
-        "success": float(interquartile_mean(np.concatenate(success))),
-        "success_low": low,
-        "success_high": high,
-        "area_under_curve": float(interquartile_mean(runs["area_under_curve"])),
+        "seeds": runs.groupby("task").size().min(),
     }
+    for measure in ("success", "area_under_curve"):
+        scores = [group.to_numpy(np.float64) for _, group in runs.sort_values("seed").groupby("task")[measure]]
+        # A fresh generator per row: a row does not depend on which others are in the table.
+        low, high = stratified_bootstrap_interval(scores, interquartile_mean, np.random.default_rng(0))
+        row[measure] = float(interquartile_mean(runs[measure]))
+        row |= {f"{measure}_low": low, f"{measure}_high": high}
+    return row
 
 
 def _per_task(scores: Scores) -> list[np.ndarray]:

@@ -54,13 +54,18 @@ def with_reference(table: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def markdown(table: pandas.DataFrame) -> str:
-    """The rows of `table.csv` as a Markdown table: success and area in percent, with the 95 % interval."""
-    lines = ["| task | curve | human labels | success % (95 % interval) | area under curve % | seeds |"]
+    """The rows of `table.csv` as a Markdown table: success and area in percent, with their 95 % intervals."""
+    lines = ["| task | curve | human labels | success % (95 % interval) | area under curve % (95 % interval) | seeds |"]
     lines += ["|---|---|--:|--:|--:|--:|"]
-    for row in table.itertuples():
-        interval = "" if np.isnan(row.success_low) else f" ({100 * row.success_low:.0f}–{100 * row.success_high:.0f})"
-        success, area = f"{100 * row.success:.0f}{interval}", f"{100 * row.area_under_curve:.0f}"
-        lines.append(f"| {row.task} | {row.curve} | {row.human_labels:.0f} | {success} | {area} | {row.seeds} |")
+    for row in table.to_dict("records"):
+        cells = []
+        for measure in ("success", "area_under_curve"):
+            low, high = row[f"{measure}_low"], row[f"{measure}_high"]
+            interval = "" if np.isnan(low) else f" ({100 * low:.0f}–{100 * high:.0f})"
+            cells.append(f"{100 * row[measure]:.0f}{interval}")
+        lines.append(
+            f"| {row['task']} | {row['curve']} | {row['human_labels']:.0f} | {' | '.join(cells)} | {row['seeds']} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -21,12 +21,12 @@ from prefvlm_core.config import Execution, RunConfig, flatten
 from prefvlm_core.envs import ACTION_SIZE, OBSERVATION_SIZE, EnvironmentFleet, default_workers
 from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.exploration import RunningStd
-from prefvlm_core.feedback import Feedback, reward_accuracy
+from prefvlm_core.feedback import Feedback
 from prefvlm_core.human import make_teachers
 from prefvlm_core.manifest import describe_training
 from prefvlm_core.mrn import meta_update
 from prefvlm_core.replay import Replay
-from prefvlm_core.reward import RewardEnsemble
+from prefvlm_core.reward import RewardEnsemble, reward_accuracy
 from prefvlm_core.sac import SAC, Batch
 from prefvlm_core.seeding import Stream, episode_seed, generator
 from prefvlm_core.stopwatch import Stopwatch
@@ -242,7 +242,7 @@ class Fleet:
             self.session_metrics[run] = metrics | feedback.learn_rewards()
             self.ensemble.relabel(self.replay, run)
         if self.configs[run].feedback.teacher == "human":  # they want to see what answers did, see human_plots
-            self.directories[run].write_session_reward(feedback.sessions, self.ensemble.networks.values[run])
+            self.directories[run].write_session_reward(feedback.sessions, self.ensemble.networks.of_run(run).folded()[0])
         if feedback.sessions == 1:
             with self.stopwatch("sac"):
                 self._renew_critic(run)
@@ -370,7 +370,7 @@ class Fleet:
         for run, directory in enumerate(self.directories):
             directory.write_weights(
                 {"actor": self.agent.actor.values[run], "critic": self.agent.critic.values[run]}
-                | {"reward": self.ensemble.networks.values[run]}
+                | {"reward": self.ensemble.networks.of_run(run).folded()[0]}
             )
             adapters = self.feedback[run].adapters
             if adapters is not None and self.vlm is not None:

@@ -83,7 +83,10 @@ def test_wrong_names_are_refused(arguments: tuple[Any, ...], message: str) -> No
         ({"filter.lower": 7.0}, "filter.lower 7.0 must not exceed filter.upper 6.9"),
         ({"filter.soft_labels": True}, "filter.soft_labels needs filter.mode calibrated, got rime."),
         ({"vlm.labels": 1}, "vlm.labels must be of type bool, got 1."),
-        ({"horizon": 501}, "horizon is 501 and action_repeat 1, but Meta-World's episodes allow 1 to 500 steps in all."),
+        (
+            {"horizon": 501},
+            "horizon is 501 and action_repeat 1, but Meta-World's episodes allow 1 to 500 steps in all.",
+        ),
         ({"horizon": 0}, "horizon must be at least 1, got 0."),
         ({"total_steps": 20_001}, "total_steps must be a multiple of horizon 250, got 20001."),
         ({"evaluation.every": 2_600}, "evaluation.every must be a multiple of horizon 250, got 2600."),

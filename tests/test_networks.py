@@ -52,6 +52,9 @@ def test_scaling_is_what_the_networks_see_of_their_inputs() -> None:
     network.scaling[:] = torch.stack((center, scale)).unsqueeze(2)
     torch.testing.assert_close(network(inputs), expected)
     torch.testing.assert_close(network(inputs.unsqueeze(1).expand(-1, 3, -1, -1)), expected)
+    plain = StackedMLP(SIZES, torch.relu, network.folded(), None)
+    assert plain.scaling is None
+    torch.testing.assert_close(plain(inputs), expected)
     for part in (network.of_run(1), network.with_layers(network.layers).of_run(1), network.frozen_copy().of_run(1)):
         torch.testing.assert_close(part(inputs[1:]), expected[1:])
 

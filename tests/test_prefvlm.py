@@ -16,7 +16,6 @@ from prefvlm_core.envs import EnvironmentFleet
 from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.methods import METHODS, run_config
 from prefvlm_core.preferences import PreferenceBuffer
-from prefvlm_core.replay import Replay
 from prefvlm_core.reward import RewardEnsemble
 from prefvlm_core.store import RunDirectory, load_labels, read_tensors
 from prefvlm_core.train import Fleet, train

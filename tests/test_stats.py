@@ -182,7 +182,8 @@ def test_summary_table_by_hand() -> None:
     table = summary_table(data)
     assert list(table.columns) == [
         *("task", "method", "curve", "human_labels", "vlm_labels", "seeds"),
-        *("success", "success_low", "success_high", "area_under_curve"),
+        *("success", "success_low", "success_high"),
+        *("area_under_curve", "area_under_curve_low", "area_under_curve_high"),
     ]
     assert list(zip(table["task"], table["curve"], table["seeds"], strict=True)) == [
         ("a", "few", 2),
@@ -196,6 +197,8 @@ def test_summary_table_by_hand() -> None:
     np.testing.assert_allclose(table["success_low"][:3], [0.2, np.nan, 0.5])
     np.testing.assert_allclose(table["success_high"][:3], [0.4, np.nan, 1.0])
     np.testing.assert_allclose(table["area_under_curve"], table["success"] / 2 / 9)  # a triangle over 1 of 9 intervals
+    for bound in ("low", "high"):
+        np.testing.assert_allclose(table[f"area_under_curve_{bound}"], table[f"success_{bound}"] / 2 / 9)
     low, high = table.loc[3, ["success_low", "success_high"]]
     assert 0.2 <= low < 0.45 < high <= 1.0
     pd.testing.assert_frame_equal(table, summary_table(data.sample(frac=1, random_state=1)))
@@ -219,6 +222,12 @@ def test_improvement_table_by_hand() -> None:
     assert table.loc[("only a", "a"), "probability"] == 1 and ("only a", "all tasks") not in table.index
     assert (table["against"] == "theirs").all() and (table["seeds"] == 2).all() and len(table) == 4
     assert (table["low"] <= table["probability"]).all() and (table["probability"] <= table["high"]).all()
+    for end, area in (("probability", "area_probability"), ("low", "area_low"), ("high", "area_high")):
+        assert (table[end] == table[area]).all()  # only the last evaluation differs from 0
+    earlier = improvement_table(
+        data.assign(success=data["step"].lt(2500) * (data["curve"] == "theirs")), "prefvlm", "pebble"
+    )
+    assert (earlier["probability"] == 0.5).all() and (earlier["area_probability"] == 0).all()
     assert improvement_table(data[data["method"] == "pebble"], "prefvlm", "pebble").empty
 
 

@@ -19,8 +19,9 @@ README = "before\n<!-- table of profile quick, written by `prefvlm table` -->\no
 
 def rows() -> pandas.DataFrame:
     columns = ["experiment", "task", "method", "curve", "human_labels", "vlm_labels", "seeds", "success"]
-    columns += ["success_low", "success_high", "area_under_curve"]
-    first = ["02_learning_curves", "window-open-v3", "prefvlm", "prefvlm", 1000.0, 5.0, 5, 0.734, 0.5, 0.9, 0.41]
+    columns += ["success_low", "success_high"] + [f"area_under_curve{bound}" for bound in ("", "_low", "_high")]
+    first = ["02_learning_curves", "window-open-v3", "prefvlm", "prefvlm", 1000.0, 5.0, 5, 0.734, 0.5, 0.9]
+    first += [0.41, 0.3, 0.5]
     pebble = [
         "02_learning_curves",
         "window-open-v3",
@@ -32,14 +33,15 @@ def rows() -> pandas.DataFrame:
         0.6,
         *[np.nan] * 2,
         0.3,
+        *[np.nan] * 2,
     ]
-    other = ["03_filter_ablation", "window-open-v3", "rime", "rime", 100.0, 0.0, 5, 0.1, 0.0, 0.2, 0.1]
+    other = ["03_filter_ablation", "window-open-v3", "rime", "rime", 100.0, 0.0, 5, 0.1, 0.0, 0.2, 0.1, 0.0, 0.2]
     return pandas.DataFrame([first, pebble, other], columns=columns)
 
 
 def test_markdown_by_hand() -> None:
     lines = markdown(rows()).splitlines()
-    assert lines[2] == "| window-open-v3 | prefvlm | 1000 | 73 (50–90) | 41 | 5 |"
+    assert lines[2] == "| window-open-v3 | prefvlm | 1000 | 73 (50–90) | 41 (30–50) | 5 |"
     assert lines[3] == "| window-open-v3 | pebble (more) | 1990 | 60 | 30 | 1 |"
     assert len(lines) == 5
 
