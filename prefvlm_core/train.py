@@ -242,7 +242,9 @@ class Fleet:
             self.session_metrics[run] = metrics | feedback.learn_rewards()
             self.ensemble.relabel(self.replay, run)
         if self.configs[run].feedback.teacher == "human":  # they want to see what answers did, see human_plots
-            self.directories[run].write_session_reward(feedback.sessions, self.ensemble.networks.of_run(run).folded()[0])
+            self.directories[run].write_session_reward(
+                feedback.sessions, self.ensemble.networks.of_run(run).folded()[0]
+            )
         if feedback.sessions == 1:
             with self.stopwatch("sac"):
                 self._renew_critic(run)
