@@ -91,7 +91,8 @@ def _paper_arms(steps: int, labels: int, pebble_labels: Sequence[int]) -> list[A
     baselines = [_paper_prefvlm(steps, labels, method, method) for method in _BASELINES]
     equal_band = Arm("vlm-preference", horizon | _EQUAL_BAND, "vlm-preference (equal band)")
     unlabelled = [Arm("rlvlmf", horizon), Arm("vlm-preference", horizon), equal_band]
-    return [*arms, _paper_prefvlm(steps, labels), *baselines, *unlabelled, Arm("vlm-reward", horizon)]
+    ours = [_paper_prefvlm(steps, labels, method, method) for method in ("prefvlm", "prefvlm-plus")]
+    return [*arms, *ours, *baselines, *unlabelled, Arm("vlm-reward", horizon)]
 
 
 def _paper_prefvlm(steps: int, labels: int, method: str = "prefvlm", name: str = "prefvlm") -> Arm:
