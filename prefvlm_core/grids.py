@@ -137,16 +137,16 @@ def _laptop_arms(task: str) -> list[Arm]:
     """The claim: PrefVLM with B labels against PEBBLE with B, 2B and 4B."""
     once, unlabelled = _laptop(task), {"total_steps": _LAPTOP[task][0]}
     arms = [Arm("sac", unlabelled)]
-    arms += [Arm("pebble", _laptop(task, share), f"pebble ({share if share > 1 else ''}B)") for share in (1, 2, 4)]
-    arms += [Arm(method, once, f"{method} (B)") for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
-    arms.append(Arm("pebble", once | {"reward.standardise": True}, "pebble, standardised (B)"))  # plus without its VLM
+    arms += [Arm("pebble", _laptop(task, share), f"pebble ({share}×B)") for share in (1, 2, 4)]
+    arms += [Arm(method, once, f"{method} (1×B)") for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
+    arms.append(Arm("pebble", once | {"reward.standardise": True}, "pebble, standardised (1×B)"))  # plus without its VLM
     return [*arms, Arm("vlm-preference", unlabelled), Arm("vlm-reward", unlabelled)]
 
 
 def _laptop_baselines(task: str) -> list[Arm]:
     unlabelled = {"total_steps": _LAPTOP[task][0]}
     equal_band = Arm("vlm-preference", unlabelled | _EQUAL_BAND, "vlm-preference (equal band)")
-    arms = [Arm(method, _laptop(task), f"{method} (B)") for method in _BASELINES]
+    arms = [Arm(method, _laptop(task), f"{method} (1×B)") for method in _BASELINES]
     return [*arms, Arm("rlvlmf", unlabelled), equal_band]
 
 
