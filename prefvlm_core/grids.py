@@ -139,7 +139,9 @@ def _laptop_arms(task: str) -> list[Arm]:
     arms = [Arm("sac", unlabelled)]
     arms += [Arm("pebble", _laptop(task, share), f"pebble ({share}×B)") for share in (1, 2, 4)]
     arms += [Arm(method, once, f"{method} (1×B)") for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
-    arms.append(Arm("pebble", once | {"reward.standardise": True}, "pebble, standardised (1×B)"))  # plus without its VLM
+    arms.append(
+        Arm("pebble", once | {"reward.standardise": True}, "pebble, standardised (1×B)")
+    )  # plus without its VLM
     return [*arms, Arm("vlm-preference", unlabelled), Arm("vlm-reward", unlabelled)]
 
 

@@ -4,6 +4,7 @@ Colours are those of the filter's partitions, apart from those of methods; the f
 tidy as there, with the columns of a run whose VLM labels; label rows are those of `label_stats`.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import matplotlib.style
@@ -266,12 +267,14 @@ def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide
         figure, grid, across = make_panels(tasks, page_width(width), _PANEL_HEIGHT, spaces, footer)
         for index, (axes, task) in enumerate(zip(grid, tasks, strict=True)):
             rows = table[table["task"] == task].sort_values("budget")
-            largest, ends = rows["budget"].max(), []
-            for rank, ((method, arm), (color, dashes)) in enumerate(styles.items()):
+            largest, ends, drawn = rows["budget"].max(), [], Counter[int]()
+            for (method, arm), (color, dashes) in styles.items():
                 points = rows[(rows["method"] == method) & (rows["arm"] == arm)]
                 if points.empty:
                     continue
-                x, success = points["budget"] + 0.012 * rank * largest, 100 * points["success"]  # bars stay apart
+                x = points["budget"] + 0.012 * largest * points["budget"].map(lambda budget: drawn[budget])  # apart
+                success = 100 * points["success"]
+                drawn.update(points["budget"])
                 axes.vlines(x, 100 * points["success_low"], 100 * points["success_high"], color=color, alpha=0.6, lw=1)
                 axes.plot(x, success, color=color, linestyle=dashes, lw=1.2)
                 filling = color if dashes == "solid" else "white"
