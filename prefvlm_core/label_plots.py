@@ -272,7 +272,7 @@ def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide
                 points = rows[(rows["method"] == method) & (rows["arm"] == arm)]
                 if points.empty:
                     continue
-                x = points["budget"] + 0.012 * largest * points["budget"].map(lambda budget: drawn[budget])  # apart
+                x = points["budget"] + 0.012 * largest * points["budget"].map(dict(drawn)).fillna(0)  # bars stay apart
                 success = 100 * points["success"]
                 drawn.update(points["budget"])
                 axes.vlines(x, 100 * points["success_low"], 100 * points["success_high"], color=color, alpha=0.6, lw=1)
