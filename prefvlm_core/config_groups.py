@@ -145,6 +145,8 @@ class FeedbackConfig:
     """Which pairs are asked; the first session is always uniform."""
     candidates: int = 10
     """Disagreement sampling draws this many times the pairs it needs and keeps the most disputed."""
+    balance: bool = False
+    """Whether reward learning sees human labels so often that they are about as many as the VLM's."""
     teacher: Literal["oracle", "noisy", "mistake", "skip", "equal", "myopic", "human"] = "oracle"
     """Who answers: a scripted teacher that stands for the human (B-Pref §3), or people through the label queue."""
     teacher_rationality: float = 1.0

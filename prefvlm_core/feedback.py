@@ -74,8 +74,14 @@ class Feedback:
         return self._human_queries() > 0 or self.waiting_queries > 0 or self.config.vlm.labels
 
     def labelled(self) -> PreferenceBuffer:
-        """What reward learning sees now."""
-        both = PreferenceBuffer(self.human.starts, self.human.labels)
+        """What reward learning sees now.
+
+        The VLM's labels that the filter keeps are those that the ensemble agrees with. They soon outnumber the human's,
+        and reward learning stops early, at an accuracy that says nothing of the human's; `feedback.balance` is against
+        that.
+        """
+        times = max(1, len(self.kept) // max(1, len(self.human))) if self.config.feedback.balance else 1
+        both = PreferenceBuffer(np.tile(self.human.starts, (times, 1)), np.tile(self.human.labels, times))
         both.add(self.kept.starts, self.kept.labels)
         return both
 
