@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from test_train import TINY, quiet, weights_hash, without_seconds
 from prefvlm_core.config import RunConfig
 from prefvlm_core.envs import EnvironmentFleet
 from prefvlm_core.errors import PrefVLMError
+from prefvlm_core.feedback import Feedback
 from prefvlm_core.methods import METHODS, run_config
 from prefvlm_core.preferences import PreferenceBuffer
 from prefvlm_core.reward import RewardEnsemble
@@ -96,6 +97,18 @@ def test_plus_learns_from_labels_that_are_as_sure_as_they_were_right(
     kept = seen[-1][40:]
     assert len(kept) == last["vlm_labels"] > 0 and (np.abs(kept - 0.5) >= 0.15 - 1e-6).all()
     assert ((kept > 0.01) & (kept < 0.99)).any()
+
+
+@pytest.mark.parametrize(("kept", "times"), [(0, 1), (3, 1), (4, 1), (11, 2), (12, 3)])
+def test_balance_repeats_human_labels_until_they_are_about_as_many(kept: int, times: int) -> None:
+    human = PreferenceBuffer(np.arange(8).reshape(4, 2), np.array([0, 1, 0.5, 1], np.float32))
+    vlm = PreferenceBuffer(np.full((kept, 2), 100), np.full(kept, 0.7, np.float32))
+    for method, repeats in (("prefvlm-plus", times), ("prefvlm", 1)):
+        labelled = Feedback.labelled(SimpleNamespace(config=small(method), human=human, kept=vlm))  # type: ignore[arg-type]
+        assert labelled.starts[: 4 * repeats].tolist() == human.starts.tolist() * repeats
+        assert labelled.labels[: 4 * repeats].tolist() == human.labels.tolist() * repeats
+        assert (labelled.starts[4 * repeats :] == 100).all() and len(labelled) == 4 * repeats + kept
+    assert len(human) == 4
 
 
 def test_surf_accepts_pseudo_labels(trained: dict[str, RunDirectory]) -> None:
