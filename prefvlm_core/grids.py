@@ -187,6 +187,7 @@ def _components(changes: Mapping[str, Any], unlabelled: Mapping[str, Any]) -> li
         Arm("prefvlm-no-adaptation", changes, "no adaptation"),
         Arm("prefvlm", {**changes, "adapter.residual": True}, "residual adapters"),
         Arm("prefvlm", {**changes, "vlm.relabel": False}, "labels never renewed"),
+        Arm("prefvlm", {**changes, "reward.standardise": True}, "standardised inputs"),
         Arm("prefvlm-plus", changes, "prefvlm-plus"),
         Arm("prefvlm-plus", {**changes, "feedback.balance": False}, "prefvlm-plus, unbalanced"),
         Arm("pebble", {**changes, "reward.standardise": True}, "prefvlm-plus without its VLM"),
