@@ -102,6 +102,13 @@ def _paper_prefvlm(steps: int, labels: int, method: str = "prefvlm", name: str =
 _BASELINES = ("surf", "rune", "mrn", "rime")
 """Baselines that learn from human labels, with as many of them as PrefVLM."""
 _EQUAL_BAND = {"vlm.equal_within": 0.5}
+_CALIBRATED = {
+    "filter.human_selection": "disagreement",
+    "filter.mode": "calibrated",
+    "filter.confidence": 0.65,
+    "filter.soft_labels": True,
+}
+"""The human answers disputed pairs, the VLM's labels count as much as they were right so far."""
 _NOISY = {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.2}
 
 
@@ -187,9 +194,13 @@ def _components(changes: Mapping[str, Any], unlabelled: Mapping[str, Any]) -> li
         Arm("prefvlm-no-adaptation", changes, "no adaptation"),
         Arm("prefvlm", {**changes, "adapter.residual": True}, "residual adapters"),
         Arm("prefvlm", {**changes, "vlm.relabel": False}, "labels never renewed"),
-        Arm("prefvlm", {**changes, "reward.standardise": True}, "standardised inputs"),
         Arm("prefvlm-plus", changes, "prefvlm-plus"),
-        Arm("prefvlm-plus", {**changes, "feedback.balance": False}, "prefvlm-plus, unbalanced"),
+        Arm("prefvlm-plus", {**changes, **_CALIBRATED}, "prefvlm-plus, calibrated labels"),
+        Arm(
+            "prefvlm-plus",
+            {**changes, **_CALIBRATED, "feedback.balance": True},
+            "prefvlm-plus, calibrated and balanced",
+        ),
         Arm("pebble", {**changes, "reward.standardise": True}, "prefvlm-plus without its VLM"),
     ]
 
