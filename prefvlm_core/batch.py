@@ -145,7 +145,7 @@ def table_step(profile: str, results: str) -> list[str]:
         for name in ("table", "labels"):
             tables[name][-1].insert(0, "experiment", experiment)
         if experiment == README_EXPERIMENT:
-            tables["improvement"].append(improvement_table(data, "prefvlm", "pebble"))
+            tables["improvement"].append(improvement_table(data, ("prefvlm", "pebble"), "pebble"))
     for name, parts in tables.items():
         if rows := [part for part in parts if len(part)]:
             text = pandas.concat(rows).to_csv(index=False, float_format="%.4f", lineterminator="\n")

@@ -153,8 +153,8 @@ def summary_table(data: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows + pooled)
 
 
-def improvement_table(data: pd.DataFrame, ours: str, baseline: str) -> pd.DataFrame:
-    """How surely the curves of methods named `ours...` beat those of method `baseline`, from one row per evaluation.
+def improvement_table(data: pd.DataFrame, ours: str | tuple[str, ...], baseline: str) -> pd.DataFrame:
+    """How surely curves of methods named `ours...` beat other curves of method `baseline`, from one row per evaluation.
 
     One row per task (and "all tasks", for pairs that ran on every one) and pair of curves: task, curve, against,
     probability (that a random run of `curve` ends with more success than one of `against`, ties one half), low, high
@@ -176,7 +176,7 @@ def improvement_table(data: pd.DataFrame, ours: str, baseline: str) -> pd.DataFr
     table = []
     for curve, of_curve in sorted(scores.items()):
         for against, of_baseline in sorted(scores.items()):
-            if not methods[curve].startswith(ours) or methods[against] != baseline:
+            if curve == against or not methods[curve].startswith(ours) or methods[against] != baseline:
                 continue
             common = [task for task in tasks if task in of_curve and task in of_baseline]
             groups = {task: [task] for task in common} | ({ALL_TASKS: common} if common == tasks != common[:1] else {})

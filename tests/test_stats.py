@@ -224,6 +224,8 @@ def test_improvement_table_by_hand() -> None:
     assert (table["low"] <= table["probability"]).all() and (table["probability"] <= table["high"]).all()
     for end, area in (("probability", "area_probability"), ("low", "area_low"), ("high", "area_high")):
         assert (table[end] == table[area]).all()  # only the last evaluation differs from 0
+    both = improvement_table(data, ("prefvlm", "pebble"), "pebble")
+    assert len(both) == len(table), "a curve is not compared with itself"
     earlier = improvement_table(
         data.assign(success=data["step"].lt(2500) * (data["curve"] == "theirs")), "prefvlm", "pebble"
     )
