@@ -57,8 +57,7 @@ class SanityPlan:
     draws: int
     """Draws of trajectories, pairs and initial adapters per task, at least 2."""
     stride: int
-    """Steps between two frames that the VLM sees, a multiple of 5; as in the profile's runs, except that those of
-    `paper` see every step."""
+    """Environment steps between two frames that the VLM sees, a multiple of 5."""
 
 
 PLANS = {
