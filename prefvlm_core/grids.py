@@ -252,7 +252,8 @@ def _people(steps: int, session_every: int, segment_length: int) -> list[Arm]:
         "feedback.session_every": session_every,
         "feedback.segment_length": segment_length,
     }
-    learning = {"reward.max_epochs": 100, "reward.stop_accuracy": 1.0}  # all labels are one batch, an epoch one update
+    # All labels are one batch, so an epoch is one update.
+    learning = {"reward.max_epochs": 100, "reward.stop_accuracy": 1.0, "reward.standardise": True}
     return [Arm("pebble", {**schedule, **sessions, **learning}, "oracle")]
 
 

@@ -17,7 +17,7 @@ from prefvlm_core.store import RunDirectory
 from prefvlm_core.vlm.demonstrations import Expert
 
 STEPS = 100
-"""Of the trajectory: the experts of the papers' tasks have succeeded by then."""
+"""Environment steps of the trajectory: the experts of the papers' tasks have succeeded by then."""
 _SEED = 20260701  # of the trajectory; any will do, since training's episodes have other seeds
 
 
@@ -28,7 +28,8 @@ def rewards_along_expert(directory: RunDirectory) -> pandas.DataFrame:
     sessions = directory.read_session_rewards()
     if not sessions:
         return pandas.DataFrame(columns=["task", "profile", "session", "step", "reward", "true_reward"])
-    observations, actions, true_rewards = _expert_episode(config.task, min(STEPS, config.horizon))
+    repeat = config.action_repeat
+    observations, actions, true_rewards = _expert_episode(config.task, min(STEPS // repeat, config.horizon), repeat)
     generators = [np.random.default_rng(0)]
     ensemble = RewardEnsemble(config.reward, OBSERVATION_SIZE + ACTION_SIZE, generators, torch.device("cpu"))
     tables = []
@@ -37,7 +38,7 @@ def rewards_along_expert(directory: RunDirectory) -> pandas.DataFrame:
         inputs = torch.cat((observations, actions), -1).unsqueeze(0)
         with torch.no_grad():
             rewards = torch.tanh(ensemble.networks(inputs)).mean(1)[0, :, 0].numpy()
-        steps = np.arange(1, len(rewards) + 1)
+        steps = repeat * np.arange(1, len(rewards) + 1)
         columns = {"session": session, "step": steps, "reward": rewards, "true_reward": true_rewards}
         tables.append(pandas.DataFrame({"task": config.task, "profile": config.profile, **columns}))
     return pandas.concat(tables, ignore_index=True)
@@ -97,9 +98,9 @@ def _scaled(values: pandas.Series) -> pandas.Series:
     return (values - values.min()) / (span or 1.0)
 
 
-def _expert_episode(task: str, steps: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+def _expert_episode(task: str, steps: int, action_repeat: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Observations (steps, 39) as training sees them, actions (steps, 4) and true rewards (steps,) of an expert."""
-    environment = Environment(task, steps, goal_visible=True)
+    environment = Environment(task, steps, goal_visible=True, action_repeat=action_repeat)
     expert = Expert(task, 0.0, np.random.default_rng(_SEED))
     observation = environment.reset(_SEED)
     observations, actions, rewards = [], [], []

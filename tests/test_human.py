@@ -197,7 +197,8 @@ def test_true_answers_calibrate_the_filter_as_the_oracle_does(tmp_path: Path, mo
 def test_the_reward_along_an_expert_is_that_of_each_session(labelled: tuple[RunDirectory, LabelQueue]) -> None:
     directory, _ = labelled
     table = rewards_along_expert(directory)
-    assert sorted(table["session"].unique()) == [1, 2, 3, 4] and len(table) == 4 * directory.config.horizon
+    assert sorted(table["session"].unique()) == [1, 2, 3, 4] and len(table) == 4 * 20  # 100 steps, 5 per action
+    assert table.groupby("session")["step"].agg(["min", "max"]).drop_duplicates().to_numpy().tolist() == [[5, 100]]
     final = safetensors.torch.load_file(directory.path / "weights.safetensors")["reward"]
     assert torch.equal(final, directory.read_session_rewards()[4])
     assert not torch.equal(final, directory.read_session_rewards()[1])

@@ -196,7 +196,9 @@ def test_runs_that_used_fewer_labels_count_to_the_end() -> None:
 
 def test_footers_say_what_is_shown() -> None:
     text = footer(plots.learning_curves(runs(seeds=5)))
-    assert text.startswith("profile quick · button-press, door-close · 5 seeds · ")
+    assert text.startswith("profile quick (each action held 5 steps) · button-press, door-close · 5 seeds · ")
+    unheld = footer(plots.learning_curves(runs(seeds=5).assign(profile="paper")))
+    assert unheld.startswith("profile paper · button-press")
     assert "band: 95 % stratified bootstrap interval" in text and text.endswith(__version__)
     assert "narrow" not in text
     one = footer(plots.learning_curves(runs(seeds=1)))

@@ -28,6 +28,12 @@ SMALL = TINY | {
     "adapter.later_updates": 3,
     "filter.adaptive_minimum": 3,
 }
+CALIBRATED = {
+    "filter.mode": "calibrated",
+    "filter.soft_labels": True,
+    "filter.confidence": 0.65,
+    "filter.human_selection": "disagreement",
+}
 NO_HUMAN = {"feedback.budget": 0}
 SCALED: dict[str, dict[str, object]] = {
     **dict.fromkeys(("sac", "vlm-reward", "vlm-preference"), NO_HUMAN),
@@ -36,6 +42,7 @@ SCALED: dict[str, dict[str, object]] = {
     "surf": {"surf.confidence": 0.55},
     # Thresholds that divergences reach after so few updates, and a teacher whose mistakes are to be found.
     "rime": {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.3, "filter.upper": 0.75},
+    "prefvlm-plus": CALIBRATED | {"feedback.balance": True},  # fields that no method has
 }
 """What a method needs for its mechanism to act in a run this small."""
 
@@ -78,9 +85,7 @@ def test_what_makes_each_method(trained: dict[str, RunDirectory]) -> None:
     assert last["vlm-reward"]["human_labels"] == last["vlm-reward"]["vlm_labels"] == 0
 
 
-def test_plus_learns_from_labels_that_are_as_sure_as_they_were_right(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_soft_labels_are_as_sure_as_they_were_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[np.ndarray] = []
     learn = RewardEnsemble.learn
 
@@ -90,7 +95,7 @@ def test_plus_learns_from_labels_that_are_as_sure_as_they_were_right(
 
     monkeypatch.setattr(RewardEnsemble, "learn", watched)
     changes = {"feedback.budget": 40, "feedback.session_queries": 12, "feedback.first_session_queries": 16}
-    directory = train([small("prefvlm-plus", changes)], quiet(tmp_path))[0]
+    directory = train([small("prefvlm", CALIBRATED | changes)], quiet(tmp_path))[0]
     last = directory.read_metrics()[-1]
     assert last["human_labels"] == 40  # disputed pairs are asked whatever the filter makes of them
     assert np.isin(seen[0], (0, 0.5, 1)).all()  # the human's
@@ -103,8 +108,9 @@ def test_plus_learns_from_labels_that_are_as_sure_as_they_were_right(
 def test_balance_repeats_human_labels_until_they_are_about_as_many(kept: int, times: int) -> None:
     human = PreferenceBuffer(np.arange(8).reshape(4, 2), np.array([0, 1, 0.5, 1], np.float32))
     vlm = PreferenceBuffer(np.full((kept, 2), 100), np.full(kept, 0.7, np.float32))
-    for method, repeats in (("prefvlm-plus", times), ("prefvlm", 1)):
-        labelled = Feedback.labelled(SimpleNamespace(config=small(method), human=human, kept=vlm))  # type: ignore[arg-type]
+    for balance, repeats in ((True, times), (False, 1)):
+        config = small("prefvlm", {"feedback.balance": balance})
+        labelled = Feedback.labelled(SimpleNamespace(config=config, human=human, kept=vlm))  # type: ignore[arg-type]
         assert labelled.starts[: 4 * repeats].tolist() == human.starts.tolist() * repeats
         assert labelled.labels[: 4 * repeats].tolist() == human.labels.tolist() * repeats
         assert (labelled.starts[4 * repeats :] == 100).all() and len(labelled) == 4 * repeats + kept
