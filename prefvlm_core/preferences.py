@@ -1,6 +1,7 @@
 """Pairs of segments, their labels, and the Bradley–Terry model that ties labels to rewards.
 
-One convention everywhere: a label is P(second segment preferred), 0, 1/2 or 1.
+One convention everywhere: a label is P(second segment preferred), 0, 1/2 or 1; in between only where reward
+learning gets labels of the VLM that are as sure as they were right (`filter.soft_labels`).
 """
 
 from __future__ import annotations
