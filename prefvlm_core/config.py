@@ -129,7 +129,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "laptop": {
         "total_steps": 6_000,
         "horizon": 50,
-        "action_repeat": 5,  # the hand moves 5 cm per action, not 1: tasks are solved in a fifth of the updates
+        "action_repeat": 5,  # the hand moves 5 cm per action, not 1: tasks are solved in a sixth of the updates
         "sac.hidden_layers": 2,
         "sac.width": 128,
         "sac.batch_size": 128,

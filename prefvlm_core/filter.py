@@ -94,7 +94,7 @@ class KLFilter:
         above, between the returns from which the vision-language model made each label; only `calibrated` looks at it.
         """
         _check_divergences(divergences)
-        if self.config.mode == "calibrated" and self._calibrated:
+        if self.config.mode == "calibrated" and self._enough_audited:
             right = self.right_probability(divergences, np.asarray(margins, np.float64))
             clean, flipped = right >= self.config.confidence, right <= 1 - self.config.confidence
             return Partition(clean, flipped, ~clean & ~flipped)
@@ -131,7 +131,7 @@ class KLFilter:
         if self.config.mode == "fixed":
             return self.config.lower
         if self.config.mode in _AUDITED:
-            return self._divergence_where(self.config.confidence) if self._calibrated else 0.0
+            return self._divergence_where(self.config.confidence) if self._enough_audited else 0.0
         if self.config.mode == "rime":
             return self._rime_lower() if self._trusted[0] else 0.0
         return math.inf
@@ -139,7 +139,7 @@ class KLFilter:
     @property
     def upper(self) -> float:
         """Divergence (nats) above which labels are flipped: infinity flips none."""
-        if self.config.mode in _AUDITED and self._calibrated:
+        if self.config.mode in _AUDITED and self._enough_audited:
             return self._divergence_where(1 - self.config.confidence)
         if self.config.mode == "fixed" or (self.config.mode == "rime" and self._trusted[0]):
             return self.config.upper
@@ -155,7 +155,7 @@ class KLFilter:
         return -math.log(rho) + config.alpha * rho + beta * spread
 
     @property
-    def _calibrated(self) -> bool:
+    def _enough_audited(self) -> bool:
         return len(self._audited) >= self.config.adaptive_minimum
 
     def _calibrate(self) -> None:
@@ -179,9 +179,7 @@ class KLFilter:
 
     def _divergence_where(self, probability: float) -> float:
         """Divergence at which the fitted probability of being right falls below `probability` (0 or inf: nowhere)."""
-        surplus = self._intercept - float(logit(probability))
-        if self._margin_slope:
-            surplus += self._margin_slope * float(self._margins.mean())
+        surplus = self._intercept + self._margin_slope * float(self._margins.mean()) - float(logit(probability))
         if not self._slope:
             return math.inf if surplus >= 0 else 0.0
         return float(np.logaddexp(0, surplus / self._slope))

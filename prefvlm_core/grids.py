@@ -63,10 +63,6 @@ def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
     }
 
 
-def _budgets(method: str, *budgets: int) -> list[Arm]:
-    return [Arm(method, small_budget(budget)) for budget in budgets]
-
-
 # ROVED's learning curves (its Fig. 3): horizon, labels of ROVED itself, of PEBBLE(y) and of PEBBLE(z).
 _PAPER = {
     "window-open-v3": (500_000, 1_000, (1_000, 2_000)),
@@ -134,26 +130,29 @@ _ABLATED = ("door-close-v3", "button-press-v3")
 """Tasks of profile laptop's ablations."""
 
 
+def _laptop_steps(task: str) -> dict[str, Any]:
+    """Changes of a run of `task` in profile laptop that asks no human."""
+    return {"total_steps": _LAPTOP[task][0]}
+
+
 def _laptop(task: str, share: float = 1) -> dict[str, Any]:
     """Changes of a run of `task` in profile laptop with `share` of its budget B."""
-    steps, labels = _LAPTOP[task]
-    return {"total_steps": steps} | small_budget(int(share * labels), sessions=12)
+    return _laptop_steps(task) | small_budget(int(share * _LAPTOP[task][1]), sessions=12)
 
 
 def _laptop_arms(task: str) -> list[Arm]:
     """The claim: PrefVLM with B labels against PEBBLE with B, 2B and 4B."""
-    once, unlabelled = _laptop(task), {"total_steps": _LAPTOP[task][0]}
+    once, unlabelled = _laptop(task), _laptop_steps(task)
     arms = [Arm("sac", unlabelled)]
     arms += [Arm("pebble", _laptop(task, share), f"pebble ({share}×B)") for share in (1, 2, 4)]
     arms += [Arm(method, once, f"{method} (1×B)") for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
-    arms.append(
-        Arm("pebble", once | {"reward.standardise": True}, "pebble, standardised (1×B)")
-    )  # plus without its VLM
+    without_vlm = once | {"reward.standardise": True}  # what remains of prefvlm-plus
+    arms.append(Arm("pebble", without_vlm, "pebble, standardised (1×B)"))
     return [*arms, Arm("vlm-preference", unlabelled), Arm("vlm-reward", unlabelled)]
 
 
 def _laptop_baselines(task: str) -> list[Arm]:
-    unlabelled = {"total_steps": _LAPTOP[task][0]}
+    unlabelled = _laptop_steps(task)
     equal_band = Arm("vlm-preference", unlabelled | _EQUAL_BAND, "vlm-preference (equal band)")
     arms = [Arm(method, _laptop(task), f"{method} (1×B)") for method in _BASELINES]
     return [*arms, Arm("rlvlmf", unlabelled), equal_band]
@@ -324,10 +323,7 @@ EXPERIMENTS: dict[str, dict[str, Grid]] = {
             [0],
         ),
         "laptop": Grid(
-            {
-                task: [*_components(_laptop(task), {"total_steps": _LAPTOP[task][0]}), *_backbones(_laptop(task))]
-                for task in _ABLATED
-            },
+            {task: [*_components(_laptop(task), _laptop_steps(task)), *_backbones(_laptop(task))] for task in _ABLATED},
             range(3),
         ),
         "paper": Grid({"window-close-v3": [*_components(_WINDOW, _WINDOW_STEPS), *_backbones(_WINDOW)]}, range(5)),

@@ -42,7 +42,7 @@ class StackedMLP:
 
     `values` and `gradients` are (runs, members, parameters) float32; each layer's weight (runs, members, in, out) and
     bias (runs, members, 1, out) are views of them, so an optimizer, a copy or a reset is one operation on one tensor.
-    `scaling` (2, runs, 1, 1, in), where there is one: what is subtracted from the inputs and divides them then.
+    `scaling` (2, runs, 1, 1, in), where there is one: inputs become (inputs - scaling[0]) / scaling[1].
     """
 
     def __init__(

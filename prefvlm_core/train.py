@@ -43,8 +43,8 @@ from prefvlm_core.store import (
 from prefvlm_core.vlm.teacher import VLMTeacher, uses_vlm
 
 MAY_DIFFER_IN_A_FLEET = (
-    *("task", "method", "seed", "reward.source", "reward.learning", "reward.standardise"),
-    *("sac.initial_temperature",),
+    *("task", "method", "seed", "sac.initial_temperature"),
+    *("reward.source", "reward.learning", "reward.standardise"),
     *("exploration.entropy_steps", "exploration.bonus", "surf.", "rime.", "mrn."),
     *("feedback.", "vlm.", "filter.", "adapter."),
 )
