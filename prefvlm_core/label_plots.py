@@ -251,7 +251,7 @@ def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide
 
 
 def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
-    """One panel per task, a line per arm: success against the budget of human labels.
+    """One panel per task, and "all tasks" when there are several, a line per arm: success against the label budget.
 
     `table` is what `label_stats.with_budgets` returns. Dot: interquartile mean of the last 10 % of steps; bar: its 95 %
     interval, none with one seed. `width` is a key of `plot_style.WIDTHS`. Raises PrefVLMError for missing columns or
@@ -259,13 +259,14 @@ def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide
     """
     _check_summary(table)
     check_columns(table, {"budget", "arm"}, "summary", "label_stats.with_budgets")
-    tasks = sorted(set(table["task"]))
+    tasks = sorted(set(table["task"]) - {stats.ALL_TASKS})
+    panels = [*tasks, stats.ALL_TASKS] if stats.ALL_TASKS in set(table["task"]) else tasks
     styles = curve_styles(table.assign(curve=table["arm"]))
     footer = make_footer([profile], tasks, table["seeds"], "dot: interquartile mean, last 10 % of steps", "bar")
     with matplotlib.style.context(["default", STYLE]):
         spaces = (0.16, 0.28, text_width(wrapped(arm) for _, arm in styles) + 0.16)
-        figure, grid, across = make_panels(tasks, page_width(width), _PANEL_HEIGHT, spaces, footer)
-        for index, (axes, task) in enumerate(zip(grid, tasks, strict=True)):
+        figure, grid, across = make_panels(panels, page_width(width), _PANEL_HEIGHT, spaces, footer)
+        for index, (axes, task) in enumerate(zip(grid, panels, strict=True)):
             rows = table[table["task"] == task].sort_values("budget")
             largest, ends, drawn = rows["budget"].max(), [], Counter[int]()
             for (method, arm), (color, dashes) in styles.items():
@@ -280,8 +281,9 @@ def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide
                 filling = color if dashes == "solid" else "white"
                 axes.plot(x, success, "o", color=color, markerfacecolor=filling, markersize=3.5, zorder=3)
                 ends.append(CurveEnd(arm, color, x.iloc[-1], success.iloc[-1]))
-            axes.set_xticks(sorted(set(rows["budget"])))
-            _success_axes(axes, 1.06 * largest, "budget of human labels", index, across, len(tasks))
+            axes.set_xticks(ticks := sorted(set(rows["budget"])), [f"{budget:.0f}" for budget in ticks])
+            x_title = "budget of human labels" + (", mean over tasks" if task == stats.ALL_TASKS else "")
+            _success_axes(axes, 1.06 * largest, x_title, index, across, len(panels))
             label_curve_ends(axes, ends)
     return figure
 

@@ -141,16 +141,19 @@ def _success(row: dict[str, float]) -> str:
 
 
 def with_budgets(table: pd.DataFrame, data: pd.DataFrame) -> pd.DataFrame:
-    """The rows of single tasks of a `summary_table`, with each curve's label `budget` and its `arm`.
+    """The rows of a `summary_table`, with each curve's label `budget` and its `arm`.
 
-    `budget` is that of the evaluations `data`; `arm` is the curve's name without its parenthesis, as "with transfer"
-    of "with transfer (100 labels)". Raises PrefVLMError when a curve has several budgets in one task.
+    `budget` is that of the evaluations `data`, of "all tasks" their mean; `arm` is the curve's name without its
+    parenthesis, as "with transfer" of "with transfer (100 labels)". Raises PrefVLMError when a curve has several
+    budgets in one task.
     """
     budgets = data[["task", "method", "curve", "budget"]].drop_duplicates()
     repeated = budgets.duplicated(["task", "method", "curve"])
     if repeated.any():
         curve = budgets[repeated].iloc[0]
         raise PrefVLMError(f"The curve '{curve['curve']}' on {curve['task']} has several budgets; allowed is one.")
+    pooled = budgets.groupby(["method", "curve"], as_index=False)["budget"].mean().round().assign(task=stats.ALL_TASKS)
+    budgets = pd.concat([budgets, pooled])
     return table.merge(budgets).assign(arm=lambda rows: rows["curve"].str.replace(r"\s*\(.*", "", regex=True))
 
 

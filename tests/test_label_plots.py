@@ -210,8 +210,15 @@ def test_labels_needed_by_hand() -> None:
 def test_budgets_come_from_the_evaluations() -> None:
     data = runs([("prefvlm", "with transfer (100 labels)")])
     table = label_stats.with_budgets(stats.summary_table(data), data)
-    assert sorted(table["task"]) == sorted(TASKS)  # budgets of "all tasks" would mix
+    assert sorted(table["task"]) == sorted([*TASKS, stats.ALL_TASKS])
     assert set(table["arm"]) == {"with transfer"} and set(table["budget"]) == {100}
+    uneven = data.assign(budget=np.where(data["task"] == TASKS[0], 50, 100))
+    by_task = label_stats.with_budgets(stats.summary_table(uneven), uneven).set_index("task")["budget"]
+    assert by_task.to_dict() == {TASKS[0]: 50, TASKS[1]: 100, stats.ALL_TASKS: 75}
+    (*_, pooled) = label_plots.success_against_budget(
+        label_stats.with_budgets(stats.summary_table(uneven), uneven), "quick"
+    ).axes
+    assert pooled.get_title() == stats.ALL_TASKS and list(pooled.get_xticks()) == [75]
     mixed = data.assign(budget=100 + data["seed"])
     with pytest.raises(PrefVLMError, match="has several budgets"):
         label_stats.with_budgets(stats.summary_table(mixed), mixed)
