@@ -10,11 +10,12 @@ import nbformat
 import pytest
 
 from prefvlm_core import batch, experiments
+from prefvlm_core.arms import Arm
 from prefvlm_core.batch import drop_stale_records, notebook_step, record_path, run_notebook, table_step, write_record
 from prefvlm_core.config import PROFILES, Execution, RunConfig
 from prefvlm_core.errors import PrefVLMError
 from prefvlm_core.experiments import FLEET_SIZE, configs_of, evaluations, fleets, fleets_before, plan, profile_fleets
-from prefvlm_core.grids import EXPERIMENTS, Arm
+from prefvlm_core.grids import EXPERIMENTS
 from prefvlm_core.methods import run_config
 from prefvlm_core.store import FINISHED, RUNNING, RunDirectory
 from prefvlm_core.train import check_compatible
