@@ -344,8 +344,11 @@ _MAY_BE_ZERO = {"seed", "budget", "random_steps", "entropy_steps", "first_sessio
     "warm_start_updates",
     "meta_every",
     "equal_within",
+    "label_smoothing",
 }
-_FRACTIONS = {"discount", "target_rate", "stop_accuracy", "teacher_mistake", "teacher_discount", "confidence"}
+_FRACTIONS = {"discount", "target_rate", "stop_accuracy", "teacher_mistake", "teacher_discount", "confidence"} | {
+    "label_smoothing"
+}
 
 
 def _check_types(values: Any, prefix: str) -> None:

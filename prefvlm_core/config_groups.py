@@ -60,6 +60,9 @@ class RewardConfig:
     """How the ensemble learns from labels: as in PEBBLE, with SURF's pseudo-labels, or through RIME's denoiser."""
     standardise: bool = False
     """Whether the ensemble's inputs are standardised, anew at each session, by what the run has seen so far."""
+    label_smoothing: float = 0.0
+    """Where `learning` is plain: part of each label that is spread evenly over both answers, so that rewards of pairs
+    that are told apart do not grow without end (fraction)."""
     members: int = 3
     """Networks in the ensemble."""
     hidden_layers: int = 3

@@ -115,7 +115,8 @@ class Feedback:
             pseudo = self.unlabelled, self._truth(self.unlabelled)
             learning, metrics = surf.learn(*common, *pseudo, length, self.config.surf, self.generator)
         else:
-            learning = self.ensemble.learn(self.replay, self.run, buffer, length, self.generator)
+            smoothed = buffer.smoothed(self.config.reward.label_smoothing)
+            learning = self.ensemble.learn(self.replay, self.run, smoothed, length, self.generator)
         return {"reward_epochs": learning.epochs, "reward_training_accuracy": learning.accuracy} | metrics
 
     def meta_due(self, step: int) -> bool:

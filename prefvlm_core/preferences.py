@@ -45,3 +45,7 @@ class PreferenceBuffer:
         """Append pairs (n, 2) with their labels (n,)."""
         self.starts = np.concatenate((self.starts, starts))
         self.labels = np.concatenate((self.labels, labels.astype(np.float32)))
+
+    def smoothed(self, part: float) -> PreferenceBuffer:
+        """The same pairs, `part` (fraction) of each label spread evenly over both answers: 1 becomes 1 - part / 2."""
+        return PreferenceBuffer(self.starts, ((1 - part) * self.labels + part / 2).astype(np.float32))

@@ -44,7 +44,7 @@ from prefvlm_core.vlm.teacher import VLMTeacher, uses_vlm
 
 MAY_DIFFER_IN_A_FLEET = (
     *("task", "method", "seed", "sac.initial_temperature"),
-    *("reward.source", "reward.learning", "reward.standardise"),
+    *("reward.source", "reward.learning", "reward.standardise", "reward.label_smoothing"),
     *("exploration.entropy_steps", "exploration.bonus", "surf.", "rime.", "mrn."),
     *("feedback.", "vlm.", "filter.", "adapter."),
 )

@@ -104,6 +104,19 @@ def test_soft_labels_are_as_sure_as_they_were_right(tmp_path: Path, monkeypatch:
     assert ((kept > 0.01) & (kept < 0.99)).any()
 
 
+def test_reward_learning_sees_smoothed_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, set[float]] = {0: set(), 1: set()}
+    learn = RewardEnsemble.learn
+
+    def watched(self: RewardEnsemble, replay: Any, run: int, buffer: PreferenceBuffer, *rest: Any) -> Any:
+        seen[run] |= set(buffer.labels.round(4).tolist())
+        return learn(self, replay, run, buffer, *rest)
+
+    monkeypatch.setattr(RewardEnsemble, "learn", watched)
+    train([small("prefvlm", {"reward.label_smoothing": 0.2}), small("prefvlm")], quiet(tmp_path))
+    assert {round(label, 4) for label in seen[0]} == {0.1, 0.9} and seen[1] == {0, 1}
+
+
 @pytest.mark.parametrize(("kept", "times"), [(0, 1), (3, 1), (4, 1), (11, 2), (12, 3)])
 def test_balance_repeats_human_labels_until_they_are_about_as_many(kept: int, times: int) -> None:
     human = PreferenceBuffer(np.arange(8).reshape(4, 2), np.array([0, 1, 0.5, 1], np.float32))
