@@ -54,6 +54,7 @@ def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
 BASELINES = ("surf", "rune", "mrn", "rime")
 """Baselines that learn from human labels, with as many of them as PrefVLM."""
 EQUAL_BAND = {"vlm.equal_within": 0.5}
+_STANDARDISED = {"reward.standardise": True}
 _CALIBRATED = {
     "filter.human_selection": "disagreement",
     "filter.mode": "calibrated",
@@ -113,6 +114,30 @@ def components(changes: Mapping[str, Any], unlabelled: Mapping[str, Any]) -> lis
         ),
         Arm("pebble", {**changes, "reward.standardise": True}, "prefvlm-plus without its VLM"),
     ]
+
+
+def candidates(changes: Mapping[str, Any], to_the_end: Mapping[str, Any]) -> list[Arm]:
+    """What `prefvlm-plus` might have become, with its VLM and without. `to_the_end` are the changes that spread the
+    budget over the whole run."""
+    disputed = {"filter.human_selection": "disagreement", "adapter.residual": True}
+    recent, long = {"feedback.recent_episodes": 10}, {"reward.stop_accuracy": 1.0}
+    settings: dict[str, Mapping[str, Any]] = {
+        "": {},
+        ", recent pairs": recent,
+        ", smoothed labels": {"reward.label_smoothing": 0.1},
+        ", short learning": {"reward.stop_accuracy": 0.9},
+        ", long learning": long,
+        ", long, to the end": long | to_the_end,
+        ", long, recent": long | recent,
+        ", long, recent, to the end": long | recent | to_the_end,
+    }
+    with_vlm = settings | {
+        ", disputed pairs": disputed,
+        ", disputed, recent pairs": disputed | recent,
+        ", long, disputed, to the end": long | disputed | to_the_end,
+    }
+    human = [Arm("pebble", {**changes, **_STANDARDISED, **more}, f"human only{name}") for name, more in settings.items()]
+    return [*(Arm("prefvlm-plus", {**changes, **more}, f"plus{name}") for name, more in with_vlm.items()), *human]
 
 
 def backbones(changes: Mapping[str, Any]) -> list[Arm]:

@@ -16,6 +16,7 @@ from prefvlm_core.arms import (
     Arm,
     Source,
     backbones,
+    candidates,
     components,
     filters,
     noisy_teacher,
@@ -110,6 +111,11 @@ def _laptop_baselines(task: str) -> list[Arm]:
     equal_band = Arm("vlm-preference", unlabelled | EQUAL_BAND, "vlm-preference (equal band)")
     arms = [Arm(method, _laptop(task), f"{method} (1×B)") for method in BASELINES]
     return [*arms, Arm("rlvlmf", unlabelled), equal_band]
+
+
+def _laptop_candidates(task: str) -> list[Arm]:
+    steps, budget = {"total_steps": 6_000}, _LAPTOP[task][1]
+    return candidates(small_budget(budget, sessions=12) | steps, small_budget(budget, sessions=17))
 
 
 TRANSFER_PAIRS = {
@@ -220,6 +226,11 @@ EXPERIMENTS: dict[str, dict[str, Grid]] = {
             range(3),
         ),
         "paper": Grid({"window-close-v3": noisy_teacher(("pebble", "rime", "prefvlm"), _WINDOW)}, range(5)),
+    },
+    "09_pilot": {
+        "quick": Grid({"drawer-close-v3": candidates(_QUICK, {})[::11]}, [0]),
+        "laptop": Grid({task: _laptop_candidates(task) for task in _LAPTOP}, [60, 61]),
+        "paper": Grid({"window-close-v3": candidates(_WINDOW, {})[::11]}, [60, 61]),
     },
 }
 """Notebook name -> profile -> grid."""
