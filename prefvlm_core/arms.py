@@ -116,12 +116,13 @@ def components(changes: Mapping[str, Any], unlabelled: Mapping[str, Any]) -> lis
     ]
 
 
-def candidates(changes: Mapping[str, Any], to_the_end: Mapping[str, Any]) -> list[Arm]:
+def candidates(changes: Mapping[str, Any], to_the_end: dict[str, Any]) -> list[Arm]:
     """What `prefvlm-plus` might have become, with its VLM and without. `to_the_end` are the changes that spread the
     budget over the whole run."""
-    disputed = {"filter.human_selection": "disagreement", "adapter.residual": True}
-    recent, long = {"feedback.recent_episodes": 10}, {"reward.stop_accuracy": 1.0}
-    settings: dict[str, Mapping[str, Any]] = {
+    disputed: dict[str, Any] = {"filter.human_selection": "disagreement", "adapter.residual": True}
+    recent: dict[str, Any] = {"feedback.recent_episodes": 10}
+    long: dict[str, Any] = {"reward.stop_accuracy": 1.0}
+    settings: dict[str, dict[str, Any]] = {
         "": {},
         ", recent pairs": recent,
         ", smoothed labels": {"reward.label_smoothing": 0.1},
@@ -136,13 +137,28 @@ def candidates(changes: Mapping[str, Any], to_the_end: Mapping[str, Any]) -> lis
         ", disputed, recent pairs": disputed | recent,
         ", long, disputed, to the end": long | disputed | to_the_end,
     }
-    human = [Arm("pebble", {**changes, **_STANDARDISED, **more}, f"human only{name}") for name, more in settings.items()]
+    human = [
+        Arm("pebble", {**changes, **_STANDARDISED, **more}, f"human only{name}") for name, more in settings.items()
+    ]
     return [*(Arm("prefvlm-plus", {**changes, **more}, f"plus{name}") for name, more in with_vlm.items()), *human]
 
 
 def backbones(changes: Mapping[str, Any]) -> list[Arm]:
     names = {"random": "random VLM", "tinyliv-heldout": "held-out TinyLIV", "tinyliv-indomain": "in-domain TinyLIV"}
     return [Arm("prefvlm", {**changes, "vlm.model": model}, name) for model, name in names.items()]
+
+
+def simulated(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[Arm]:
+    """A VLM that is right with a given probability, in `prefvlm` and `prefvlm-plus`; no adapters learn from it."""
+    return [
+        Arm(
+            method,
+            {**changes, "adapter.enabled": False, "vlm.simulated_accuracy": accuracy},
+            f"{name}simulated VLM, {100 * accuracy:.0f} % right",
+        )
+        for method, name in (("prefvlm", ""), ("prefvlm-plus", "plus, "))
+        for accuracy in accuracies
+    ]
 
 
 def transfer(source: Source, budgets: Mapping[Any, Mapping[str, Any]]) -> list[Arm]:

@@ -292,17 +292,25 @@ def _check_relations(config: RunConfig) -> None:
         raise PrefVLMError(f"filter.lower {config.filter.lower} must not exceed filter.upper {config.filter.upper}.")
     if config.filter.soft_labels and config.filter.mode != "calibrated":
         raise PrefVLMError(f"filter.soft_labels needs filter.mode calibrated, got {config.filter.mode}.")
+    _check_vlm(config)
+    if config.reward.source == "learned":
+        _check_schedule(config)
+
+
+def _check_vlm(config: RunConfig) -> None:
     if config.reward.source == "vlm" and config.learning_starts < config.horizon:
         raise PrefVLMError(
             f"exploration.random_steps must cover one episode ({config.horizon} steps): the VLM rewards whole episodes."
+        )
+    if config.vlm.simulated_accuracy and config.adapter.enabled:
+        raise PrefVLMError(
+            "vlm.simulated_accuracy looks at no frames, so adapters cannot learn; unset adapter.enabled."
         )
     if config.adapter.source and not (config.vlm.labels and config.adapter.enabled):
         raise PrefVLMError(
             f"adapter.source is {config.adapter.source}, but the run trains no adapters; set vlm.labels and "
             "adapter.enabled, or leave it empty."
         )
-    if config.reward.source == "learned":
-        _check_schedule(config)
 
 
 def _check_schedule(config: RunConfig) -> None:
@@ -345,9 +353,11 @@ _MAY_BE_ZERO = {"seed", "budget", "random_steps", "entropy_steps", "first_sessio
     "meta_every",
     "equal_within",
     "label_smoothing",
+    "simulated_accuracy",
 }
 _FRACTIONS = {"discount", "target_rate", "stop_accuracy", "teacher_mistake", "teacher_discount", "confidence"} | {
-    "label_smoothing"
+    "label_smoothing",
+    "simulated_accuracy",
 }
 
 

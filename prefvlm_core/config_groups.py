@@ -170,6 +170,9 @@ class VLMConfig:
     """Whether the VLM labels pairs."""
     model: str = "liv"
     """Name in `vlm.load`: tinyliv, tinyliv-heldout, tinyliv-indomain, random, liv, decisionnce, open_clip:<model>."""
+    simulated_accuracy: float = 0.0
+    """In place of a model: the probability (fraction) with which a simulated VLM labels as the true reward would (0 =
+    the model labels)."""
     queries: int = 128
     """Pairs per session that the VLM labels."""
     frame_stride: int = 1

@@ -22,6 +22,7 @@ from prefvlm_core.stopwatch import Stopwatch
 from prefvlm_core.store import ADAPTERS_FILE
 from prefvlm_core.teachers import Query, Teacher
 from prefvlm_core.vlm.adapters import AdapterLearning, Adapters
+from prefvlm_core.vlm.simulated import simulated_returns
 from prefvlm_core.vlm.teacher import VLMTeacher
 
 
@@ -188,7 +189,6 @@ class Feedback:
 
     def _selective_session(self) -> dict[str, float]:
         """The VLM labels, the filter sorts, the human answers within budget (PrefVLM §4.2–4.3)."""
-        assert self.vlm is not None
         selection = self.config.filter.human_selection
         new = self._draw(self.config.vlm.queries)
         if selection == "disagreement":
@@ -238,6 +238,9 @@ class Feedback:
 
     def _vlm_returns(self, starts: IntArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns (n, 2) that the VLM gives to pairs (n, 2): adapted where there are adapters, and zero-shot."""
+        if accuracy := self.config.vlm.simulated_accuracy:
+            simulated = simulated_returns(starts, self._truth(starts), accuracy, self.config.seed)
+            return simulated, simulated
         assert self.vlm is not None
         frames = self.vlm.frames(self.run, starts)
         zero_shot = self.vlm.zero_shot_returns(self.run, frames)

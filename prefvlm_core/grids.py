@@ -21,6 +21,7 @@ from prefvlm_core.arms import (
     filters,
     noisy_teacher,
     people,
+    simulated,
     small_budget,
     thresholds,
     transfer,
@@ -68,6 +69,8 @@ def _paper_prefvlm(steps: int, labels: int, method: str = "prefvlm", name: str =
     return Arm(method, {"total_steps": steps, "feedback.budget": labels}, name)
 
 
+_ACCURACIES = (0.7, 0.8, 0.9, 1.0)
+"""Of simulated VLMs."""
 _MECHANISM = {"total_steps": 2_000}
 """Length of quick runs that show a mechanism at work; nothing is to be concluded from their success."""
 _QUICK = _MECHANISM | small_budget(120)
@@ -204,15 +207,32 @@ EXPERIMENTS: dict[str, dict[str, Grid]] = {
                     *components(_QUICK, _MECHANISM),
                     Arm("rlvlmf", _MECHANISM, "single images"),
                     *backbones(_QUICK),
+                    *simulated(_QUICK, [0.9])[:1],
                 ]
             },
             [0],
         ),
         "laptop": Grid(
-            {task: [*components(_laptop(task), _laptop_steps(task)), *backbones(_laptop(task))] for task in _ABLATED},
+            {
+                task: [
+                    *components(_laptop(task), _laptop_steps(task)),
+                    *backbones(_laptop(task)),
+                    *simulated(_laptop(task), _ACCURACIES),
+                ]
+                for task in _ABLATED
+            },
             range(3),
         ),
-        "paper": Grid({"window-close-v3": [*components(_WINDOW, _WINDOW_STEPS), *backbones(_WINDOW)]}, range(5)),
+        "paper": Grid(
+            {
+                "window-close-v3": [
+                    *components(_WINDOW, _WINDOW_STEPS),
+                    *backbones(_WINDOW),
+                    *simulated(_WINDOW, _ACCURACIES),
+                ]
+            },
+            range(5),
+        ),
     },
     "07_human_labeling": {
         "quick": Grid({"drawer-close-v3": people(1_500, 200, 10)}, [0]),

@@ -16,6 +16,7 @@ class Stream(enum.IntEnum):
     FEEDBACK = 3
     HELD_OUT = 4
     EPISODE = 5
+    SIMULATED_VLM = 6
 
 
 def generator(seed: int, stream: Stream, *path: int) -> np.random.Generator:

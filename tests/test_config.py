@@ -188,6 +188,7 @@ def test_the_hash_changes_with_every_field() -> None:
             changed = other[name] if name in other else value / 2 or 0.5 if isinstance(value, float) else value + 1
         assert changed != value, name
         needed = {"reward.learning": human_only, "filter.soft_labels": {"filter.mode": "calibrated"}}
+        needed["vlm.simulated_accuracy"] = {"adapter.enabled": False}
         extra = needed.get(name, {})
         hashes.add(replace(config, {name: changed} | extra).hash)
     hashes.add(replace(config, human_only).hash)

@@ -119,5 +119,5 @@ class VLMTeacher:
 
 
 def uses_vlm(config: RunConfig) -> bool:
-    """Whether a run asks a VLM at all."""
-    return config.vlm.labels or config.reward.source == "vlm"
+    """Whether a run asks a model at all."""
+    return (config.vlm.labels and not config.vlm.simulated_accuracy) or config.reward.source == "vlm"
