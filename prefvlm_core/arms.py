@@ -149,14 +149,22 @@ def backbones(changes: Mapping[str, Any]) -> list[Arm]:
 
 
 def simulated(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[Arm]:
-    """A VLM that is right with a given probability, in `prefvlm` and `prefvlm-plus`; no adapters learn from it."""
+    """A VLM that is right with a given probability, behind each filter; no adapters learn from it."""
+    adaptive = {"filter.mode": "adaptive"}
+    filtered = [
+        Arm("prefvlm", name="prefvlm"),
+        Arm("prefvlm-adaptive", name="adaptive thresholds"),
+        Arm("prefvlm-no-filter", name="no filter"),
+        Arm("prefvlm-plus", name="prefvlm-plus"),
+        Arm("prefvlm-plus", adaptive, "plus, adaptive thresholds"),
+    ]
     return [
         Arm(
-            method,
-            {**changes, "adapter.enabled": False, "vlm.simulated_accuracy": accuracy},
-            f"{name}simulated VLM, {100 * accuracy:.0f} % right",
+            arm.method,
+            {**changes, **arm.changes, "adapter.enabled": False, "vlm.simulated_accuracy": accuracy},
+            f"{arm.name}, VLM {100 * accuracy:.0f} % right",
         )
-        for method, name in (("prefvlm", ""), ("prefvlm-plus", "plus, "))
+        for arm in filtered
         for accuracy in accuracies
     ]
 
