@@ -245,7 +245,7 @@ def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide
                 axes.vlines(at, 100 * low, 100 * high, color=color, alpha=alpha, lw=bar)
                 axes.plot(at, 100 * row["success"], marker, color=color, markersize=size, zorder=3, clip_on=False)
                 ends.append(CurveEnd(row["curve"], color, at, 100 * row["success"]))
-            _success_axes(axes, end, X_TITLES["human_labels"], index, across, len(panels))
+            _success_axes(axes, (0, end), X_TITLES["human_labels"], index, across, len(panels))
             label_curve_ends(axes, ends)
     return figure
 
@@ -257,8 +257,26 @@ def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide
     interval, none with one seed. `width` is a key of `plot_style.WIDTHS`. Raises PrefVLMError for missing columns or
     another width.
     """
-    _check_summary(table)
     check_columns(table, {"budget", "arm"}, "summary", "label_stats.with_budgets")
+    return _success_against(table.assign(x=table["budget"]), "budget of human labels", 0, profile, width)
+
+
+def success_against_accuracy(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
+    """One panel per task, and "all tasks" when there are several: success against how often a simulated VLM is right.
+
+    `table` is what `label_stats.with_accuracies` returns; arms whose VLM is not simulated are horizontal lines. The
+    rest is as in `success_against_budget`.
+    """
+    check_columns(table, {"accuracy", "arm"}, "summary", "label_stats.with_accuracies")
+    start = table["accuracy"].min() - 3
+    return _success_against(
+        table.assign(x=table["accuracy"]), "labels of the VLM that are right (%)", start, profile, width
+    )
+
+
+def _success_against(table: pd.DataFrame, x_title: str, start: float, profile: str, width: str) -> Figure:
+    """Success against the column `x` of `table`, from `start` on; a line per `arm`, horizontal where x is nan."""
+    _check_summary(table)
     tasks = sorted(set(table["task"]) - {stats.ALL_TASKS})
     panels = [*tasks, stats.ALL_TASKS] if stats.ALL_TASKS in set(table["task"]) else tasks
     styles = curve_styles(table.assign(curve=table["arm"]))
@@ -267,30 +285,35 @@ def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide
         spaces = (0.16, 0.28, text_width(wrapped(arm) for _, arm in styles) + 0.16)
         figure, grid, across = make_panels(panels, page_width(width), _PANEL_HEIGHT, spaces, footer)
         for index, (axes, task) in enumerate(zip(grid, panels, strict=True)):
-            rows = table[table["task"] == task].sort_values("budget")
-            largest, ends, drawn = rows["budget"].max(), [], Counter[int]()
+            rows = table[table["task"] == task].sort_values("x")
+            largest, ends, drawn = rows["x"].max(), [], Counter[int]()
+            apart = 0.012 * (largest - start)  # bars stay apart
             for (method, arm), (color, dashes) in styles.items():
                 points = rows[(rows["method"] == method) & (rows["arm"] == arm)]
                 if points.empty:
                     continue
-                x = points["budget"] + 0.012 * largest * points["budget"].map(dict(drawn)).fillna(0)  # bars stay apart
                 success = 100 * points["success"]
-                drawn.update(points["budget"])
+                if points["x"].isna().all():
+                    axes.axhline(success.iloc[0], color=color, linestyle=dashes, lw=0.9)
+                    ends.append(CurveEnd(arm, color, np.inf, success.iloc[0]))
+                    continue
+                x = points["x"] + apart * points["x"].map(dict(drawn)).fillna(0)
+                drawn.update(points["x"])
                 axes.vlines(x, 100 * points["success_low"], 100 * points["success_high"], color=color, alpha=0.6, lw=1)
                 axes.plot(x, success, color=color, linestyle=dashes, lw=1.2)
                 filling = color if dashes == "solid" else "white"
                 axes.plot(x, success, "o", color=color, markerfacecolor=filling, markersize=3.5, zorder=3)
                 ends.append(CurveEnd(arm, color, x.iloc[-1], success.iloc[-1]))
-            axes.set_xticks(ticks := sorted(set(rows["budget"])), [f"{budget:.0f}" for budget in ticks])
-            x_title = "budget of human labels" + (", mean over tasks" if task == stats.ALL_TASKS else "")
-            _success_axes(axes, 1.06 * largest, x_title, index, across, len(panels))
+            axes.set_xticks(ticks := sorted(set(rows["x"].dropna())), [f"{tick:.0f}" for tick in ticks])
+            title = x_title + (", mean over tasks" if task == stats.ALL_TASKS and start == 0 else "")
+            _success_axes(axes, (start, largest + 5 * apart), title, index, across, len(panels))
             label_curve_ends(axes, ends)
     return figure
 
 
-def _success_axes(axes: Axes, end: float, x_title: str, index: int, across: int, panels: int) -> None:
+def _success_axes(axes: Axes, limits: tuple[float, float], x_title: str, index: int, across: int, panels: int) -> None:
     """Axes of success (%) against labels; titles only at the outer panels of a grid with `across` columns."""
-    axes.set(xlim=(0, end), ylim=(-3, 103), yticks=range(0, 101, 25))
+    axes.set(xlim=limits, ylim=(-3, 103), yticks=range(0, 101, 25))
     axes.set_xlabel(x_title if index + across >= panels else "")
     axes.set_ylabel(Y_TITLES["success"] if index % across == 0 else "")
 

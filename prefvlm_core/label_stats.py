@@ -157,6 +157,13 @@ def with_budgets(table: pd.DataFrame, data: pd.DataFrame) -> pd.DataFrame:
     return table.merge(budgets).assign(arm=lambda rows: rows["curve"].str.replace(r"\s*\(.*", "", regex=True))
 
 
+def with_accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a `summary_table` with `accuracy`, how often a simulated VLM is right (percent, nan for the curves of
+    no simulated one), and `arm`, the curve's name without that, as "prefvlm" of "prefvlm, VLM 80 % right"."""
+    parts = table["curve"].str.extract(r"^(?P<arm>.*?)(?:, VLM (?P<accuracy>\d+) % right)?$")
+    return table.assign(arm=parts["arm"], accuracy=parts["accuracy"].astype(float))
+
+
 def labels_needed(table: pd.DataFrame, baseline: str = "without transfer") -> pd.DataFrame:
     """Labels with which each arm reaches what `baseline` reaches with its largest budget, from `with_budgets`.
 

@@ -302,6 +302,22 @@ def test_success_against_budget_draws_a_line_per_arm() -> None:
     assert without_line.get_linestyle() == "--" and list(axes.get_xticks()) == [25, 50, 100]
 
 
+def test_success_against_accuracy_draws_lines_and_levels() -> None:
+    points = [("prefvlm, VLM 70 % right", 0.2), ("prefvlm, VLM 100 % right", 0.9), ("no filter, VLM 70 % right", 0.1)]
+    rows = [("door-close-v3", "prefvlm", curve, 50, success) for curve, success in points]
+    table = summary([*rows, ("door-close-v3", "pebble", "human only", 50, 0.5)])
+    accuracies = label_stats.with_accuracies(table)
+    assert accuracies["arm"].tolist() == ["prefvlm", "prefvlm", "no filter", "human only"]
+    np.testing.assert_array_equal(accuracies["accuracy"], [70, 100, 70, np.nan])
+    (axes,) = label_plots.success_against_accuracy(accuracies, "quick").axes
+    level, line, *_ = axes.lines
+    assert set(level.get_ydata()) == {50} and list(line.get_ydata()) == [20, 90]
+    np.testing.assert_allclose(line.get_xdata(), [70, 100])
+    assert axes.get_xlim()[0] == 67 and list(axes.get_xticks()) == [70, 100]
+    with pytest.raises(PrefVLMError, match=r"with_accuracies"):
+        label_plots.success_against_accuracy(table, "quick")
+
+
 def test_one_seed_and_one_evaluation_are_drawn() -> None:
     data = runs(seeds=1, evaluations=1)
     for figure in (label_plots.label_accuracy(data), label_plots.partitions(data)):
