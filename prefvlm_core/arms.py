@@ -54,7 +54,7 @@ def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
 BASELINES = ("surf", "rune", "mrn", "rime")
 """Baselines that learn from human labels, with as many of them as PrefVLM."""
 EQUAL_BAND = {"vlm.equal_within": 0.5}
-_STANDARDISED = {"reward.standardise": True}
+STANDARDISED = {"reward.standardise": True}
 _CALIBRATED = {
     "filter.human_selection": "disagreement",
     "filter.mode": "calibrated",
@@ -112,7 +112,15 @@ def components(changes: Mapping[str, Any], unlabelled: Mapping[str, Any]) -> lis
             {**changes, **_CALIBRATED, "feedback.balance": True},
             "prefvlm-plus, calibrated and balanced",
         ),
-        Arm("pebble", {**changes, "reward.standardise": True}, "prefvlm-plus without its VLM"),
+        Arm("pebble", {**changes, **STANDARDISED}, "prefvlm-plus without its VLM"),
+    ]
+
+
+def standardised(changes: Mapping[str, Any], name: str = "") -> list[Arm]:
+    """`prefvlm-plus`, and what remains of it without its VLM."""
+    return [
+        Arm("prefvlm-plus", changes, f"plus{name}"),
+        Arm("pebble", {**changes, **STANDARDISED}, f"human only{name}"),
     ]
 
 
@@ -132,15 +140,13 @@ def candidates(changes: Mapping[str, Any], to_the_end: dict[str, Any]) -> list[A
         ", long, recent": long | recent,
         ", long, recent, to the end": long | recent | to_the_end,
     }
-    with_vlm = settings | {
+    only_with_vlm = {
         ", disputed pairs": disputed,
         ", disputed, recent pairs": disputed | recent,
         ", long, disputed, to the end": long | disputed | to_the_end,
     }
-    human = [
-        Arm("pebble", {**changes, **_STANDARDISED, **more}, f"human only{name}") for name, more in settings.items()
-    ]
-    return [*(Arm("prefvlm-plus", {**changes, **more}, f"plus{name}") for name, more in with_vlm.items()), *human]
+    both = [arm for name, more in settings.items() for arm in standardised({**changes, **more}, name)]
+    return both + [Arm("prefvlm-plus", {**changes, **more}, f"plus{name}") for name, more in only_with_vlm.items()]
 
 
 def backbones(changes: Mapping[str, Any]) -> list[Arm]:

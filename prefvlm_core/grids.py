@@ -13,6 +13,7 @@ from prefvlm_core.arms import (
     BASELINES,
     EQUAL_BAND,
     RIME_UPPER,
+    STANDARDISED,
     Arm,
     Source,
     backbones,
@@ -23,6 +24,7 @@ from prefvlm_core.arms import (
     people,
     simulated,
     small_budget,
+    standardised,
     thresholds,
     transfer,
 )
@@ -104,7 +106,7 @@ def _laptop_arms(task: str) -> list[Arm]:
     arms = [Arm("sac", unlabelled)]
     arms += [Arm("pebble", _laptop(task, share), f"pebble ({share}×B)") for share in (1, 2, 4)]
     arms += [Arm(method, once, f"{method} (1×B)") for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
-    without_vlm = once | {"reward.standardise": True}  # what remains of prefvlm-plus
+    without_vlm = once | STANDARDISED  # what remains of prefvlm-plus
     arms.append(Arm("pebble", without_vlm, "pebble, standardised (1×B)"))
     return [*arms, Arm("vlm-preference", unlabelled), Arm("vlm-reward", unlabelled)]
 
@@ -248,9 +250,9 @@ EXPERIMENTS: dict[str, dict[str, Grid]] = {
         "paper": Grid({"window-close-v3": noisy_teacher(("pebble", "rime", "prefvlm"), _WINDOW)}, range(5)),
     },
     "09_pilot": {
-        "quick": Grid({"drawer-close-v3": candidates(_QUICK, {})[::11]}, [0]),
+        "quick": Grid({"drawer-close-v3": standardised(_QUICK)}, [0]),
         "laptop": Grid({task: _laptop_candidates(task) for task in _LAPTOP}, [60, 61]),
-        "paper": Grid({"window-close-v3": candidates(_WINDOW, {})[::11]}, [60, 61]),
+        "paper": Grid({"window-close-v3": standardised(_WINDOW)}, [60, 61]),
     },
 }
 """Notebook name -> profile -> grid."""

@@ -33,6 +33,7 @@ from prefvlm_core.plot_style import (
     page_width,
     spread,
     task_title,
+    tasks_and_panels,
     text_width,
     thousands,
     wrapped,
@@ -222,8 +223,7 @@ def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide
     Raises PrefVLMError for missing columns or another width.
     """
     _check_summary(table)
-    tasks = sorted(set(table["task"]) - {stats.ALL_TASKS})
-    panels = [*tasks, stats.ALL_TASKS] if len(tasks) > 1 and stats.ALL_TASKS in set(table["task"]) else tasks
+    tasks, panels = tasks_and_panels(table)
     styles = curve_styles(table)
     labels = [wrapped(curve) for _, curve in styles]
     height = max(_PANEL_HEIGHT, sum(label.count("\n") + 1 for label in labels) * LINE_HEIGHT)
@@ -258,7 +258,13 @@ def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide
     another width.
     """
     check_columns(table, {"budget", "arm"}, "summary", "label_stats.with_budgets")
-    return _success_against(table.assign(x=table["budget"]), "budget of human labels", 0, profile, width)
+    return _success_against(
+        table.assign(x=table["budget"]),
+        ("budget of human labels", "budget of human labels, mean over tasks"),
+        0,
+        profile,
+        width,
+    )
 
 
 def success_against_accuracy(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
@@ -269,16 +275,17 @@ def success_against_accuracy(table: pd.DataFrame, profile: str, width: str = "wi
     """
     check_columns(table, {"accuracy", "arm"}, "summary", "label_stats.with_accuracies")
     start = table["accuracy"].min() - 3
-    return _success_against(
-        table.assign(x=table["accuracy"]), "labels of the VLM that are right (%)", start, profile, width
-    )
+    x_title = "labels of the VLM that are right (%)"
+    return _success_against(table.assign(x=table["accuracy"]), (x_title, x_title), start, profile, width)
 
 
-def _success_against(table: pd.DataFrame, x_title: str, start: float, profile: str, width: str) -> Figure:
-    """Success against the column `x` of `table`, from `start` on; a line per `arm`, horizontal where x is nan."""
+def _success_against(table: pd.DataFrame, x_titles: tuple[str, str], start: float, profile: str, width: str) -> Figure:
+    """Success against the column `x` of `table`, from `start` on; a line per `arm`, horizontal where x is nan.
+
+    `x_titles`: of a task, and of all tasks.
+    """
     _check_summary(table)
-    tasks = sorted(set(table["task"]) - {stats.ALL_TASKS})
-    panels = [*tasks, stats.ALL_TASKS] if stats.ALL_TASKS in set(table["task"]) else tasks
+    tasks, panels = tasks_and_panels(table)
     styles = curve_styles(table.assign(curve=table["arm"]))
     footer = make_footer([profile], tasks, table["seeds"], "dot: interquartile mean, last 10 % of steps", "bar")
     with matplotlib.style.context(["default", STYLE]):
@@ -305,8 +312,8 @@ def _success_against(table: pd.DataFrame, x_title: str, start: float, profile: s
                 axes.plot(x, success, "o", color=color, markerfacecolor=filling, markersize=3.5, zorder=3)
                 ends.append(CurveEnd(arm, color, x.iloc[-1], success.iloc[-1]))
             axes.set_xticks(ticks := sorted(set(rows["x"].dropna())), [f"{tick:.0f}" for tick in ticks])
-            title = x_title + (", mean over tasks" if task == stats.ALL_TASKS and start == 0 else "")
-            _success_axes(axes, (start, largest + 5 * apart), title, index, across, len(panels))
+            x_title = x_titles[task == stats.ALL_TASKS]
+            _success_axes(axes, (start, largest + 5 * apart), x_title, index, across, len(panels))
             label_curve_ends(axes, ends)
     return figure
 

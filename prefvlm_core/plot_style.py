@@ -21,6 +21,7 @@ from scipy.optimize import isotonic_regression
 from prefvlm_core import __version__
 from prefvlm_core.config import PROFILES
 from prefvlm_core.errors import unknown_name
+from prefvlm_core.stats import ALL_TASKS
 
 # Chosen so that the methods of one figure (main comparison, ablations, other baselines) stay apart for colour-blind
 # readers too: tests/test_plots.py measures it. The order is that of the methods in figures.
@@ -112,6 +113,13 @@ def curve_styles(data: pd.DataFrame) -> dict[tuple[str, str], CurveStyle]:
         red, green, blue = ((1 - white) * part + white for part in to_rgb(method_color(method)))
         styles[method, curve] = CurveStyle((red, green, blue), DASHES[rank % len(DASHES)])
     return styles
+
+
+def tasks_and_panels(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The tasks of a `stats.summary_table`, and the panels they are drawn in: "all tasks" last where it has rows."""
+    named = set(table["task"])
+    tasks = sorted(named - {ALL_TASKS})
+    return tasks, [*tasks, ALL_TASKS] if len(tasks) > 1 and ALL_TASKS in named else tasks
 
 
 def save(figure: Figure, name: str, folder: str | Path) -> tuple[Path, Path]:

@@ -33,6 +33,7 @@ from prefvlm_core.plot_style import (
     label_curve_ends,
     make_footer,
     make_panels,
+    tasks_and_panels,
     text_width,
     thousands,
     wrapped,
@@ -108,8 +109,7 @@ def final_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Fig
     if width not in WIDTHS:
         raise unknown_name("width", width, WIDTHS)
     styles = curve_styles(table)
-    tasks = sorted(set(table["task"]) - {stats.ALL_TASKS})
-    panels = [*tasks, stats.ALL_TASKS] if len(tasks) > 1 and stats.ALL_TASKS in set(table["task"]) else tasks
+    tasks, panels = tasks_and_panels(table)
     labels = [wrapped(curve) for _, curve in styles]
     height = len(labels) * max(label.count("\n") + 1.5 for label in labels) * LINE_HEIGHT
     footer = make_footer([profile], tasks, table["seeds"], "dot: interquartile mean, last 10 % of steps", "bar")

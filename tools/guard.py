@@ -1,0 +1,108 @@
+"""Train every method, and variants of them, for a few hundred steps and print a hash of what each run produced.
+
+    python tools/guard.py [FILE]
+
+Changes that are not meant to change a number leave every hash as it was: run it before and after, on the same machine.
+With FILE, the hashes are compared with those stored there, or stored where there is no such file; the exit code is 1
+where one differs.
+"""
+
+import hashlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from prefvlm_core.config import Execution
+from prefvlm_core.methods import METHODS, run_config
+from prefvlm_core.store import RunDirectory, read_tensors
+from prefvlm_core.train import train
+
+SMALL = {
+    "total_steps": 400,
+    "horizon": 50,
+    "sac.width": 16,
+    "sac.batch_size": 16,
+    "exploration.random_steps": 60,
+    "exploration.entropy_steps": 60,
+    "reward.width": 16,
+    "reward.max_epochs": 3,
+    "feedback.budget": 20,
+    "feedback.first_session_queries": 8,
+    "feedback.session_queries": 5,
+    "feedback.session_every": 70,
+    "feedback.segment_length": 10,
+    "feedback.reset_updates": 4,
+    "evaluation.every": 100,
+    "evaluation.episodes": 1,
+    "evaluation.final_episodes": 2,
+    "evaluation.held_out_pairs": 30,
+    "vlm.queries": 12,
+    "vlm.frame_stride": 5,
+    "adapter.first_updates": 10,
+    "adapter.later_updates": 3,
+    "filter.adaptive_minimum": 3,
+    "filter.beta_max": 3.0,
+    "filter.beta_min": 1.0,
+}
+NO_HUMAN = {"feedback.budget": 0}
+METHOD_CHANGES = {
+    **dict.fromkeys(("sac", "vlm-reward", "vlm-preference"), NO_HUMAN),
+    "rlvlmf": NO_HUMAN | {"feedback.segment_length": 1, "vlm.frame_stride": 1},
+    "mrn": {"mrn.meta_every": 10},
+    "surf": {"surf.confidence": 0.55},
+    "rime": {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.3, "filter.upper": 0.75},
+}
+VARIANTS = {
+    "pebble standardised": ("pebble", {"reward.standardise": True}),
+    "pebble with ties": ("pebble", {"feedback.teacher": "equal", "feedback.teacher_margin": 2.0}),
+    "pebble with skips": ("pebble", {"feedback.teacher": "skip", "feedback.teacher_margin": 1.0}),
+    "pebble with a noisy teacher": ("pebble", {"feedback.teacher": "noisy"}),
+    "pebble with a myopic teacher": ("pebble", {"feedback.teacher": "myopic"}),
+    "prefvlm with residual adapters": ("prefvlm", {"adapter.residual": True}),
+    "prefvlm, labels never renewed": ("prefvlm", {"vlm.relabel": False}),
+    "prefvlm, simulated VLM": ("prefvlm", {"vlm.simulated_accuracy": 0.8, "adapter.enabled": False}),
+    "vlm-preference with ties kept": ("vlm-preference", NO_HUMAN | {"vlm.equal_within": 0.5}),
+}
+
+
+def content_hash(directory: RunDirectory) -> str:
+    """Metrics without timings, label log, and every stored tensor."""
+    digest = hashlib.sha256()
+    for row in directory.read_metrics():
+        digest.update(repr([pair for pair in row.items() if not pair[0].startswith("seconds")]).encode())
+    labels = directory.path / "labels.csv"
+    digest.update(labels.read_bytes() if labels.exists() else b"no labels")
+    for path in sorted(directory.path.glob("*.safetensors")):
+        for name, tensor in sorted(read_tensors(path)[0].items()):
+            digest.update(f"{path.name} {name}".encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    named = {method: (method, METHOD_CHANGES.get(method, {})) for method in METHODS} | VARIANTS
+    configs = {
+        name: run_config("button-press-v3", method, 0, "quick", SMALL | changes)
+        for name, (method, changes) in named.items()
+    }
+    with tempfile.TemporaryDirectory() as results:
+        execution = Execution(results, workers=1, progress=False)
+        runs = dict(zip(configs, train(list(configs.values()), execution), strict=True))
+        source = {"adapter.source": configs["prefvlm"].run_id}
+        transfer = run_config("drawer-close-v3", "prefvlm", 0, "quick", SMALL | source)
+        runs["prefvlm with transfer"] = train([transfer], execution)[0]
+        hashes = {name: content_hash(directory) for name, directory in runs.items()}
+    stored = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    if stored and not stored.exists():
+        stored.write_text(json.dumps(hashes, indent=1) + "\n")
+    before = json.loads(stored.read_text()) if stored else hashes
+    for name in before | hashes:
+        print(f"{hashes.get(name, 'gone'):<18}{name}{'' if before.get(name) == hashes.get(name) else '   DIFFERS'}")
+    return int(before != hashes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
