@@ -6,8 +6,8 @@ Every job's declared output is a small record of what it made, never the results
 
 import torch
 
-from prefvlm_core.experiments import fleets_before, fleets_of, profile_fleets
-from prefvlm_core.grids import EXPERIMENTS
+from prefvlm_core.experiments.plan import fleets_before, fleets_of, profile_fleets
+from prefvlm_core.experiments.grids import EXPERIMENTS
 
 PROFILE = config.get("profile", "quick")
 RESULTS = config.get("results", "results")

@@ -17,16 +17,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from prefvlm_core import batch
-from prefvlm_core.agreement import agreement_table, status_table
-from prefvlm_core.config import Execution, RunConfig, flatten
-from prefvlm_core.errors import PrefVLMError, unknown_name
-from prefvlm_core.experiments import configs_of, fleets, profile_fleets, train_missing
-from prefvlm_core.human import queue_url
-from prefvlm_core.label_database import Database
-from prefvlm_core.label_files import export_labels, import_labels
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.config.run import Execution, RunConfig, flatten
+from prefvlm_core.experiments import batch
+from prefvlm_core.experiments.plan import configs_of, fleets, profile_fleets, train_missing
+from prefvlm_core.labelling.agreement import agreement_table, status_table
+from prefvlm_core.labelling.database import Database
+from prefvlm_core.labelling.files import export_labels, import_labels
+from prefvlm_core.labelling.teacher import queue_url
 from prefvlm_core.methods import run_config
-from prefvlm_core.store import RunDirectory, find_runs
+from prefvlm_core.runs.directory import RunDirectory, find_runs
 from prefvlm_core.train import train
 
 Profile = typing.Literal["quick", "laptop", "paper"]
@@ -278,7 +278,7 @@ class Pretrain:
     """Seed of the trajectories and pairs it is judged on."""
 
     def run(self) -> int:
-        from prefvlm_core.vlm.pretrain import pretrain
+        from prefvlm_core.vlm.pretraining.pretrain import pretrain
 
         print(pretrain(self.variant, self.seeds, self.output, self.evaluation_seed))
         return 0

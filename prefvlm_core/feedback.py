@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prefvlm_core import rime, surf
-from prefvlm_core.config import RunConfig
-from prefvlm_core.errors import PrefVLMError
-from prefvlm_core.filter import KLFilter, Partition, divergence
-from prefvlm_core.label_log import LabelLog
-from prefvlm_core.preferences import PreferenceBuffer, preference_probability
-from prefvlm_core.replay import IntArray, Replay
-from prefvlm_core.reward import RewardEnsemble, RewardLearning
-from prefvlm_core.stopwatch import Stopwatch
-from prefvlm_core.store import ADAPTERS_FILE
-from prefvlm_core.teachers import Query, Teacher
+from prefvlm_core.agent.replay import IntArray, Replay
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.stopwatch import Stopwatch
+from prefvlm_core.config.run import RunConfig
+from prefvlm_core.preferences.filters import KLFilter, Partition, divergence
+from prefvlm_core.preferences.log import LabelLog
+from prefvlm_core.preferences.pairs import PreferenceBuffer, preference_probability
+from prefvlm_core.preferences.teachers import Query, Teacher
+from prefvlm_core.reward import rime, surf
+from prefvlm_core.reward.ensemble import RewardEnsemble, RewardLearning
+from prefvlm_core.runs.directory import ADAPTERS_FILE
 from prefvlm_core.vlm.adapters import AdapterLearning, Adapters
+from prefvlm_core.vlm.encoder import VLMTeacher
 from prefvlm_core.vlm.simulated import simulated_returns
-from prefvlm_core.vlm.teacher import VLMTeacher
 
 
 class Feedback:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefvlm_core.config import PROFILES, RunConfig, check_profile, replace
-from prefvlm_core.errors import unknown_name
+from prefvlm_core.common.errors import unknown_name
+from prefvlm_core.config.run import PROFILES, RunConfig, check_profile, replace
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,21 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from prefvlm_core.agent_rewards import AgentRewards, warm_starts
-from prefvlm_core.allocator import keep_freed_memory
-from prefvlm_core.config import Execution, RunConfig, flatten
-from prefvlm_core.envs import ACTION_SIZE, OBSERVATION_SIZE, EnvironmentFleet, default_workers
-from prefvlm_core.errors import PrefVLMError
-from prefvlm_core.exploration import RunningStd
+from prefvlm_core.agent.exploration import RunningStd
+from prefvlm_core.agent.replay import Replay
+from prefvlm_core.agent.sac import SAC, Batch
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.memory import keep_freed_memory
+from prefvlm_core.common.seeding import Stream, episode_seed, generator
+from prefvlm_core.common.stopwatch import Stopwatch
+from prefvlm_core.config.run import Execution, RunConfig, flatten
+from prefvlm_core.domains.metaworld import ACTION_SIZE, OBSERVATION_SIZE, EnvironmentFleet, default_workers
 from prefvlm_core.feedback import Feedback
-from prefvlm_core.human import make_teachers
-from prefvlm_core.manifest import describe_training
-from prefvlm_core.mrn import meta_update
-from prefvlm_core.replay import Replay
-from prefvlm_core.reward import RewardEnsemble, reward_accuracy
-from prefvlm_core.sac import SAC, Batch
-from prefvlm_core.seeding import Stream, episode_seed, generator
-from prefvlm_core.stopwatch import Stopwatch
-from prefvlm_core.store import (
+from prefvlm_core.labelling.teacher import make_teachers
+from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
+from prefvlm_core.reward.ensemble import RewardEnsemble, reward_accuracy
+from prefvlm_core.reward.mrn import meta_update
+from prefvlm_core.runs.directory import (
     ADAPTERS_FILE,
     FINISHED,
     RUNNING,
@@ -40,7 +39,8 @@ from prefvlm_core.store import (
     remove_checkpoints,
     unfinished,
 )
-from prefvlm_core.vlm.teacher import VLMTeacher, uses_vlm
+from prefvlm_core.runs.manifest import describe_training
+from prefvlm_core.vlm.encoder import VLMTeacher, uses_vlm
 
 MAY_DIFFER_IN_A_FLEET = (
     *("task", "method", "seed", "sac.initial_temperature"),

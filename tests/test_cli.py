@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from prefvlm_core import batch, cli, experiments
-from prefvlm_core.config import Execution, RunConfig
-from prefvlm_core.experiments import configs_of, plan, profile_fleets
-from prefvlm_core.grids import EXPERIMENTS
+from prefvlm_core import cli
+from prefvlm_core.config.run import Execution, RunConfig
+from prefvlm_core.experiments import batch
+from prefvlm_core.experiments import plan as experiments
+from prefvlm_core.experiments.grids import EXPERIMENTS
+from prefvlm_core.experiments.plan import configs_of, plan, profile_fleets
 from prefvlm_core.methods import run_config
-from prefvlm_core.store import FINISHED, RunDirectory
+from prefvlm_core.runs.directory import FINISHED, RunDirectory
 
 TASK = "drawer-close-v3"
 

@@ -1,6 +1,5 @@
 """Whole training runs, small: the mechanism acts, the seed decides, an interruption changes nothing."""
 
-import hashlib
 import json
 import os
 import signal
@@ -13,50 +12,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from builders.runs import quiet, tiny, weights_hash, without_seconds
 
-from prefvlm_core.config import Execution
+from prefvlm_core.agent.sac import SAC
 from prefvlm_core.methods import run_config
-from prefvlm_core.sac import SAC
-from prefvlm_core.store import RunDirectory, unfinished, write_json
+from prefvlm_core.runs.directory import RunDirectory, unfinished, write_json
 from prefvlm_core.train import train
-
-TINY = {
-    "total_steps": 400,
-    "horizon": 50,
-    "sac.width": 16,
-    "sac.batch_size": 16,
-    "exploration.random_steps": 60,
-    "exploration.entropy_steps": 60,
-    "reward.width": 16,
-    "reward.max_epochs": 3,
-    "feedback.budget": 20,
-    "feedback.first_session_queries": 8,
-    "feedback.session_queries": 5,
-    "feedback.session_every": 70,
-    "feedback.segment_length": 10,
-    "feedback.reset_updates": 4,
-    "evaluation.every": 100,
-    "evaluation.episodes": 1,
-    "evaluation.final_episodes": 2,
-    "evaluation.held_out_pairs": 30,
-}
-
-
-def tiny(method: str, seed: int = 0, **changes):
-    return run_config("button-press-v3", method, seed, "quick", TINY | changes)
-
-
-def quiet(results: Path, **changes) -> Execution:
-    return Execution(results=str(results), progress=False, workers=1, **changes)
-
-
-def without_seconds(directory: RunDirectory) -> list[dict[str, str]]:
-    rows = directory.read_metrics()
-    return [{name: repr(value) for name, value in row.items() if not name.startswith("seconds")} for row in rows]
-
-
-def weights_hash(directory: RunDirectory) -> str:
-    return hashlib.sha256((directory.path / "weights.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +73,7 @@ def test_a_finished_run_is_never_touched(trained: list[RunDirectory]) -> None:
 
 TRAIN = """
 import json, sys
-from prefvlm_core.config import Execution, RunConfig
+from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.train import train
 if __name__ == "__main__":
     configs = [RunConfig.from_json(text) for text in json.loads(sys.argv[1])]

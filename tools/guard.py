@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from prefvlm_core.config import Execution
+from prefvlm_core.config.run import Execution
 from prefvlm_core.methods import METHODS, run_config
-from prefvlm_core.store import RunDirectory, read_tensors
+from prefvlm_core.runs.directory import RunDirectory, read_tensors
 from prefvlm_core.train import train
 
 SMALL = {

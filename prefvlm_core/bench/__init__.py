@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefvlm_core.errors import unknown_name
-from prefvlm_core.store import write_atomically
+from prefvlm_core.common.errors import unknown_name
+from prefvlm_core.runs.directory import write_atomically
 
 GROUPS = ("environments", "learner", "methods", "frames", "vlm", "adapters")
 

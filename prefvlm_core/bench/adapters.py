@@ -1,8 +1,8 @@
 """How much better a task's own adapters label than the frozen model."""
 
+from prefvlm_core.analysis.sanity import HUMAN_LABELS, PLANS, accuracy_table, label_accuracies
+from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.bench import Measurement
-from prefvlm_core.sanity import HUMAN_LABELS, PLANS, accuracy_table, label_accuracies
-from prefvlm_core.stats import ALL_TASKS
 
 
 def measure() -> list[Measurement]:

@@ -9,8 +9,8 @@ import torch
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from prefvlm_core.bench import Measurement
-from prefvlm_core.envs import Environment
-from prefvlm_core.frames import FrameRenderer
+from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.vlm.tinyliv import random
 
 _TASKS = ("button-press-v3", "door-close-v3", "drawer-close-v3", "sweep-into-v3")

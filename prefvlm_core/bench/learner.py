@@ -12,12 +12,12 @@ import warnings
 import numpy as np
 import torch
 
+from prefvlm_core.agent.replay import Replay
+from prefvlm_core.agent.sac import SAC, Batch
 from prefvlm_core.bench import Measurement
-from prefvlm_core.config import Execution, RunConfig
-from prefvlm_core.envs import ACTION_SIZE, OBSERVATION_SIZE, Environment
+from prefvlm_core.config.run import Execution, RunConfig
+from prefvlm_core.domains.metaworld import ACTION_SIZE, OBSERVATION_SIZE, Environment
 from prefvlm_core.methods import run_config
-from prefvlm_core.replay import Replay
-from prefvlm_core.sac import SAC, Batch
 from prefvlm_core.train import train
 
 TASK = "button-press-v3"

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 
 from prefvlm_core.bench import Measurement
-from prefvlm_core.config import Execution
+from prefvlm_core.config.run import Execution
 from prefvlm_core.methods import METHODS, run_config
 from prefvlm_core.train import train
 

@@ -3,7 +3,7 @@
 import tempfile
 
 from prefvlm_core.bench import Measurement
-from prefvlm_core.config import Execution
+from prefvlm_core.config.run import Execution
 from prefvlm_core.methods import run_config
 from prefvlm_core.train import train
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from prefvlm_core.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
 
 TINYLIV_NAMES = ("tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random")
 OFFICIAL_NAMES = ("liv", "decisionnce")

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from prefvlm_core.config import AdapterConfig
-from prefvlm_core.errors import PrefVLMError
-from prefvlm_core.networks import StackedAdam, StackedMLP, uniform_fan_in
-from prefvlm_core.preferences import bradley_terry_loss
-from prefvlm_core.store import read_tensors, write_tensors
+from prefvlm_core.agent.networks import StackedAdam, StackedMLP, uniform_fan_in
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.run import AdapterConfig
+from prefvlm_core.preferences.pairs import bradley_terry_loss
+from prefvlm_core.runs.directory import read_tensors, write_tensors
 
 Array = NDArray[np.float32]
 

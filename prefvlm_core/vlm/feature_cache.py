@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prefvlm_core.errors import PrefVLMError
+from prefvlm_core.common.errors import PrefVLMError
 
 Embed = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """(run of each frame (K,), step of each frame (K,)) -> embeddings (K, D)."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prefvlm_core.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.vlm import OPEN_CLIP_PREFIX, check_frames, check_texts, unit_length
 
 _BATCH = 16  # images per forward pass, always: torch may round differently for another batch size

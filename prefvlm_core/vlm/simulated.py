@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prefvlm_core.replay import IntArray
-from prefvlm_core.seeding import Stream, generator
+from prefvlm_core.agent.replay import IntArray
+from prefvlm_core.common.seeding import Stream, generator
 
 
 def simulated_returns(starts: IntArray, truth: NDArray[np.float64], accuracy: float, seed: int) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from prefvlm_core.errors import PrefVLMError
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.vlm import check_frames, check_texts, unit_length
 from prefvlm_core.vlm.texts import TASK_TEXTS
 

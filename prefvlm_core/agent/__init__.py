@@ -1,0 +1,1 @@
+"""The agent: networks, replay, soft actor-critic, exploration."""

@@ -1,0 +1,1 @@
+"""Numbers from stored runs: statistics, label quality, the sanity check, reports."""

@@ -1,0 +1,196 @@
+"""What labels were worth: error rates of the VLM and of the filter's partitions, labels needed, and both in words.
+
+Label rows are tidy, one per label ever given, with the columns `LABEL_COLUMNS`: `label` and `truth` are P(second
+segment preferred), 0, 1/2 or 1, as the teacher said before any flip and as the true reward says; `divergence` is in
+nats. Pairs whose truth is 1/2 can be labelled neither rightly nor wrongly and are left out.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from prefvlm_core.analysis import stats
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.preferences.filters import Partition
+
+PARTITIONS = Partition._fields
+ADAPTIVE = "prefvlm-adaptive"
+LABEL_COLUMNS = (
+    *("profile", "task", "method", "curve", "seed", "run_id"),
+    *("teacher", "label", "truth", "divergence", "partition"),
+)
+WORTHWHILE_RATIO = 0.5
+"""The filter earns its place when the labels it keeps are wrong at most this fraction as often as all of them."""
+
+
+def check_columns(table: pd.DataFrame, columns: set[str], name: str, source: str) -> None:
+    """Raise PrefVLMError, naming the table and where it comes from, unless it has `columns` and at least one row."""
+    if missing := columns - set(table):
+        raise PrefVLMError(f"The {name} lacks the columns {sorted(missing)}; use what {source} returns.")
+    if table.empty:
+        raise PrefVLMError(f"The {name} has no row; {source} has nothing to show for these runs.")
+
+
+def decided_vlm_labels(labels: pd.DataFrame) -> pd.DataFrame:
+    """The VLM's labels of pairs that the true reward decides, with three more columns.
+
+    `error` is |label - truth|: 0 right, 1 wrong, 1/2 undecided; `used` is the label that the filter makes of it, the
+    opposite where it flips; `used_error` is the error of that. Raises PrefVLMError for missing columns, or when the VLM
+    gave no such label.
+    """
+    check_columns(labels, set(LABEL_COLUMNS), "label log", "experiments.label_log")
+    rows = labels[(labels["teacher"] == "vlm") & (labels["truth"] != 0.5)]
+    check_columns(rows, set(), "VLM's label log", "experiments.label_log")
+    used = rows["label"].where(rows["partition"] != "flipped", 1 - rows["label"])
+    truth = rows["truth"]
+    return rows.assign(error=(rows["label"] - truth).abs(), used=used, used_error=(used - truth).abs())
+
+
+def error_rates(labels: pd.DataFrame) -> pd.DataFrame:
+    """One row per curve: how often the VLM is wrong, and how often in each partition of the KL filter.
+
+    Columns: method, curve, labels (of the VLM, truth 1/2 left out), error (0..1, fraction of them wrong); for clean,
+    flipped and uncertain `<partition>_labels` and `<partition>_error` (flipped: after the flip; nan where there is no
+    label); clean_ratio = clean_error / error (nan where either is undefined), clean_ratio_low and clean_ratio_high (its
+    95 % bootstrap interval over runs, stratified by task; nan when a task has one run only).
+    Labels of all runs and tasks of a curve count alike. Raises PrefVLMError as `decided_vlm_labels` does.
+    """
+    rows = decided_vlm_labels(labels)
+    table = []
+    for (method, curve), of_curve in rows.groupby(["method", "curve"]):
+        row = {"method": method, "curve": curve, "labels": len(of_curve), "error": of_curve["error"].mean()}
+        for partition in PARTITIONS:
+            errors = of_curve.loc[of_curve["partition"] == partition, "used_error"]
+            row |= {f"{partition}_labels": len(errors), f"{partition}_error": errors.mean()}
+        low, high = _ratio_interval(of_curve)
+        ratio = row["clean_error"] / row["error"] if row["error"] else math.nan
+        table.append(row | {"clean_ratio": ratio, "clean_ratio_low": low, "clean_ratio_high": high})
+    return pd.DataFrame(table)
+
+
+def _ratio_interval(rows: pd.DataFrame) -> tuple[float, float]:
+    clean = rows["partition"] == "clean"
+    counts = rows.assign(clean=clean, clean_wrong=rows["error"].where(clean, 0.0), all=1)
+    runs = counts.groupby(["task", "run_id"])[["clean_wrong", "clean", "error", "all"]].sum().astype(np.float64)
+    sums = runs.to_numpy()
+
+    def ratio(chosen: np.ndarray, axis: int) -> np.ndarray:
+        clean_wrong, clean, wrong, everything = np.moveaxis(sums[chosen.astype(np.int64)].sum(axis=axis - 1), -1, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample without clean labels has no ratio
+            return (clean_wrong / clean) / (wrong / everything)
+
+    tasks = runs.index.get_level_values("task")
+    indices = [np.flatnonzero(tasks == task) for task in tasks.unique()]
+    return stats.stratified_bootstrap_interval(indices, ratio, np.random.default_rng(0))
+
+
+def error_rates_in_words(rates: pd.DataFrame) -> str:
+    """What `error_rates` says, as Markdown, with a verdict on each curve's filter."""
+    lines = []
+    for row in rates.to_dict("records"):
+        said = [f"the VLM is wrong in {100 * row['error']:.0f} % of {_labels(row['labels'])}"]
+        for partition in PARTITIONS:
+            count, after = row[f"{partition}_labels"], " after the flip" if partition == "flipped" else ""
+            rate = f"{100 * row[f'{partition}_error']:.0f} % of {_labels(count)}{after}" if count else "no label"
+            said.append(f"{partition}: {rate}")
+        lines.append(f"- **{row['curve']}**: {'; '.join(said)}. {_verdict(row)}")
+    return "\n".join(lines)
+
+
+def _verdict(row: dict[str, float]) -> str:
+    if row["clean_labels"] == row["labels"]:
+        return "Every label is kept: there is no filter to judge."
+    if math.isnan(row["clean_ratio"]):
+        return "Clean errors cannot be compared with the VLM's."
+    interval = "no interval"
+    if not math.isnan(row["clean_ratio_low"]):
+        interval = f"{row['clean_ratio_low']:.2f} to {row['clean_ratio_high']:.2f}"
+    earned = "earns" if row["clean_ratio"] <= WORTHWHILE_RATIO else "does not earn"
+    return (
+        f"Clean labels are wrong {row['clean_ratio']:.2f} times ({interval}) as often as all: the filter {earned} its "
+        f"place (at most {WORTHWHILE_RATIO:g})."
+    )
+
+
+def _labels(count: float) -> str:
+    return f"{count:,.0f} label{'' if count == 1 else 's'}"
+
+
+def thresholds_in_words(table: pd.DataFrame) -> str:
+    """How adaptive thresholds compare with those set by hand, per task, from a `summary_table`, as Markdown."""
+    lines = []
+    for task, of_task in table.groupby("task", sort=False):
+        rows = of_task.sort_values("success", ascending=False)
+        adaptive = rows[rows["method"] == ADAPTIVE].to_dict("records")
+        by_hand = rows[rows["method"] != ADAPTIVE].to_dict("records")
+        said = [f"{row['curve']} reaches {_success(row)}" for row in adaptive]
+        if by_hand:
+            said.append(f"the best of {len(by_hand)} set by hand {_success(by_hand[0])}: {by_hand[0]['curve']}")
+            said.append(f"the worst {_success(by_hand[-1])}: {by_hand[-1]['curve']}")
+        if adaptive and by_hand:
+            ahead = sum(row["success"] < adaptive[0]["success"] for row in by_hand)
+            said.append(f"adaptive is ahead of {ahead} of {len(by_hand)}")
+        lines.append(f"- **{task}**: {'; '.join(said)}.")
+    return "\n".join(lines)
+
+
+def _success(row: dict[str, float]) -> str:
+    interval = "one seed" if row["seeds"] == 1 else f"{100 * row['success_low']:.0f} to {100 * row['success_high']:.0f}"
+    return f"{100 * row['success']:.0f} % ({interval}) with {_labels(row['human_labels'])} of the human"
+
+
+def with_budgets(table: pd.DataFrame, data: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a `summary_table`, with each curve's label `budget` and its `arm`.
+
+    `budget` is that of the evaluations `data`, of "all tasks" their mean; `arm` is the curve's name without its
+    parenthesis, as "with transfer" of "with transfer (100 labels)". Raises PrefVLMError when a curve has several
+    budgets in one task.
+    """
+    budgets = data[["task", "method", "curve", "budget"]].drop_duplicates()
+    repeated = budgets.duplicated(["task", "method", "curve"])
+    if repeated.any():
+        curve = budgets[repeated].iloc[0]
+        raise PrefVLMError(f"The curve '{curve['curve']}' on {curve['task']} has several budgets; allowed is one.")
+    pooled = budgets.groupby(["method", "curve"], as_index=False)["budget"].mean().round().assign(task=stats.ALL_TASKS)
+    budgets = pd.concat([budgets, pooled])
+    return table.merge(budgets).assign(arm=lambda rows: rows["curve"].str.replace(r"\s*\(.*", "", regex=True))
+
+
+def with_accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a `summary_table` with `accuracy`, how often a simulated VLM is right (percent, nan for the curves of
+    no simulated one), and `arm`, the curve's name without that, as "prefvlm" of "prefvlm, VLM 80 % right"."""
+    parts = table["curve"].str.extract(r"^(?P<arm>.*?)(?:, VLM (?P<accuracy>\d+) % right)?$")
+    return table.assign(arm=parts["arm"], accuracy=parts["accuracy"].astype(float))
+
+
+def labels_needed(table: pd.DataFrame, baseline: str = "without transfer") -> pd.DataFrame:
+    """Labels with which each arm reaches what `baseline` reaches with its largest budget, from `with_budgets`.
+
+    One row per task and arm, columns task, arm, target (0..1, that success), budget (the smallest of the budgets tried
+    whose success, the interquartile mean, is at least the target; nan where none is). Tasks on which `baseline` did not
+    run are left out.
+    """
+    needed = []
+    for task, rows in table.groupby("task", sort=False):
+        baselines = rows[rows["arm"] == baseline].sort_values("budget")
+        if baselines.empty:
+            continue
+        target = baselines["success"].iloc[-1]
+        for arm, of_arm in rows.groupby("arm"):
+            budget = of_arm.loc[of_arm["success"] >= target, "budget"].min()
+            needed.append({"task": task, "arm": arm, "target": target, "budget": budget})
+    return pd.DataFrame(needed, columns=["task", "arm", "target", "budget"])
+
+
+def labels_needed_in_words(needed: pd.DataFrame, baseline: str = "without transfer") -> str:
+    """What `labels_needed` says, as Markdown."""
+    lines = []
+    for task, rows in needed.groupby("task", sort=False):
+        said = [
+            f"{'more labels than were tried' if math.isnan(row['budget']) else _labels(row['budget'])} {row['arm']}"
+            for row in rows.to_dict("records")
+        ]
+        target = f"{100 * rows['target'].iloc[0]:.0f} %, the success {baseline} at its largest budget"
+        lines.append(f"- **{task}**: {target}, takes {' and '.join(said)}.")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What a run is: its config, the groups of fields, the profiles."""

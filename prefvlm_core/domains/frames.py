@@ -1,0 +1,299 @@
+"""Snapshots to images, on a light copy of each task's model that only the renderer sees.
+
+Meta-World's own picture costs mostly what cannot be seen at 64 px: a 4096 px shadow map, multisampling, reflections and
+robot meshes of 68 000 faces. Here they are switched off and the meshes decimated; the physics model is untouched.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib
+import math
+import os
+import platform
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fast_simplification
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.domains.metaworld import check_task, model_path, restore
+
+METAWORLD_CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
+DEFAULT_CAMERA = "corner2-close"
+"""Middle half of Meta-World's `corner2`: the view in the ROVED authors' videos, found by projecting scene points."""
+CAMERAS = (DEFAULT_CAMERA, *METAWORLD_CAMERAS)
+
+_FREE_CAMERA = "free"
+_KEPT_FACES = 0.1  # of a mesh's faces
+_SMALLEST_MESH = 200  # faces; smaller meshes lose their shape before they save time
+_HIDDEN_EFFECTS = ("SHADOW", "REFLECTION", "HAZE", "FOG")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """An upright camera anywhere: `position` and `target` (x, y, z) in metres, `fovy` the vertical angle in degrees."""
+
+    position: tuple[float, float, float]
+    target: tuple[float, float, float]
+    fovy: float = 30.0
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A lab that looks different. The default changes nothing; what `seed` draws holds for all frames."""
+
+    light: float = 0.0
+    """Spread of the brightness of each light and colour channel, 0 to 1 (each factor uniform in 1 ± light)."""
+    color: float = 0.0
+    """Spread of each surface's red, green and blue, 0 to 1 (each factor uniform in 1 ± color)."""
+    camera: float = 0.0
+    """Standard deviation of the camera's position along each axis, metres."""
+    occluder: float = 0.0
+    """Side of a grey square in front of the picture, as a fraction of the picture's side, 0 to 1."""
+    noise: float = 0.0
+    """Standard deviation of the sensor noise of each pixel and channel, grey levels (0 to 255); new for every frame."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("light", "color", "occluder"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise PrefVLMError(f"Perturbation.{name} is {getattr(self, name)}, allowed are 0 to 1.")
+        for name in ("camera", "noise", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise PrefVLMError(f"Perturbation.{name} is {getattr(self, name)}, allowed are finite values from 0.")
+
+
+class FrameRenderer:
+    """Renders one task's snapshots. Frames are upright and unmirrored, whatever way Meta-World's camera hangs.
+
+    All renderers of a process share one GL context, because OSMesa draws black once a second one exists; so render from
+    one thread.
+
+    Args:
+        task: A Meta-World task, such as "door-open-v3".
+        size: Height and width of the frames, pixels.
+        camera: One of CAMERAS, or a `Camera`.
+        perturbation: Visual changes; see `Perturbation`.
+        goal_marker: Draw the coloured spheres with which Meta-World marks goals, as its own picture does.
+
+    Raises PrefVLMError for an unknown task or camera, a size outside 16 to 1024, or where no GL library works.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        size: int = 64,
+        camera: str | Camera = DEFAULT_CAMERA,
+        perturbation: Perturbation = Perturbation(),
+        goal_marker: bool = True,
+    ) -> None:
+        check_task(task)
+        if not 16 <= size <= 1024:
+            raise PrefVLMError(f"Frames of {size} pixels cannot be rendered, allowed are 16 to 1024.")
+        self.task = task
+        self.size = size
+        self._model = model = light_model(task)
+        model.vis.global_.offwidth = model.vis.global_.offheight = size
+        self._data = mujoco.MjData(model)
+        self._original = {
+            name: getattr(model, name).copy() for name in ("light_diffuse", "geom_rgba", "mat_rgba", "cam_pos")
+        }
+        _gl_context().make_current()
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        self._visible = mujoco.MjvScene(model, maxgeom=2 * (model.ngeom + model.nsite))
+        for effect in _HIDDEN_EFFECTS:
+            self._visible.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{effect}")] = 0
+        self._option = mujoco.MjvOption()
+        if not goal_marker:
+            self._option.sitegroup[:] = 0
+        self.look(camera, perturbation)
+
+    def look(self, camera: str | Camera, perturbation: Perturbation = Perturbation()) -> None:
+        """Change camera and perturbation for the frames to come; cheap. Raises PrefVLMError for an unknown camera."""
+        model = self._model
+        if isinstance(camera, str) and camera not in CAMERAS:
+            raise unknown_name("camera", camera, CAMERAS)
+        for name, values in self._original.items():
+            getattr(model, name)[:] = values
+        camera_id = model.camera(camera if isinstance(camera, str) else _FREE_CAMERA).id
+        if isinstance(camera, Camera):
+            model.cam_pos[camera_id] = camera.position
+            model.cam_quat[camera_id] = _looking_at(camera)
+            model.cam_fovy[camera_id] = camera.fovy
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
+        self._camera.fixedcamid = camera_id
+        self._perturbation = perturbation
+        generator = np.random.default_rng(perturbation.seed)
+        model.light_diffuse *= generator.uniform(
+            1 - perturbation.light, 1 + perturbation.light, model.light_diffuse.shape
+        )
+        for colors in (model.geom_rgba, model.mat_rgba):
+            factors = generator.uniform(1 - perturbation.color, 1 + perturbation.color, (len(colors), 3))
+            colors[:, :3] = np.clip(colors[:, :3] * factors, 0, 1)
+        model.cam_pos[camera_id] += generator.normal(0, perturbation.camera, 3)
+        side = round(perturbation.occluder * self.size)
+        top, left = generator.integers(0, self.size - side + 1, 2)
+        self._occluded = np.s_[top : top + side, left : left + side]
+
+    def render(self, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Frames (N, size, size, 3) uint8 RGB of `snapshots` (N, S) and `scenes` (N, C) as `Environment` gives them.
+
+        Raises PrefVLMError where the two do not belong together or to this task, or hold NaN or infinity.
+        """
+        if snapshots.ndim != 2 or scenes.ndim != 2 or len(snapshots) != len(scenes):
+            raise PrefVLMError(
+                f"render needs snapshots (N, S) and scenes (N, C), got {snapshots.shape} and {scenes.shape}."
+            )
+        if not (np.isfinite(snapshots).all() and np.isfinite(scenes).all()):
+            raise PrefVLMError(
+                f"Snapshots or scenes of '{self.task}' hold NaN or infinity, so there is nothing to draw."
+            )
+        frames = np.empty((len(snapshots), self.size, self.size, 3), np.uint8)
+        _gl_context().make_current()
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        for frame, snapshot, scene in zip(frames, snapshots, scenes, strict=True):
+            restore(self._model, self._data, snapshot, scene)
+            self._draw(frame)
+            if self._perturbation.noise:
+                self._add_noise(frame, snapshot)
+        return frames
+
+    def close(self) -> None:
+        """Give the GL memory back; the renderer cannot be used afterwards."""
+        _gl_context().make_current()
+        self._context.free()
+
+    def _draw(self, frame: NDArray[np.uint8]) -> None:
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(self._model, self._data, self._option, None, self._camera, everything, self._visible)
+        rectangle = mujoco.MjrRect(0, 0, self.size, self.size)
+        mujoco.mjr_render(rectangle, self._visible, self._context)
+        pixels = np.empty_like(frame)
+        mujoco.mjr_readPixels(pixels, None, rectangle, self._context)
+        # GL's first row is the bottom one. Meta-World's corner cameras hang upside down, so there it is the top one.
+        upside_down = self._data.cam_xmat[self._camera.fixedcamid][7] < -0.1
+        frame[:] = pixels[:, ::-1] if upside_down else pixels[::-1]
+        frame[self._occluded] = 128
+
+    def _add_noise(self, frame: NDArray[np.uint8], snapshot: NDArray[np.float32]) -> None:
+        """Noise depends on seed and snapshot alone, so that a frame is the same in whatever batch it is rendered."""
+        digest = hashlib.blake2b(snapshot.tobytes(), digest_size=8).digest()
+        generator = np.random.default_rng([self._perturbation.seed, int.from_bytes(digest, "little")])
+        frame[:] = np.clip(frame + generator.normal(0, self._perturbation.noise, frame.shape), 0, 255).round()
+
+
+def light_model(task: str) -> mujoco.MjModel:
+    """The task's model with decimated meshes, no shadow map, no multisampling, and the cameras that are ours.
+
+    Bodies, joints, geoms and sites are the task's, in its order, so `envs.restore` works on it. For rendering only.
+    """
+    path = Path(model_path(task))
+    spec = mujoco.MjSpec.from_file(str(path))
+    for mesh in spec.meshes:
+        vertices, faces = _light_mesh((path.parent / mesh.file).resolve())
+        mesh.file = ""
+        mesh.uservert = vertices.ravel().tolist()
+        mesh.userface = faces.ravel().tolist()
+    spec.worldbody.add_camera(name=DEFAULT_CAMERA)
+    spec.worldbody.add_camera(name=_FREE_CAMERA)
+    model = spec.compile()
+    wide, close = model.camera("corner2"), model.camera(DEFAULT_CAMERA)
+    close.pos, close.quat = wide.pos, wide.quat
+    close.fovy = 2 * math.degrees(math.atan(math.tan(math.radians(wide.fovy[0]) / 2) / 2))
+    model.vis.quality.shadowsize = 0
+    model.vis.quality.offsamples = 0
+    return model
+
+
+@functools.cache
+def _light_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Vertices (V, 3) and faces (F, 3) of a decimated STL file, from the user's cache folder where it is there already.
+
+    The cache is keyed by the file's content and by what decimates it, and written by renaming, so it is never stale or
+    half written.
+    """
+    content = path.read_bytes()
+    recipe = f"{fast_simplification.__version__} {_KEPT_FACES} {_SMALLEST_MESH}"
+    key = hashlib.blake2b(content + recipe.encode(), digest_size=16).hexdigest()
+    cached = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "prefvlm" / "meshes" / f"{key}.npz"
+    if cached.exists():
+        with np.load(cached, allow_pickle=False) as arrays:
+            return arrays["vertices"], arrays["faces"]
+    triangles = np.frombuffer(
+        content, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("", "<u2")]), offset=84
+    )
+    vertices, corners = np.unique(triangles["corners"].reshape(-1, 3), axis=0, return_inverse=True)
+    faces = corners.reshape(-1, 3).astype(np.int32)
+    kept = max(_SMALLEST_MESH, round(_KEPT_FACES * len(faces)))
+    if kept < len(faces):
+        vertices, faces = fast_simplification.simplify(vertices, faces, target_count=kept)
+    _store(cached, vertices, faces)
+    return vertices, faces
+
+
+def _store(path: Path, vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> None:
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            np.savez_compressed(file, vertices=vertices, faces=faces)
+        os.replace(temporary, path)
+    except OSError:  # a read-only or full home only costs the next start a second of decimation
+        temporary.unlink(missing_ok=True)
+
+
+def _looking_at(camera: Camera) -> NDArray[np.float64]:
+    """Quaternion (4,) of a camera that looks along its own -z at the target, with its y axis as far up as possible."""
+    backward = np.subtract(camera.position, camera.target)
+    right = np.cross((0.0, 0.0, 1.0), backward)
+    if not np.linalg.norm(right) > 0:
+        raise PrefVLMError(f"{camera} looks straight up or down or nowhere, so it has no upright picture.")
+    axes = np.stack([right, np.cross(backward, right), backward], axis=1)
+    quaternion = np.empty(4)
+    mujoco.mju_mat2Quat(quaternion, (axes / np.linalg.norm(axes, axis=0)).ravel())
+    return quaternion
+
+
+@functools.cache
+def _gl_context() -> Any:
+    """The process's one GL context, by the user's MUJOCO_GL, else by what works: EGL (a GPU's or Mesa's), OSMesa."""
+    backend = os.environ.get("MUJOCO_GL", "").lower() or _gl_backend()
+    backend = {"glx": "glfw", "wgl": "glfw"}.get(backend, backend)  # MuJoCo's names for GLFW on a desktop
+    try:
+        context = importlib.import_module(f"mujoco.{backend}").GLContext(64, 64)
+    except Exception as error:  # each backend has its own ways to fail: ImportError, AttributeError, RuntimeError, ...
+        raise PrefVLMError(
+            f"No frame can be rendered, because OpenGL does not work through MUJOCO_GL={backend} ({error}). Without a "
+            "display install Mesa: 'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6'."
+        ) from error
+    os.environ["MUJOCO_GL"] = backend  # for Meta-World's own renderer and for child processes
+    return context
+
+
+def _gl_backend() -> str:
+    system = platform.system()
+    if system != "Linux":
+        return "cgl" if system == "Darwin" else "glfw"
+    return "egl" if _egl_devices() > 0 else "osmesa"
+
+
+def _egl_devices() -> int:
+    """Devices EGL can draw on without a display. Asked before PyOpenGL is imported, which binds to one backend."""
+    try:
+        library = ctypes.CDLL("libEGL.so.1")
+    except OSError:
+        return 0
+    library.eglGetProcAddress.restype = ctypes.c_void_p
+    address = library.eglGetProcAddress(b"eglQueryDevicesEXT")
+    count = ctypes.c_int(0)
+    if address:
+        query = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))(address)
+        query(0, None, ctypes.byref(count))
+    return count.value

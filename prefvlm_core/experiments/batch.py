@@ -1,0 +1,189 @@
+"""Batch work: notebooks through papermill, the table, and the record of what each step made.
+
+Snakemake decides what has to be done (see `Snakefile`); each step here leaves one small JSON record in
+`results/<profile>/.done/`, which is all that Snakemake watches. Run directories, tables and figures are never declared
+to it, since it deletes a step's declared outputs before the step runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from prefvlm_core.analysis.report import KEYS, README_EXPERIMENT, label_errors, with_reference, write_into_texts
+from prefvlm_core.analysis.stats import improvement_table, summary_table
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.config.run import Execution
+from prefvlm_core.experiments.grids import EXPERIMENTS
+from prefvlm_core.experiments.plan import evaluations, finished_runs, label_log, profile_fleets
+from prefvlm_core.runs.directory import RunDirectory, write_atomically, write_json
+
+KERNEL_STARTS = 3
+"""Attempts to start a notebook's kernel: papermill can lose one to a port that another process took first."""
+
+BATCH_PARAMETERS = {"07_human_labeling": {"annotator": "script"}}
+"""Notebooks that wait for a person, and what lets them run without one."""
+
+
+def record_path(results: str | Path, profile: str, step: str) -> Path:
+    """Where the record of a finished batch step lies."""
+    return Path(results) / profile / ".done" / f"{step}.json"
+
+
+def write_record(results: str | Path, profile: str, step: str, seconds: float, made: Sequence[str]) -> None:
+    """Say that a step is done, what it made and how long it took."""
+    write_json(record_path(results, profile, step), {"step": step, "seconds": round(seconds, 1), "made": list(made)})
+
+
+def drop_stale_records(results: str | Path, profile: str) -> None:
+    """Remove records whose runs or files are no longer there, so that the batch makes them again."""
+    complete = {
+        name: all(RunDirectory(results, config).finished for config in fleet)
+        for name, fleet in profile_fleets(profile).items()
+    }
+    for path in sorted((Path(results) / profile / ".done").glob("*.json")):
+        there = all(Path(made).exists() for made in json.loads(path.read_text())["made"])
+        if not there or not complete.get(path.stem, True):
+            path.unlink()
+
+
+def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) -> None:
+    """Execute a notebook through papermill into `output`, which appears only when it is complete.
+
+    Raises `PrefVLMError` for a parameter that the notebook does not have (papermill itself would only warn), and for a
+    cell that failed, naming the partial copy to look at.
+    """
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+
+    if not notebook.parent.is_dir():
+        raise PrefVLMError(f"There is no folder {notebook.parent}; run this in the folder that holds notebooks/.")
+    if not notebook.exists():
+        raise unknown_name("notebook", notebook.stem, (path.stem for path in notebook.parent.glob("*.ipynb")))
+    known = papermill.inspect_notebook(str(notebook))
+    for name in parameters:
+        if name not in known:
+            raise unknown_name(f"parameter of {notebook.name}", name, known)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f"partial-{output.name}")
+    for attempt in range(1, KERNEL_STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(partial),
+                dict(parameters),
+                cwd=str(notebook.parent),
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=True,
+            )
+            break
+        except papermill.PapermillExecutionError as error:
+            where = f"{notebook.name} failed in cell In [{error.exec_count}]"
+            raise PrefVLMError(f"{where}: {error.ename}: {error.evalue} (see {partial}).") from error
+        except NoSuchKernel as error:
+            raise PrefVLMError("There is no Jupyter kernel 'python3'; install prefvlm[notebooks].") from error
+        except RuntimeError as error:  # what jupyter_client and nbclient raise for a kernel that died
+            if attempt == KERNEL_STARTS:
+                raise PrefVLMError(
+                    f"The kernel of {notebook.name} did not start or died, {attempt} times: {error}."
+                ) from error
+            time.sleep(attempt)
+    partial.replace(output)
+
+
+def figure_files(figures: str | Path, profile: str, notebook: str) -> list[Path]:
+    """Figures that a notebook draws in a profile, as far as they exist: `<figures>/<profile>/<notebook>*`."""
+    return sorted((Path(figures) / profile).glob(f"{notebook}*"))
+
+
+def notebook_step(notebook: str, profile: str, results: str, train: bool) -> list[str]:
+    """Execute one experiment's notebook for a profile; returns the figures it drew."""
+    stored, figures = Path(results).resolve(), Path("figures").resolve()
+    parameters = {"profile": profile, "results": str(stored), "figures": str(figures), "train": train}
+    parameters |= BATCH_PARAMETERS.get(notebook, {})
+    before = time.time()
+    run_notebook(
+        Path("notebooks") / f"{notebook}.ipynb", parameters, stored / "notebooks" / f"{notebook}-{profile}.ipynb"
+    )
+    made = [path for path in figure_files(figures, profile, notebook) if path.stat().st_mtime >= before - 1]
+    return [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path) for path in made]
+
+
+def experiments_with_runs(profile: str, results: str | Path) -> list[str]:
+    """Experiments that have at least one finished run. Raises `PrefVLMError` where none has."""
+    found = [experiment for experiment in EXPERIMENTS if finished_runs(experiment, profile, results)]
+    if not found:
+        raise PrefVLMError(
+            f"No run of profile {profile} is stored below {Path(results).resolve()}; "
+            f"train them with: prefvlm reproduce --profile {profile}"
+        )
+    return found
+
+
+def table_step(profile: str, results: str) -> list[str]:
+    """Write `results/<profile>/{table,labels,improvement}.csv` (see `tables.KEYS`), as far as runs are stored, and
+    bring the numbers of README.md and NOTES.md up to date.
+
+    Raises `PrefVLMError` where no run is.
+    """
+    folder = Path(results) / profile
+    tables: dict[str, list[pandas.DataFrame]] = {name: [] for name in KEYS}
+    for experiment in experiments_with_runs(profile, results):
+        data = evaluations(experiment, profile, Execution(results), train=False)
+        summary, labels = summary_table(data), label_log(experiment, profile, Execution(results))
+        tables["table"].append(with_reference(summary) if profile == "paper" else summary)
+        tables["labels"].append(label_errors(labels) if len(labels) else labels)
+        for name in ("table", "labels"):
+            tables[name][-1].insert(0, "experiment", experiment)
+        if experiment == README_EXPERIMENT:
+            tables["improvement"].append(improvement_table(data, ("prefvlm", "pebble"), "pebble"))
+    for name, parts in tables.items():
+        if rows := [part for part in parts if len(part)]:
+            text = pandas.concat(rows).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+            write_atomically(folder / f"{name}.csv", text.encode())
+    texts = write_into_texts(Path("README.md"), folder)
+    return [*(str(folder / f"{name}.csv") for name in KEYS if (folder / f"{name}.csv").exists()), *map(str, texts)]
+
+
+def reproduce(profile: str, results: str, device: str, cores: int) -> int:
+    """Everything of a profile that is not there yet, through Snakemake; prints what was made. Returns the exit code.
+
+    `cores`: at most so many at a time, 0 for all.
+    """
+    if not Path("Snakefile").exists():
+        raise PrefVLMError("There is no Snakefile here; run this in a checkout of prefvlm.")
+    drop_stale_records(results, profile)
+    started = time.time()
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}"]
+    command += [f"results={results}", f"device={device}"]
+    # After a kill there is a lock and half a step: runs have locks of their own, and every step can be repeated.
+    command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--quiet", "rules"]
+    # The jobs call `prefvlm`, which is on the PATH only where the virtual environment is activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    code = subprocess.run(command, env=os.environ | {"PATH": path}).returncode
+    print(_made(results, profile, started))
+    return code
+
+
+def _made(results: str | Path, profile: str, started: float) -> str:
+    lines = [f"\n{'step':<28}{'time':>8}   made"]
+    for path in sorted((Path(results) / profile / ".done").glob("*.json")):
+        record = json.loads(path.read_text())
+        minutes, seconds = divmod(round(record["seconds"]), 60)
+        age = f"{minutes}:{seconds:02d}" if path.stat().st_mtime >= started else "before"
+        lines.append(f"{record['step']:<28}{age:>8}   {_shortened(record['made'])}")
+    minutes, seconds = divmod(round(time.time() - started), 60)
+    return "\n".join([*lines, f"{'all':<28}{f'{minutes}:{seconds:02d}':>8}"])
+
+
+def _shortened(made: Sequence[str]) -> str:
+    return ", ".join(made) if len(made) <= 3 else f"{made[0]}, … ({len(made)} in all)"

@@ -1,0 +1,258 @@
+"""The grids behind the notebooks: which runs answer which question, in which profile.
+
+Each experiment is a notebook's name. To have a task, a method or a setting drawn, add it to a grid here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefvlm_core.experiments.arms import (
+    BASELINES,
+    EQUAL_BAND,
+    RIME_UPPER,
+    STANDARDISED,
+    Arm,
+    Source,
+    backbones,
+    candidates,
+    components,
+    filters,
+    noisy_teacher,
+    people,
+    simulated,
+    small_budget,
+    standardised,
+    thresholds,
+    transfer,
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tasks x arms x seeds. Arms may differ by task, since label budgets do."""
+
+    arms: Mapping[str, Sequence[Arm]]
+    """Task -> the arms run on it."""
+    seeds: Sequence[int]
+
+
+# ROVED's learning curves (its Fig. 3): horizon, labels of ROVED itself, of PEBBLE(y) and of PEBBLE(z).
+_PAPER = {
+    "window-open-v3": (500_000, 1_000, (1_000, 2_000)),
+    "window-close-v3": (500_000, 1_000, (1_000, 2_000)),
+    "door-open-v3": (1_000_000, 1_000, (1_000, 2_000)),
+    "door-close-v3": (500_000, 1_000, (1_000, 2_000)),
+    "drawer-open-v3": (1_000_000, 5_000, (15_000, 25_000)),
+    "drawer-close-v3": (1_000_000, 1_000, (1_000, 2_000)),
+    "button-press-v3": (1_000_000, 1_500, (2_000, 4_000)),
+    "sweep-into-v3": (1_000_000, 10_000, (15_000, 30_000)),
+}
+
+
+def _paper_arms(steps: int, labels: int, pebble_labels: Sequence[int]) -> list[Arm]:
+    """PEBBLE's sessions ask as much as spends the budget over the first half of the run; PrefVLM's ask 32 (ROVED)."""
+    horizon = {"total_steps": steps}
+    arms = [Arm("sac", horizon, "sac (true reward)")]
+    for name, budget in zip(("fewer", "more"), pebble_labels, strict=True):
+        queries = max(32, -(-(budget - 250) // (steps // 2 // 3_000)))
+        changes = horizon | {"feedback.budget": budget, "feedback.session_queries": queries}
+        arms.append(Arm("pebble", changes, f"pebble ({name} labels)"))
+    baselines = [_paper_prefvlm(steps, labels, method, method) for method in BASELINES]
+    equal_band = Arm("vlm-preference", horizon | EQUAL_BAND, "vlm-preference (equal band)")
+    unlabelled = [Arm("rlvlmf", horizon), Arm("vlm-preference", horizon), equal_band]
+    ours = [_paper_prefvlm(steps, labels, method, method) for method in ("prefvlm", "prefvlm-plus")]
+    return [*arms, *ours, *baselines, *unlabelled, Arm("vlm-reward", horizon)]
+
+
+def _paper_prefvlm(steps: int, labels: int, method: str = "prefvlm", name: str = "prefvlm") -> Arm:
+    return Arm(method, {"total_steps": steps, "feedback.budget": labels}, name)
+
+
+_ACCURACIES = (0.7, 0.8, 0.9, 1.0)
+"""Of simulated VLMs."""
+_MECHANISM = {"total_steps": 2_000}
+"""Length of quick runs that show a mechanism at work; nothing is to be concluded from their success."""
+_QUICK = _MECHANISM | small_budget(120)
+_WINDOW_STEPS = {"total_steps": _PAPER["window-close-v3"][0]}
+_WINDOW = _WINDOW_STEPS | {"feedback.budget": _PAPER["window-close-v3"][1]}
+
+# Profile laptop: steps and label budget B of each task, chosen in a pilot on seeds 50 and 51 (results/laptop/NOTES.md).
+_LAPTOP = {
+    "door-close-v3": (6_000, 50),
+    "button-press-v3": (6_000, 100),
+    "window-open-v3": (6_000, 100),
+    "window-close-v3": (8_000, 100),
+}
+_ABLATED = ("door-close-v3", "button-press-v3")
+"""Tasks of profile laptop's ablations."""
+
+
+def _laptop_steps(task: str) -> dict[str, Any]:
+    """Changes of a run of `task` in profile laptop that asks no human."""
+    return {"total_steps": _LAPTOP[task][0]}
+
+
+def _laptop(task: str, share: float = 1) -> dict[str, Any]:
+    """Changes of a run of `task` in profile laptop with `share` of its budget B."""
+    return _laptop_steps(task) | small_budget(int(share * _LAPTOP[task][1]), sessions=12)
+
+
+def _laptop_arms(task: str) -> list[Arm]:
+    """The claim: PrefVLM with B labels against PEBBLE with B, 2B and 4B."""
+    once, unlabelled = _laptop(task), _laptop_steps(task)
+    arms = [Arm("sac", unlabelled)]
+    arms += [Arm("pebble", _laptop(task, share), f"pebble ({share}×B)") for share in (1, 2, 4)]
+    arms += [Arm(method, once, f"{method} (1×B)") for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
+    without_vlm = once | STANDARDISED  # what remains of prefvlm-plus
+    arms.append(Arm("pebble", without_vlm, "pebble, standardised (1×B)"))
+    return [*arms, Arm("vlm-preference", unlabelled), Arm("vlm-reward", unlabelled)]
+
+
+def _laptop_baselines(task: str) -> list[Arm]:
+    unlabelled = _laptop_steps(task)
+    equal_band = Arm("vlm-preference", unlabelled | EQUAL_BAND, "vlm-preference (equal band)")
+    arms = [Arm(method, _laptop(task), f"{method} (1×B)") for method in BASELINES]
+    return [*arms, Arm("rlvlmf", unlabelled), equal_band]
+
+
+def _laptop_candidates(task: str) -> list[Arm]:
+    steps, budget = {"total_steps": 6_000}, _LAPTOP[task][1]
+    return candidates(small_budget(budget, sessions=12) | steps, small_budget(budget, sessions=17))
+
+
+TRANSFER_PAIRS = {
+    "window-open-v3": "window-close-v3",
+    "drawer-open-v3": "door-open-v3",
+    "drawer-close-v3": "door-close-v3",
+}
+"""Target task -> the task whose adapters it starts from: the pairs of PrefVLM and ROVED."""
+
+
+LAPTOP_TRANSFER_PAIRS = {
+    "window-open-v3": "window-close-v3",
+    "window-close-v3": "window-open-v3",
+    "door-close-v3": "button-press-v3",
+}
+"""The same between tasks that profile laptop can learn; no drawer or door is opened in so few steps."""
+
+
+def _paper_transfer(target: str, source: str) -> list[Arm]:
+    """ROVED's budgets: what it needs without transfer, a half and a quarter of it."""
+    source_run = Source(source, "prefvlm", dict(_paper_prefvlm(*_PAPER[source][:2]).changes))
+    steps, labels, _ = _PAPER[target]
+    budgets = {part: {"total_steps": steps, "feedback.budget": part} for part in (labels, labels // 2, labels // 4)}
+    return transfer(source_run, budgets)
+
+
+EXPERIMENTS: dict[str, dict[str, Grid]] = {
+    "01_sanity_check": {
+        "quick": Grid({"drawer-close-v3": [Arm("prefvlm", _QUICK, "prefvlm")]}, [0]),
+        "laptop": Grid({task: filters(_laptop(task))[:2] for task in _ABLATED}, range(3)),
+        "paper": Grid({task: [_paper_prefvlm(*_PAPER[task][:2])] for task in _PAPER}, range(5)),
+    },
+    "02_learning_curves": {
+        "quick": Grid({"drawer-close-v3": [Arm("sac"), Arm("pebble"), Arm("prefvlm", small_budget(300))]}, range(4)),
+        "laptop": Grid(
+            {task: _laptop_arms(task) + (_laptop_baselines(task) if task in _ABLATED else []) for task in _LAPTOP},
+            range(5),
+        ),
+        "paper": Grid({task: _paper_arms(*plan) for task, plan in _PAPER.items()}, range(5)),
+    },
+    "03_filter_ablation": {
+        "quick": Grid({"drawer-close-v3": filters(_QUICK)}, [0]),
+        "laptop": Grid({task: filters(_laptop(task)) for task in _ABLATED}, range(3)),
+        "paper": Grid({"window-close-v3": filters(_WINDOW)}, range(5)),
+    },
+    "04_threshold_sensitivity": {
+        "quick": Grid({"drawer-close-v3": thresholds(_QUICK, [0.5], [0.0, 3.0], [2.0, RIME_UPPER])}, [0]),
+        "laptop": Grid(
+            {
+                "button-press-v3": thresholds(
+                    _laptop("button-press-v3"), [0.25, 0.5], [0.0, 1.0, 3.0], [2.0, RIME_UPPER]
+                )
+            },
+            range(2),
+        ),
+        "paper": Grid(
+            {"window-close-v3": thresholds(_WINDOW, [0.25, 0.5], [0.0, 1.0, 3.0], [2.0, RIME_UPPER])}, range(5)
+        ),
+    },
+    "05_transfer": {
+        "quick": Grid(
+            {
+                "drawer-close-v3": transfer(
+                    Source("door-close-v3", "prefvlm", _QUICK),
+                    {labels: _MECHANISM | small_budget(labels) for labels in (120, 60)},
+                )
+            },
+            [0],
+        ),
+        "laptop": Grid(
+            {
+                target: transfer(
+                    Source(source, "prefvlm", _laptop(source)),
+                    {name: _laptop(target, share) for name, share in (("B", 1), ("B/2", 1 / 2), ("B/4", 1 / 4))},
+                )
+                for target, source in LAPTOP_TRANSFER_PAIRS.items()
+            },
+            range(2),
+        ),
+        "paper": Grid({target: _paper_transfer(target, source) for target, source in TRANSFER_PAIRS.items()}, range(5)),
+    },
+    "06_component_ablation": {
+        "quick": Grid(
+            {
+                "drawer-close-v3": [
+                    *components(_QUICK, _MECHANISM),
+                    Arm("rlvlmf", _MECHANISM, "single images"),
+                    *backbones(_QUICK),
+                    *simulated(_QUICK, [0.9])[:1],
+                ]
+            },
+            [0],
+        ),
+        "laptop": Grid(
+            {
+                task: [
+                    *components(_laptop(task), _laptop_steps(task)),
+                    *backbones(_laptop(task)),
+                    *simulated(_laptop(task), _ACCURACIES),
+                ]
+                for task in _ABLATED
+            },
+            range(3),
+        ),
+        "paper": Grid(
+            {
+                "window-close-v3": [
+                    *components(_WINDOW, _WINDOW_STEPS),
+                    *backbones(_WINDOW),
+                    *simulated(_WINDOW, _ACCURACIES),
+                ]
+            },
+            range(5),
+        ),
+    },
+    "07_human_labeling": {
+        "quick": Grid({"drawer-close-v3": people(1_500, 200, 10)}, [0]),
+        "laptop": Grid({"drawer-close-v3": people(1_500, 200, 10)}, [0]),
+        "paper": Grid({"drawer-close-v3": people(15_000, 1_500, 50)}, [0]),
+    },
+    "08_noisy_teacher": {
+        "quick": Grid({"drawer-close-v3": noisy_teacher(("pebble", *BASELINES, "prefvlm"), _QUICK)}, [0]),
+        "laptop": Grid(
+            {task: noisy_teacher(("pebble", "rime", "prefvlm", "prefvlm-plus"), _laptop(task)) for task in _ABLATED},
+            range(3),
+        ),
+        "paper": Grid({"window-close-v3": noisy_teacher(("pebble", "rime", "prefvlm"), _WINDOW)}, range(5)),
+    },
+    "09_pilot": {
+        "quick": Grid({"drawer-close-v3": standardised(_QUICK)}, [0]),
+        "laptop": Grid({task: _laptop_candidates(task) for task in _LAPTOP}, [60, 61]),
+        "paper": Grid({"window-close-v3": standardised(_WINDOW)}, [60, 61]),
+    },
+}
+"""Notebook name -> profile -> grid."""

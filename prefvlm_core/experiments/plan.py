@@ -1,0 +1,162 @@
+"""The grids behind the notebooks: which runs answer which question, in which profile, and how they are put into fleets.
+
+The batch, the command line and the notebooks all ask here, so they always mean the same runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.config.run import Execution, RunConfig, check_profile
+from prefvlm_core.experiments.grids import EXPERIMENTS
+from prefvlm_core.methods import run_config
+from prefvlm_core.runs.directory import RunDirectory, load_labels, load_metrics
+from prefvlm_core.train import check_compatible, train
+
+FLEET_SIZE = 16
+"""Runs trained together: past this, batched arithmetic gains little and a lost machine loses more."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of an experiment, and the curve it belongs to."""
+
+    config: RunConfig
+    curve: str
+    source: RunConfig | None = None
+    """The run whose adapters this one starts from."""
+
+
+@functools.cache  # asked again for every step of the batch, and a large grid takes seconds
+def plan(experiment: str, profile: str) -> list[PlannedRun]:
+    """Every run of an experiment. Raises `PrefVLMError` for unknown names."""
+    if experiment not in EXPERIMENTS:
+        raise unknown_name("experiment", experiment, EXPERIMENTS)
+    check_profile(profile)
+    grid = EXPERIMENTS[experiment][profile]
+    planned = []
+    for task, arms in grid.arms.items():
+        for arm in arms:
+            for seed in grid.seeds:
+                changes, source = dict(arm.changes), None
+                if arm.source is not None:
+                    source = run_config(arm.source.task, arm.source.method, seed, profile, arm.source.changes)
+                    changes["adapter.source"] = source.run_id
+                config = run_config(task, arm.method, seed, profile, changes)
+                planned.append(PlannedRun(config, arm.curve(config), source))
+    return planned
+
+
+def configs_of(experiment: str, profile: str) -> list[RunConfig]:
+    """Every run that an experiment needs: those it shows, and those whose adapters they start from."""
+    planned = plan(experiment, profile)
+    sources = [run.source for run in planned if run.source is not None]
+    return list(dict.fromkeys([*sources, *(run.config for run in planned)]))
+
+
+@functools.cache
+def profile_fleets(profile: str) -> dict[str, list[RunConfig]]:
+    """Every run of every experiment of a profile, in fleets by name; a run that several experiments show is there
+    once."""
+    return fleets([config for experiment in EXPERIMENTS for config in configs_of(experiment, profile)])
+
+
+def fleets_of(experiment: str, profile: str) -> list[str]:
+    """Names of the profile's fleets that train a run of the experiment."""
+    return _fleets_that_train({config.run_id for config in configs_of(experiment, profile)}, profile)
+
+
+def fleets_before(fleet: str, profile: str) -> list[str]:
+    """Names of the profile's fleets whose adapters the runs of a fleet start from."""
+    return _fleets_that_train({config.adapter.source for config in profile_fleets(profile)[fleet]}, profile)
+
+
+def _fleets_that_train(run_ids: set[str], profile: str) -> list[str]:
+    return [name for name, fleet in profile_fleets(profile).items() if run_ids & {config.run_id for config in fleet}]
+
+
+def fleets(configs: Sequence[RunConfig]) -> dict[str, list[RunConfig]]:
+    """Runs grouped into fleets of compatible ones, by name. Depends on `configs` alone, not on what is finished.
+
+    Runs of one seed stay together, so that whole seeds are done first; runs that start from another's adapters come
+    after those that do not; a run named twice is trained once.
+    """
+    groups: list[list[RunConfig]] = []
+    for config in sorted(dict.fromkeys(configs), key=lambda config: (bool(config.adapter.source), config.seed)):
+        for group in groups:
+            if len(group) < FLEET_SIZE and _compatible(group[0], config):
+                group.append(config)
+                break
+        else:
+            groups.append([config])
+    return {_fleet_name(group): group for group in groups}
+
+
+def _compatible(first: RunConfig, second: RunConfig) -> bool:
+    if bool(first.adapter.source) != bool(second.adapter.source):
+        return False
+    try:
+        check_compatible([first, second])
+    except PrefVLMError:
+        return False
+    return True
+
+
+def _fleet_name(configs: Sequence[RunConfig]) -> str:
+    return "fleet-" + hashlib.sha256(" ".join(config.run_id for config in configs).encode()).hexdigest()[:8]
+
+
+def train_missing(configs: Sequence[RunConfig], execution: Execution) -> None:
+    """Train, fleet by fleet, the runs that are not finished."""
+    for fleet in fleets(configs).values():
+        train(fleet, execution)
+
+
+def evaluations(
+    experiment: str, profile: str, execution: Execution | None = None, train: bool = True
+) -> pandas.DataFrame:
+    """Tidy evaluations of an experiment's finished runs, one row each, with the name of the `curve`.
+
+    With `train`, what is missing is trained first; without, what exists is returned. Raises `PrefVLMError` where
+    nothing exists.
+    """
+    execution = execution or Execution()
+    if train:
+        train_missing(configs_of(experiment, profile), execution)
+    return _with_curves(load_metrics(_stored(experiment, profile, execution)), experiment, profile)
+
+
+def label_log(experiment: str, profile: str, execution: Execution | None = None) -> pandas.DataFrame:
+    """Every label of an experiment's finished runs, one row each (columns of `label_log.py`), with the name of the
+    `curve`; empty where none used labels. Raises `PrefVLMError` where no run is finished."""
+    labels = load_labels(_stored(experiment, profile, execution or Execution()))
+    return labels if labels.empty else _with_curves(labels, experiment, profile)
+
+
+def finished_runs(experiment: str, profile: str, results: str | Path) -> list[RunDirectory]:
+    """The finished ones of the runs that an experiment shows."""
+    directories = {run.config.run_id: RunDirectory(results, run.config) for run in plan(experiment, profile)}
+    return [directory for directory in directories.values() if directory.finished]
+
+
+def _stored(experiment: str, profile: str, execution: Execution) -> list[RunDirectory]:
+    finished = finished_runs(experiment, profile, execution.results)
+    if not finished:
+        raise PrefVLMError(
+            f"No run of {experiment} in profile {profile} is stored below {Path(execution.results).resolve()}; "
+            f"train them with: prefvlm experiment {experiment} --profile {profile}"
+        )
+    return finished
+
+
+def _with_curves(table: pandas.DataFrame, experiment: str, profile: str) -> pandas.DataFrame:
+    curves = {run.config.run_id: run.curve for run in plan(experiment, profile)}
+    table.insert(4, "curve", table["run_id"].map(curves))
+    return table

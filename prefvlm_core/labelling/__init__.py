@@ -1,0 +1,1 @@
+"""People label pairs: queue, clips, teacher, widget."""

@@ -1,0 +1,330 @@
+"""Figures about labels: how good the VLM's are, what the filter makes of them, and what the human's are worth.
+
+Colours are those of the filter's partitions, apart from those of methods; the frame is that of `plots`. Evaluations are
+tidy as there, with the columns of a run whose VLM labels; label rows are those of `label_stats`.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from prefvlm_core.analysis import stats
+from prefvlm_core.analysis.label_quality import ADAPTIVE, check_columns, decided_vlm_labels, error_rates
+from prefvlm_core.plots.style import (
+    LABEL_SIZE,
+    LINE_HEIGHT,
+    REFERENCE_COLOR,
+    STYLE,
+    X_TITLES,
+    Y_TITLES,
+    CurveEnd,
+    curve_styles,
+    label_curve_ends,
+    make_footer,
+    make_panels,
+    method_color,
+    page_width,
+    spread,
+    task_title,
+    tasks_and_panels,
+    text_width,
+    thousands,
+    wrapped,
+)
+
+# Far enough apart for colour-blind readers: tests/test_label_plots.py measures it.
+PARTITION_COLORS = {"clean": "#228899", "flipped": "#AA3355", "uncertain": "#DDAA33"}
+ACCURACIES = {  # column -> name in the figure, colour, dashes
+    "vlm_accuracy": ("zero-shot VLM", "#9A9A9A", (0, (1, 1))),
+    "adapted_vlm_accuracy": ("adapted VLM", "#222222", "solid"),
+    "clean_accuracy": ("clean", PARTITION_COLORS["clean"], "solid"),
+    "flipped_accuracy": ("flipped", PARTITION_COLORS["flipped"], (0, (4, 1, 1, 1))),
+    "uncertain_accuracy": ("uncertain", PARTITION_COLORS["uncertain"], (0, (4, 1.2))),
+}
+_RIGHT, _WRONG = "#B4BCC6", "#222222"
+_LARGEST_DIVERGENCE = 14.0  # nats; the filter's divergences end at -ln 1e-6 = 13.8
+_PANEL_HEIGHT = 1.3  # inches
+
+
+def label_accuracy(data: pd.DataFrame, width: str = "wide") -> Figure:
+    """One panel per task and curve: accuracy of the VLM's labels, and of each partition's, against environment steps.
+
+    Thick line: mean over the seeds that have a value there (a session that flips nothing has no accuracy of flipped
+    labels); thin lines: single seeds. Dashed grey: chance. `data` needs the columns of `stats.EVALUATION_COLUMNS` and
+    some of `ACCURACIES` (0..1, nan before the first selective session); curves without any value have no panel.
+    `width` is a key of `plot_style.WIDTHS`. Raises PrefVLMError for malformed data, or when no curve has a value.
+    """
+    columns = [column for column in ACCURACIES if column in data]
+
+    def draw(axes: Axes, rows: pd.DataFrame) -> None:
+        axes.axhline(50, color=REFERENCE_COLOR, lw=0.6, linestyle=(0, (3, 2)))
+        ends = []
+        for column in columns:
+            name, color, dashes = ACCURACIES[column]
+            seeds = 100 * rows.pivot(index="step", columns="seed", values=column).dropna(how="all")
+            if seeds.empty:
+                continue
+            mean, marker = seeds.mean(axis=1), "o" if len(seeds) == 1 else None  # a lone point has no line
+            axes.plot(seeds.index, seeds, color=color, alpha=0.3, lw=0.5)
+            axes.plot(mean.index, mean, color=color, linestyle=dashes, lw=1.5, marker=marker, markersize=3)
+            ends.append(CurveEnd(name, to_rgb(color), mean.index[-1], mean.iloc[-1]))
+        axes.set(ylim=(-3, 103), yticks=range(0, 101, 25))
+        label_curve_ends(axes, ends)
+
+    names = [ACCURACIES[column][0] for column in columns]
+    shown = "thick line: mean over seeds; thin: single seeds; flipped labels: after the flip"
+    return _over_steps(data, columns, names, "label accuracy (%)", shown, width, draw)
+
+
+def partitions(data: pd.DataFrame, width: str = "wide") -> Figure:
+    """One panel per task and curve: clean, uncertain and flipped share of the VLM's labels against environment steps.
+
+    Stacked areas, mean over seeds. `data` as in `label_accuracy`, with the columns `<partition>_fraction` (0..1).
+    Raises PrefVLMError for malformed data, or when no curve has a value.
+    """
+    order = ("clean", "uncertain", "flipped")  # by divergence
+    columns = [f"{partition}_fraction" for partition in order]
+
+    def draw(axes: Axes, rows: pd.DataFrame) -> None:
+        shares = 100 * rows.groupby("step")[columns].mean().dropna()
+        axes.stackplot(shares.index, shares.T, colors=[PARTITION_COLORS[name] for name in order], alpha=0.75, lw=0)
+        last = shares.iloc[-1].to_numpy()
+        middles = np.cumsum(last) - last / 2
+        axes.set(ylim=(0, 100), yticks=range(0, 101, 25), xlim=(0, shares.index[-1]))
+        label_curve_ends(
+            axes,
+            [
+                CurveEnd(f"{name} {share:.0f} %", to_rgb(PARTITION_COLORS[name]), np.inf, middle)
+                for name, share, middle in zip(order, last, middles, strict=True)
+                if shares[f"{name}_fraction"].any()
+            ],
+        )
+
+    names = [f"{name} 100 %" for name in order]
+    shown = "areas: mean over seeds; numbers: at the end"
+    return _over_steps(data, columns, names, "share of the VLM's labels (%)", shown, width, draw)
+
+
+def _over_steps(
+    data: pd.DataFrame,
+    columns: list[str],
+    names: list[str],
+    y_title: str,
+    shown: str,
+    width: str,
+    draw: Callable[[Axes, pd.DataFrame], None],
+) -> Figure:
+    """One panel per task and curve that has a value in `columns`, `draw`n against environment steps."""
+    stats.check_evaluations(data)
+    check_columns(data, set(columns), "evaluations", "experiments.evaluations")
+    values = data.dropna(subset=columns, how="all") if columns else data.iloc[:0]
+    check_columns(values, set(), "evaluations of runs whose VLM labels", "experiments.evaluations")
+    styles, tasks = curve_styles(values), sorted(set(values["task"]))
+    groups = {
+        (f"{task_title(task)}\n" if len(tasks) > 1 else "") + wrapped(curve): rows
+        for task in tasks
+        for method, curve in styles
+        if len(rows := values[(values["task"] == task) & (values["method"] == method) & (values["curve"] == curve)])
+    }
+    seeds = values.groupby(["task", "method", "curve"])["seed"].nunique()
+    footer = make_footer(values["profile"], tasks, seeds, shown, "")
+    with matplotlib.style.context(["default", STYLE]):
+        spaces = (0.16, 0.28, text_width(map(wrapped, names)) + 0.16)
+        figure, grid, across = make_panels(list(groups), page_width(width), _PANEL_HEIGHT, spaces, footer)
+        for index, (axes, rows) in enumerate(zip(grid, groups.values(), strict=True)):
+            axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], integer=True))
+            axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+            axes.set_xlim(0, 1.02 * rows["step"].max())
+            axes.set_xlabel(X_TITLES["step"] if index + across >= len(groups) else "")
+            axes.set_ylabel(y_title if index % across == 0 else "")
+            draw(axes, rows)
+    return figure
+
+
+def divergences(labels: pd.DataFrame, data: pd.DataFrame, width: str = "wide") -> Figure:
+    """One panel per curve: how far right and wrong labels of the VLM diverge from the reward ensemble's opinion.
+
+    Histograms of the divergence (nats) over the labels of all tasks, seeds and sessions, pairs of equal true return
+    left out. Counts are on a logarithmic scale, so that the few labels that diverge most are seen too: where wrong ones
+    outnumber right ones, a flip is for the better. Vertical lines: medians over evaluations of the thresholds
+    `tau_lower` and `tau_upper` in `data`, where there are such columns, and the median is above 0 and within reach.
+    Written beside: each partition's error rate, flipped labels after the flip, and its number of labels.
+
+    `labels` has the columns `label_stats.LABEL_COLUMNS`, `data` is the evaluations of the same runs; `width` is a key
+    of `plot_style.WIDTHS`. Raises PrefVLMError for missing columns, or when the VLM gave no label that can be judged.
+    """
+    rows = decided_vlm_labels(labels)
+    styles, tasks = curve_styles(rows), sorted(set(rows["task"]))
+    rates = error_rates(labels).set_index(["method", "curve"])
+    legends = {pair: _legend(rates.loc[pair]) for pair in styles}
+    thresholds = {pair: _median_thresholds(data, *pair) for pair in styles}
+    end = 1.03 * max([rows["divergence"].max(), *(tau for lines in thresholds.values() for tau in lines.values())])
+    bins = np.linspace(0, end, 31).tolist()
+    seeds = rows.groupby(["task", "method", "curve"])["seed"].nunique()
+    shown = (
+        "labels of all sessions; dashed: median thresholds, kept below the first, flipped above the second; "
+        "% wrong of each partition, flipped after the flip"
+    )
+    footer = make_footer(rows["profile"], tasks, seeds, shown, "")
+    with matplotlib.style.context(["default", STYLE]):
+        spaces = (0.16, 0.28, text_width(text for legend in legends.values() for text in legend) + 0.16)
+        titles = [wrapped(curve) for _, curve in styles]
+        figure, grid, across = make_panels(titles, page_width(width), _PANEL_HEIGHT, spaces, footer)
+        for index, (axes, pair) in enumerate(zip(grid, styles, strict=True)):
+            of_curve = rows[(rows["method"] == pair[0]) & (rows["curve"] == pair[1])]
+            axes.hist(of_curve.loc[of_curve["error"] == 0, "divergence"], bins, color=_RIGHT, log=True)
+            wrong = of_curve.loc[of_curve["error"] == 1, "divergence"]
+            axes.hist(wrong, bins, color=_WRONG, histtype="step", lw=1.0, log=True)
+            for name, tau in thresholds[pair].items():
+                axes.axvline(tau, color=PARTITION_COLORS[name], lw=1.0, linestyle=(0, (3, 1.5)))
+            axes.set_xlim(0, end)
+            axes.set_ylim(bottom=0.7)
+            axes.set_xlabel("divergence (nats)" if index + across >= len(styles) else "")
+            axes.set_ylabel("VLM labels" if index % across == 0 else "")
+            for line, (text, color) in enumerate(legends[pair].items()):
+                dark, below = tuple(0.8 * part for part in to_rgb(color)), line * 1.3 * LINE_HEIGHT / _PANEL_HEIGHT
+                axes.text(1.02, 1 - below, text, color=dark, va="top", fontsize=LABEL_SIZE, transform=axes.transAxes)
+    return figure
+
+
+def _median_thresholds(data: pd.DataFrame, method: str, curve: str) -> dict[str, float]:
+    """Partition -> the threshold (nats) at which it begins or ends, where a divergence can lie on both sides."""
+    rows = data[(data["method"] == method) & (data["curve"] == curve)]
+    medians = {
+        partition: rows[column].median()
+        for partition, column in (("clean", "tau_lower"), ("flipped", "tau_upper"))
+        if column in rows
+    }
+    return {partition: tau for partition, tau in medians.items() if 0 < tau < _LARGEST_DIVERGENCE}
+
+
+def _legend(rates: pd.Series) -> dict[str, str]:
+    """Text -> colour: the histograms, then each partition's error rate."""
+    legend = {"right": _RIGHT, "wrong": _WRONG}
+    for partition, color in PARTITION_COLORS.items():
+        count = int(rates[f"{partition}_labels"])
+        error = f"{100 * rates[f'{partition}_error']:.0f} % of {count:,}" if count else "none"
+        legend[f"{partition}: {error}"] = color
+    return legend
+
+
+def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
+    """One panel per task, a dot per setting: success against the human labels it spent; adaptive thresholds stand out.
+
+    `table` is a `stats.summary_table`. Dot: interquartile mean of the last 10 % of steps; bar: its 95 % interval, none
+    with one seed. Dots that would lie on each other are moved apart sideways. `width` is a key of `plot_style.WIDTHS`.
+    Raises PrefVLMError for missing columns or another width.
+    """
+    _check_summary(table)
+    tasks, panels = tasks_and_panels(table)
+    styles = curve_styles(table)
+    labels = [wrapped(curve) for _, curve in styles]
+    height = max(_PANEL_HEIGHT, sum(label.count("\n") + 1 for label in labels) * LINE_HEIGHT)
+    shown = "dot: interquartile mean, last 10 % of steps; dots with equal label counts are moved apart"
+    footer = make_footer([profile], tasks, table["seeds"], shown, "bar")
+    with matplotlib.style.context(["default", STYLE]):
+        spaces = (0.16, 0.28, text_width(labels) + 0.16)
+        figure, grid, across = make_panels(panels, page_width(width), height, spaces, footer)
+        for index, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
+            of_panel = table[table["task"] == panel].set_index(["method", "curve"])
+            rows = of_panel.reindex([pair for pair in styles if pair in of_panel.index]).reset_index()
+            end = 1.15 * max(1.0, rows["human_labels"].max())
+            # Moved apart in the order of the settings' names: in the order of success it would look like a trend.
+            x = spread(rows["human_labels"].tolist(), [0.015 * end] * len(rows), 0, end)
+            ends = []
+            for at, row in zip(x, rows.to_dict("records"), strict=True):
+                color, low, high = to_rgb(method_color(row["method"])), row["success_low"], row["success_high"]
+                marker, size, alpha, bar = ("D", 5.0, 0.9, 1.6) if row["method"] == ADAPTIVE else ("o", 3.0, 0.5, 0.8)
+                axes.vlines(at, 100 * low, 100 * high, color=color, alpha=alpha, lw=bar)
+                axes.plot(at, 100 * row["success"], marker, color=color, markersize=size, zorder=3, clip_on=False)
+                ends.append(CurveEnd(row["curve"], color, at, 100 * row["success"]))
+            _success_axes(axes, (0, end), X_TITLES["human_labels"], index, across, len(panels))
+            label_curve_ends(axes, ends)
+    return figure
+
+
+def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
+    """One panel per task, and "all tasks" when there are several, a line per arm: success against the label budget.
+
+    `table` is what `label_stats.with_budgets` returns. Dot: interquartile mean of the last 10 % of steps; bar: its 95 %
+    interval, none with one seed. `width` is a key of `plot_style.WIDTHS`. Raises PrefVLMError for missing columns or
+    another width.
+    """
+    check_columns(table, {"budget", "arm"}, "summary", "label_stats.with_budgets")
+    return _success_against(
+        table.assign(x=table["budget"]),
+        ("budget of human labels", "budget of human labels, mean over tasks"),
+        0,
+        profile,
+        width,
+    )
+
+
+def success_against_accuracy(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
+    """One panel per task, and "all tasks" when there are several: success against how often a simulated VLM is right.
+
+    `table` is what `label_stats.with_accuracies` returns; arms whose VLM is not simulated are horizontal lines. The
+    rest is as in `success_against_budget`.
+    """
+    check_columns(table, {"accuracy", "arm"}, "summary", "label_stats.with_accuracies")
+    start = table["accuracy"].min() - 3
+    x_title = "labels of the VLM that are right (%)"
+    return _success_against(table.assign(x=table["accuracy"]), (x_title, x_title), start, profile, width)
+
+
+def _success_against(table: pd.DataFrame, x_titles: tuple[str, str], start: float, profile: str, width: str) -> Figure:
+    """Success against the column `x` of `table`, from `start` on; a line per `arm`, horizontal where x is nan.
+
+    `x_titles`: of a task, and of all tasks.
+    """
+    _check_summary(table)
+    tasks, panels = tasks_and_panels(table)
+    styles = curve_styles(table.assign(curve=table["arm"]))
+    footer = make_footer([profile], tasks, table["seeds"], "dot: interquartile mean, last 10 % of steps", "bar")
+    with matplotlib.style.context(["default", STYLE]):
+        spaces = (0.16, 0.28, text_width(wrapped(arm) for _, arm in styles) + 0.16)
+        figure, grid, across = make_panels(panels, page_width(width), _PANEL_HEIGHT, spaces, footer)
+        for index, (axes, task) in enumerate(zip(grid, panels, strict=True)):
+            rows = table[table["task"] == task].sort_values("x")
+            largest, ends, drawn = rows["x"].max(), [], Counter[int]()
+            apart = 0.012 * (largest - start)  # bars stay apart
+            for (method, arm), (color, dashes) in styles.items():
+                points = rows[(rows["method"] == method) & (rows["arm"] == arm)]
+                if points.empty:
+                    continue
+                success = 100 * points["success"]
+                if points["x"].isna().all():
+                    axes.axhline(success.iloc[0], color=color, linestyle=dashes, lw=0.9)
+                    ends.append(CurveEnd(arm, color, np.inf, success.iloc[0]))
+                    continue
+                x = points["x"] + apart * points["x"].map(dict(drawn)).fillna(0)
+                drawn.update(points["x"])
+                axes.vlines(x, 100 * points["success_low"], 100 * points["success_high"], color=color, alpha=0.6, lw=1)
+                axes.plot(x, success, color=color, linestyle=dashes, lw=1.2)
+                filling = color if dashes == "solid" else "white"
+                axes.plot(x, success, "o", color=color, markerfacecolor=filling, markersize=3.5, zorder=3)
+                ends.append(CurveEnd(arm, color, x.iloc[-1], success.iloc[-1]))
+            axes.set_xticks(ticks := sorted(set(rows["x"].dropna())), [f"{tick:.0f}" for tick in ticks])
+            x_title = x_titles[task == stats.ALL_TASKS]
+            _success_axes(axes, (start, largest + 5 * apart), x_title, index, across, len(panels))
+            label_curve_ends(axes, ends)
+    return figure
+
+
+def _success_axes(axes: Axes, limits: tuple[float, float], x_title: str, index: int, across: int, panels: int) -> None:
+    """Axes of success (%) against labels; titles only at the outer panels of a grid with `across` columns."""
+    axes.set(xlim=limits, ylim=(-3, 103), yticks=range(0, 101, 25))
+    axes.set_xlabel(x_title if index + across >= panels else "")
+    axes.set_ylabel(Y_TITLES["success"] if index % across == 0 else "")
+
+
+def _check_summary(table: pd.DataFrame) -> None:
+    columns = {"task", "method", "curve", "human_labels", "success", "success_low", "success_high", "seeds"}
+    check_columns(table, columns, "summary", "stats.summary_table")

@@ -1,0 +1,115 @@
+"""What a person's answers did: the learned reward along an expert's trajectory, after each session."""
+
+from __future__ import annotations
+
+import matplotlib.style
+import numpy as np
+import pandas
+import scipy.stats
+import torch
+from matplotlib.figure import Figure
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.metaworld import ACTION_SIZE, OBSERVATION_SIZE, Environment
+from prefvlm_core.plots.style import REFERENCE_COLOR, STYLE, WIDTHS, make_footer, make_panels, method_color, task_title
+from prefvlm_core.reward.ensemble import RewardEnsemble
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.vlm.pretraining.demonstrations import Expert
+
+STEPS = 100
+"""Environment steps of the trajectory: the experts of the papers' tasks have succeeded by then."""
+_SEED = 20260701  # of the trajectory; any will do, since training's episodes have other seeds
+
+
+def rewards_along_expert(directory: RunDirectory) -> pandas.DataFrame:
+    """One row per session and step of one scripted expert's episode: session, step, reward (the ensemble's mean, -1 to
+    1), true_reward. No row before the first session has been learned from."""
+    config = directory.config
+    sessions = directory.read_session_rewards()
+    if not sessions:
+        return pandas.DataFrame(columns=["task", "profile", "session", "step", "reward", "true_reward"])
+    repeat = config.action_repeat
+    observations, actions, true_rewards = _expert_episode(config.task, min(STEPS // repeat, config.horizon), repeat)
+    generators = [np.random.default_rng(0)]
+    ensemble = RewardEnsemble(config.reward, OBSERVATION_SIZE + ACTION_SIZE, generators, torch.device("cpu"))
+    tables = []
+    for session, values in sessions.items():
+        ensemble.networks.values.copy_(values.unsqueeze(0))
+        inputs = torch.cat((observations, actions), -1).unsqueeze(0)
+        with torch.no_grad():
+            rewards = torch.tanh(ensemble.networks(inputs)).mean(1)[0, :, 0].numpy()
+        steps = repeat * np.arange(1, len(rewards) + 1)
+        columns = {"session": session, "step": steps, "reward": rewards, "true_reward": true_rewards}
+        tables.append(pandas.DataFrame({"task": config.task, "profile": config.profile, **columns}))
+    return pandas.concat(tables, ignore_index=True)
+
+
+def rank_correlations(table: pandas.DataFrame) -> pandas.Series:
+    """Spearman's rank correlation of learned and true reward along the trajectory, by session."""
+    return pandas.Series(
+        {
+            session: float(scipy.stats.spearmanr(rows["reward"], rows["true_reward"]).statistic)
+            for session, rows in table.groupby("session")
+        }
+    )
+
+
+def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
+    """Of `rewards_along_expert`: the rewards against step, each scaled to 0..1 (the later the session the darker), and
+    their rank correlation with the true reward. Raises `PrefVLMError` for an empty table."""
+    if table.empty:
+        raise PrefVLMError("No session has been learned from yet: answer the first session's pairs, then draw again.")
+    task, correlations = str(table["task"].iloc[0]), rank_correlations(table)
+    footer = make_footer(
+        table["profile"], [task], pandas.Series([1]), "an expert's episode, rewards scaled to their extremes", ""
+    )
+    with matplotlib.style.context(["default", STYLE]):
+        titles = ["learned reward along an expert's episode", "its rank correlation with the true reward"]
+        figure, (along, by_session), _ = make_panels(titles, WIDTHS["wide"], 1.8, (0.05, 0.45, 0.2), footer)
+        last = correlations.index[-1]
+        for session, rows in table.groupby("session"):
+            label = f"session {session}" if session in (correlations.index[0], last) else None
+            strength = 0.2 + 0.8 * float(session) / float(last)
+            along.plot(rows["step"], _scaled(rows["reward"]), color=method_color("pebble"), alpha=strength, label=label)
+        true = table[table["session"] == last]
+        along.plot(true["step"], _scaled(true["true_reward"]), color=REFERENCE_COLOR, ls="--", label="true reward")
+        along.legend(fontsize=6, frameon=False)
+        along.set(xlabel="environment step", ylabel="reward, scaled")
+        by_session.plot(correlations.index, correlations, marker="o", ms=3, color=method_color("pebble"))
+        by_session.axhline(0, color=REFERENCE_COLOR, lw=0.6)
+        by_session.set(xlabel="session", ylabel="Spearman's ρ", ylim=(-1.05, 1.05), xticks=list(correlations.index))
+    return figure
+
+
+def in_words(table: pandas.DataFrame) -> str:
+    """One sentence on `rewards_along_expert`."""
+    correlations = rank_correlations(table)
+    first, last = correlations.index[0], correlations.index[-1]
+    task = task_title(str(table["task"].iloc[0]))
+    return (
+        f"Along an expert's episode of {task} the learned reward ranks the steps like the true one with "
+        f"ρ = {correlations[first]:.2f} after session {first} and ρ = {correlations[last]:.2f} after session {last}."
+    )
+
+
+def _scaled(values: pandas.Series) -> pandas.Series:
+    """To 0..1 between the extremes; all 0 where there is no difference."""
+    span = float(values.max() - values.min())
+    return (values - values.min()) / (span or 1.0)
+
+
+def _expert_episode(task: str, steps: int, action_repeat: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Observations (steps, 39) as training sees them, actions (steps, 4) and true rewards (steps,) of an expert."""
+    environment = Environment(task, steps, goal_visible=True, action_repeat=action_repeat)
+    expert = Expert(task, 0.0, np.random.default_rng(_SEED))
+    observation = environment.reset(_SEED)
+    observations, actions, rewards = [], [], []
+    for step in range(steps):
+        action = expert(observation, step)
+        seen = observation.astype(np.float32)
+        seen[-3:] = 0  # the expert needs the goal, training hides it
+        observations.append(seen)
+        actions.append(action)
+        observation, reward, _ = environment.step(action)
+        rewards.append(reward)
+    return torch.from_numpy(np.stack(observations)), torch.from_numpy(np.stack(actions)), np.array(rewards)

@@ -1,0 +1,263 @@
+"""How figures look: colours of methods, line styles, panels, labels at line ends, footers, files."""
+
+import re
+import textwrap
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+from scipy.optimize import isotonic_regression
+
+from prefvlm_core import __version__
+from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.common.errors import unknown_name
+from prefvlm_core.config.run import PROFILES
+
+# Chosen so that the methods of one figure (main comparison, ablations, other baselines) stay apart for colour-blind
+# readers too: tests/test_plots.py measures it. The order is that of the methods in figures.
+METHOD_COLORS = {
+    "sac": "#000000",
+    "pebble": "#D55E00",
+    "prefvlm": "#0072B2",
+    "prefvlm-adaptive": "#332288",
+    "prefvlm-plus": "#663333",
+    "vlm-preference": "#33BBEE",
+    "vlm-reward": "#009E73",
+    "prefvlm-no-filter": "#882255",
+    "prefvlm-random-selection": "#661100",
+    "prefvlm-no-adaptation": "#EE6677",
+    "prefvlm-no-inverse-dynamics": "#B07AA1",
+    "surf": "#117733",
+    "rune": "#6699CC",
+    "mrn": "#AA3377",
+    "rime": "#E69F00",
+    "rlvlmf": "#004488",
+}
+FURTHER_COLORS = ("#44AA99", "#999933", "#AA4499", "#7A5195", "#9A6324", "#CC6677")
+DASHES: tuple[Any, ...] = ("solid", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
+REFERENCE_COLOR = "#8A8A8A"
+WIDTHS = {"column": 3.4, "wide": 7.0}  # inches: one column and the text width of a two-column paper
+X_TITLES = {"step": "environment steps", "human_labels": "human labels used"}
+Y_TITLES = {"success": "success rate (%)", "episode_return": "episode return", "reward_accuracy": "reward accuracy (%)"}
+IN_PERCENT = ("success", "reward_accuracy")
+TITLE_SIZE, LABEL_SIZE, FOOTER_SIZE = 7.0, 6.0, 5.5  # points
+LINE_HEIGHT = 1.2 * LABEL_SIZE / 72  # inches
+TICKS = {"labelsize": 6, "major.size": 2, "major.width": 0.6}  # points
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+    "font.size": 7,
+    "axes.titlesize": TITLE_SIZE,
+    "axes.titlepad": 4,
+    "axes.labelpad": 2,
+    "axes.linewidth": 0.6,
+    **{f"{axis}tick.{name}": size for axis in "xy" for name, size in TICKS.items()},
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E8E8E8",
+    "grid.linewidth": 0.5,
+    "pdf.fonttype": 42,  # real fonts: text in the .pdf stays searchable, and publishers accept it
+}
+
+
+class CurveStyle(NamedTuple):
+    """Colour, red, green and blue in 0..1, and matplotlib dash pattern of one curve."""
+
+    color: tuple[float, float, float]
+    dashes: Any
+
+
+class CurveEnd(NamedTuple):
+    """Where a drawn curve ends, in data coordinates (x = inf: at the panel's edge), and how it is to be labelled."""
+
+    curve: str
+    color: tuple[float, float, float]
+    x: float
+    y: float
+
+
+def method_color(method: str) -> str:
+    """Colour of a method, "#RRGGBB"; a name not in `METHOD_COLORS` always gets the same one of `FURTHER_COLORS`."""
+    return METHOD_COLORS.get(method) or FURTHER_COLORS[zlib.crc32(method.encode()) % len(FURTHER_COLORS)]
+
+
+def curve_styles(data: pd.DataFrame) -> dict[tuple[str, str], CurveStyle]:
+    """Style of each (method, curve) in `data`, in drawing order: known methods first, numbers in names ascending.
+
+    Within a method the first curve, the one with the method's own name where there is one, is solid in the full colour;
+    later ones are dashed and lighter.
+    """
+    known = list(METHOD_COLORS)
+    pairs = sorted(
+        set(zip(data["method"], data["curve"], strict=True)),
+        key=lambda pair: (
+            *(known.index(pair[0]) if pair[0] in known else len(known), pair[0]),
+            *(pair[1] != pair[0], _natural(pair[1])),
+        ),
+    )
+    styles: dict[tuple[str, str], CurveStyle] = {}
+    for method, curve in pairs:
+        rank = sum(other == method for other, _ in styles)
+        white = min(0.18 * rank, 0.45)
+        red, green, blue = ((1 - white) * part + white for part in to_rgb(method_color(method)))
+        styles[method, curve] = CurveStyle((red, green, blue), DASHES[rank % len(DASHES)])
+    return styles
+
+
+def tasks_and_panels(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The tasks of a `stats.summary_table`, and the panels they are drawn in: "all tasks" last where it has rows."""
+    named = set(table["task"])
+    tasks = sorted(named - {ALL_TASKS})
+    return tasks, [*tasks, ALL_TASKS] if len(tasks) > 1 and ALL_TASKS in named else tasks
+
+
+def save(figure: Figure, name: str, folder: str | Path) -> tuple[Path, Path]:
+    """Write `folder/name.png` (200 dpi) and `folder/name.pdf`, same bytes for the same figure; return both paths."""
+    png, pdf = (Path(folder) / f"{name}.{ending}" for ending in ("png", "pdf"))
+    png.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.style.context(["default", STYLE]):
+        figure.savefig(png, dpi=200, metadata={"Software": None})
+        figure.savefig(pdf, metadata={"Creator": None, "Producer": None, "CreationDate": None})
+    return png, pdf
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> np.ndarray:
+    """Centres, `(labels,)`, as close to `wanted` as can be (least squares) without overlap of labels of these heights.
+
+    Keeps the order of `wanted` and stays in [low, high]; labels that are together higher than that stand out above it.
+    """
+    order = np.argsort(wanted, kind="stable")
+    height = np.asarray(heights, dtype=np.float64)[order]
+    offset = np.cumsum(height) - height / 2  # centres of the labels stacked from 0
+    # No overlap means: centre minus stacked offset never falls. The closest such sequence is an isotonic regression.
+    base = isotonic_regression(np.asarray(wanted, dtype=np.float64)[order] - offset).x
+    centres = np.empty(len(order))
+    centres[order] = np.clip(base, low, max(low, high - height.sum())) + offset
+    return centres
+
+
+def label_curve_ends(axes: Axes, ends: Sequence[CurveEnd]) -> None:
+    """Write each curve's name right of the panel, joined to the curve's end by a hairline."""
+    panel = axes.get_window_extent().transformed(axes.get_figure().dpi_scale_trans.inverted())  # type: ignore[union-attr]
+    (low, high), right = axes.get_ylim(), axes.get_xlim()[1]
+    line = LINE_HEIGHT * (high - low) / panel.height
+    texts = [wrapped(end.curve) for end in ends]
+    centres = spread([end.y for end in ends], [line * (text.count("\n") + 1) for text in texts], low, high)
+    for text, end, centre in zip(texts, ends, centres, strict=True):
+        axes.annotate(
+            text,
+            (min(end.x, right), end.y),
+            (1 + 0.1 / panel.width, centre),
+            textcoords=axes.get_yaxis_transform(),
+            va="center",
+            color=tuple(0.8 * part for part in end.color),  # thin strokes look paler than lines
+            fontsize=LABEL_SIZE,
+            linespacing=1.1,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": end.color,
+                "lw": 0.4,
+                "shrinkA": 1,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def page_width(name: str) -> float:
+    """Inches of a key of `WIDTHS`; raises PrefVLMError for another name."""
+    if name not in WIDTHS:
+        raise unknown_name("width", name, WIDTHS)
+    return WIDTHS[name]
+
+
+def make_panels(
+    titles: Sequence[str], width: float, height: float, spaces: tuple[float, float, float], footer: str
+) -> tuple[Figure, list[Axes], int]:
+    """Figure with titled panels `height` inches high, at most `width` inches wide, and its number of columns.
+
+    Titles may have several lines. `spaces` stay free, in inches: left of all panels, left of each panel, right of each
+    panel.
+    """
+    margin, before, after = spaces
+    columns = max(1, min(len(titles), int((width - margin) / (before + 1.1 + after))))
+    rows = -(-len(titles) // columns)
+    columns = -(-len(titles) // rows)  # four panels in two rows are 2 + 2, not 3 + 1
+    panel_width = min((width - margin) / columns - before - after, 3.2)
+    width = margin + columns * (before + panel_width + after)
+    text = textwrap.fill(footer, int(width * 72 / (0.54 * FOOTER_SIZE)))
+    further_lines = max(title.count("\n") for title in titles) * 1.2 * TITLE_SIZE / 72
+    row_height = height + 0.42 + further_lines
+    total = 0.25 + rows * row_height + (text.count("\n") + 1) * 1.2 * FOOTER_SIZE / 72
+    # Made by pyplot, so that notebooks can show it, and closed there, so that they do so once.
+    figure = plt.figure(figsize=(width, total))
+    plt.close(figure)
+    figure.text(0.03 / width, 0.03 / total, text, fontsize=FOOTER_SIZE, color="#666666", va="bottom")
+    grid = []
+    for index, title in enumerate(titles):
+        left = margin + (index % columns) * (before + panel_width + after) + before
+        top = total - (index // columns) * row_height - 0.2 - further_lines
+        box = (left / width, (top - height) / total, panel_width / width, height / total)
+        grid.append(figure.add_axes(box, title=task_title(title)))
+    return figure, grid, columns
+
+
+def make_footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series, shown: str, interval: str) -> str:
+    """What a figure shows; `interval` names the mark of the bootstrap interval, "" where none is drawn."""
+    fewest, most = int(seeds.min()), int(seeds.max())
+    parts = [
+        f"profile {', '.join(map(_profile_title, sorted(set(profiles))))}",
+        ", ".join(map(task_title, tasks)),
+        f"{fewest if fewest == most else f'{fewest}–{most}'} {'seed' if most == 1 else 'seeds'}",
+        shown,
+        f"{interval}: 95 % stratified bootstrap interval" if interval and most > 1 else "",
+        "too narrow with fewer than 5 seeds" if interval and most > 1 and fewest < 5 else "",
+        "1 seed, no interval" if interval and fewest == 1 else "",
+        f"prefvlm\N{NO-BREAK SPACE}{__version__}",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _profile_title(profile: str) -> str:
+    repeat = PROFILES.get(profile, {}).get("action_repeat", 1)
+    return profile if repeat == 1 else f"{profile} (each action held {repeat} steps)"
+
+
+def thousands(value: float, _position: int) -> str:
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g} M"
+    return f"{value / 1e3:g} k" if abs(value) >= 1e3 else f"{value:g}"
+
+
+def task_title(task: str) -> str:
+    return task.removesuffix("-v3")
+
+
+def _natural(name: str) -> list[Any]:
+    """Sort key by which "400 labels" comes before "1200 labels"."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def wrapped(curve: str) -> str:
+    """`curve` on lines of at most 22 characters, broken before a parenthesis where there is one."""
+    parts = curve.replace(" (", "\n(").split("\n") if len(curve) > 22 else [curve]
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, 22))
+
+
+def text_width(texts: Iterable[str]) -> float:
+    """Width in inches of the widest line among `texts`, written as labels are."""
+    font = FontProperties(family="DejaVu Sans")
+    lines = [line for text in texts for line in text.split("\n")]
+    return max(TextPath((0, 0), line, size=LABEL_SIZE, prop=font).get_extents().width for line in lines) / 72

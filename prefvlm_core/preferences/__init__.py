@@ -1,0 +1,1 @@
+"""Pairs of segments, their labels, who gives them and which are kept."""

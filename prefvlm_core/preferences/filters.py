@@ -1,0 +1,214 @@
+"""The KL filter: which of the vision-language model's labels to keep, which to flip, and which to ask a human about.
+
+PrefVLM (§4.2) splits labels by the Kullback–Leibler divergence between a label and the reward ensemble's opinion, as
+RIME's denoiser does (Cheng et al. 2024), with the middle of the range left to the human.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.run import FilterConfig
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+_SMALLEST_PROBABILITY = 1e-6  # keeps the divergence of a confident reward model finite: at most 13.8
+_MAXIMUM_RATE = 0.1  # of the running estimate of the largest trusted divergence (RIME's code)
+_AUDITED = ("adaptive", "calibrated")  # modes that learn from the human which labels were right
+_PRIOR_VARIANCE = 4.0  # of intercept and slope: with ten labels, all right, the fitted P(right) is 0.93
+
+
+class Partition(NamedTuple):
+    """Three masks (n,), exactly one of them true for each label."""
+
+    clean: BoolArray
+    """Kept as it is."""
+    flipped: BoolArray
+    """Believed wrong: the opposite label is used."""
+    uncertain: BoolArray
+    """For the human, as far as the budget goes."""
+
+
+def divergence(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArray:
+    """KL(label ‖ P) in nats of labels (n,), P(second preferred) 0, 1/2 or 1, under the reward ensemble's P (n,): (n,).
+
+    P is the mean of the members' Bradley–Terry probabilities. For a decided label this is its cross-entropy, -ln P of
+    the preferred segment; P is clipped to [1e-6, 1 - 1e-6]. Raises `PrefVLMError` for other labels and for values
+    outside 0 to 1.
+    """
+    label, probability = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
+    if label.ndim != 1 or label.shape != probability.shape:
+        raise PrefVLMError(f"divergence needs labels (n,) and as many P, got {label.shape} and {probability.shape}.")
+    if not np.isin(label, (0, 0.5, 1)).all():
+        raise PrefVLMError("divergence takes labels 0, 1/2 and 1 only.")
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise PrefVLMError("The reward ensemble's probabilities must lie between 0 and 1 and not be nan.")
+    probability = np.clip(probability, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+    entropy = np.where(label == 0.5, math.log(2), 0.0)
+    return np.maximum(-label * np.log(probability) - (1 - label) * np.log1p(-probability) - entropy, 0.0)
+
+
+class KLFilter:
+    """Splits the labels of one run; a label is kept below `lower`, flipped above `upper`, and uncertain between.
+
+    `rime`: lower = -ln(rho) + alpha rho + beta_t s, upper fixed. rho is a running estimate of the largest trusted
+    divergence; it starts at the first session's, where RIME's code starts at 0 and so trusts everything at first. s is
+    the standard deviation of all trusted divergences, as in RIME's paper; its code takes their variance, and at most 3
+    for beta_t s. beta_t falls linearly from beta_max to beta_min.
+
+    `adaptive`: our answer to the question the paper leaves open, how to set thresholds without tuning them per task.
+    The human's labels also tell which of the vision-language model's were right. A logistic regression of "was right"
+    on the log-odds that the reward model gave the label calibrates both at once: its intercept is the log-odds of the
+    vision-language model being right where the reward model has no opinion, its slope how far the reward model's
+    confidence can be taken at its word. The slope is kept at 0 or above, so that the two probabilities of interest
+    (`confidence` right, `confidence` wrong) are two thresholds of the divergence.
+
+    `calibrated`: adaptive, with the vision-language model's own confidence, the difference between the two returns that
+    it gave, as a second predictor of "was right". Every other mode keeps mostly what the reward model knows already;
+    here a label that the vision-language model is sure of counts where the reward model has no opinion. The thresholds
+    then depend on the label; `lower` and `upper` are those of labels with the mean difference.
+    """
+
+    def __init__(self, config: FilterConfig) -> None:
+        if config.mode == "fixed" and config.lower > config.upper:
+            raise PrefVLMError(f"filter.lower must be at most filter.upper {config.upper:.4g}, got {config.lower:.4g}.")
+        self.config = config
+        self.sessions = 0
+        self._trusted = np.zeros(3)
+        """Number of trusted divergences so far, their sum, and the sum of their squares."""
+        self._rho = 0.0
+        self._audited, self._margins, self._right = np.empty(0), np.empty(0), np.empty(0)
+        self._intercept, self._slope, self._margin_slope = 0.0, 0.0, 0.0
+
+    def split(self, divergences: FloatArray, margins: npt.ArrayLike = 0.0) -> Partition:
+        """Partition labels by their divergences (n,), with the thresholds of now. `margins` (n,): the difference, 0 or
+        above, between the returns from which the vision-language model made each label; only `calibrated` looks at it.
+        """
+        _check_divergences(divergences)
+        if self.config.mode == "calibrated" and self._enough_audited:
+            right = self.right_probability(divergences, np.asarray(margins, np.float64))
+            clean, flipped = right >= self.config.confidence, right <= 1 - self.config.confidence
+            return Partition(clean, flipped, ~clean & ~flipped)
+        flipped = divergences > self.upper
+        clean = (divergences < self.lower) & ~flipped  # rime's lower threshold can exceed the upper one
+        return Partition(clean, flipped, ~clean & ~flipped)
+
+    def observe(self, trusted: FloatArray) -> None:
+        """End a session: take in the divergences (n,) of the labels it trusted, in mode `rime` the basis of `lower`."""
+        _check_divergences(trusted)
+        self.sessions += 1
+        if len(trusted):
+            largest = float(np.max(trusted))
+            self._rho = self._rho + _MAXIMUM_RATE * (largest - self._rho) if self._trusted[0] else largest
+            self._trusted += [len(trusted), np.sum(trusted), np.sum(np.square(trusted))]
+
+    def audit(self, divergences: FloatArray, right: BoolArray, margins: npt.ArrayLike = 0.0) -> None:
+        """Take in what the human said about labels: their divergences (n,), and which of them were right (n,).
+
+        Divergences and `margins` (see `split`) must come from a reward model and a vision-language model that had not
+        learned from the human's answers yet.
+        """
+        _check_divergences(divergences)
+        if len(divergences) != len(right):
+            raise PrefVLMError(f"audit got {len(divergences)} divergences, but {len(right)} verdicts.")
+        self._audited = np.concatenate((self._audited, divergences))
+        self._margins = np.concatenate((self._margins, np.broadcast_to(margins, right.shape)))
+        self._right = np.concatenate((self._right, right))
+        self._calibrate()
+
+    @property
+    def lower(self) -> float:
+        """Divergence (nats) below which labels are kept: 0 keeps none, infinity all."""
+        if self.config.mode == "fixed":
+            return self.config.lower
+        if self.config.mode in _AUDITED:
+            return self._divergence_where(self.config.confidence) if self._enough_audited else 0.0
+        if self.config.mode == "rime":
+            return self._rime_lower() if self._trusted[0] else 0.0
+        return math.inf
+
+    @property
+    def upper(self) -> float:
+        """Divergence (nats) above which labels are flipped: infinity flips none."""
+        if self.config.mode in _AUDITED and self._enough_audited:
+            return self._divergence_where(1 - self.config.confidence)
+        if self.config.mode == "fixed" or (self.config.mode == "rime" and self._trusted[0]):
+            return self.config.upper
+        return math.inf
+
+    def _rime_lower(self) -> float:
+        config = self.config
+        fallen = (config.beta_max - config.beta_min) * self.sessions / config.beta_sessions
+        beta = max(config.beta_min, config.beta_max - fallen)
+        count, total, squares = self._trusted
+        spread = math.sqrt(max(squares / count - (total / count) ** 2, 0.0))
+        rho = max(self._rho, _SMALLEST_PROBABILITY)
+        return -math.log(rho) + config.alpha * rho + beta * spread
+
+    @property
+    def _enough_audited(self) -> bool:
+        return len(self._audited) >= self.config.adaptive_minimum
+
+    def _calibrate(self) -> None:
+        """Most probable intercept and slopes under a weak Gaussian prior."""
+        margins = self._margins if self.config.mode == "calibrated" else np.zeros_like(self._margins)
+        features = np.stack((np.ones_like(margins), _log_odds(self._audited), margins), axis=1)
+
+        def loss(slopes: FloatArray) -> tuple[float, FloatArray]:
+            predicted = features @ slopes
+            value = np.sum(np.logaddexp(0, predicted) - self._right * predicted) + slopes @ slopes / 2 / _PRIOR_VARIANCE
+            return float(value), (expit(predicted) - self._right) @ features + slopes / _PRIOR_VARIANCE
+
+        fit = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B", bounds=[(None, None), (0, None), (0, None)])
+        self._intercept, self._slope, self._margin_slope = (float(value) for value in fit.x)
+
+    def right_probability(self, divergences: FloatArray, margins: FloatArray) -> FloatArray:
+        """Modes adaptive and calibrated: probability (n,) that labels of these divergences and margins are right, as
+        fitted to what the human said so far."""
+        predicted = self._intercept + self._slope * _log_odds(divergences) + self._margin_slope * margins
+        return np.asarray(expit(predicted))
+
+    def _divergence_where(self, probability: float) -> float:
+        """Divergence at which the fitted probability of being right falls below `probability` (0 or inf: nowhere)."""
+        surplus = self._intercept + self._margin_slope * float(self._margins.mean()) - float(logit(probability))
+        if not self._slope:
+            return math.inf if surplus >= 0 else 0.0
+        return float(np.logaddexp(0, surplus / self._slope))
+
+    def state(self) -> dict[str, float | list[float]]:
+        """What a checkpoint needs, ready for JSON."""
+        return {
+            "sessions": self.sessions,
+            "trusted": self._trusted.tolist(),
+            "rho": self._rho,
+            "audited": self._audited.tolist(),
+            "margins": self._margins.tolist(),
+            "right": self._right.tolist(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.sessions, self._rho = int(state["sessions"]), float(state["rho"])
+        self._trusted, self._audited, self._margins, self._right = (
+            np.array(state[name], np.float64) for name in ("trusted", "audited", "margins", "right")
+        )
+        self._calibrate()
+
+
+def _check_divergences(divergences: FloatArray) -> None:
+    if divergences.ndim != 1 or not (np.isfinite(divergences) & (divergences >= 0)).all():
+        raise PrefVLMError("The filter takes divergences of shape (n,), all of them finite and 0 or above.")
+
+
+def _log_odds(divergences: FloatArray) -> FloatArray:
+    """ln P / (1 - P) of the probability P that the reward model gives labels of these divergences -ln P."""
+    return -np.log(np.expm1(np.maximum(divergences, _SMALLEST_PROBABILITY)))

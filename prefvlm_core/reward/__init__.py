@@ -1,0 +1,1 @@
+"""The reward ensemble, and the ways in which it learns from labels."""

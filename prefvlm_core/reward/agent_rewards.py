@@ -1,0 +1,63 @@
+"""What agents are rewarded with where it is more than the replay holds: state entropy before the first labels (PEBBLE
+§4.1, RIME §4.3), and RUNE's bonus after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from prefvlm_core.agent.exploration import RunningStd, disagreement_bonus, nearest_neighbour_distance
+from prefvlm_core.agent.replay import Replay
+from prefvlm_core.agent.sac import Batch
+from prefvlm_core.config.run import RunConfig
+from prefvlm_core.reward.ensemble import RewardEnsemble, member_rewards
+from prefvlm_core.reward.rime import normalised_entropy, warm_start
+
+
+class AgentRewards:
+    """Rewrites the rewards of a fleet's batches, run by run."""
+
+    def __init__(self, configs: Sequence[RunConfig], replay: Replay, ensemble: RewardEnsemble) -> None:
+        self.configs, self.replay, self.ensemble = configs, replay, ensemble
+        self.entropy_scale = RunningStd(len(configs), replay.actions.device)
+        self.bonus: list[Tensor | None] = [None] * len(configs)
+        """Of each run, the mean bonus of its latest batch (None without one)."""
+
+    def apply(self, batch: Batch, step: int, runs: Sequence[int]) -> None:
+        """Rewrite the rewards of `batch`, whose rows belong to `runs`, before an update at environment step `step`."""
+        for row, run in enumerate(runs):
+            config, observations = self.configs[run], batch.observations[row]
+            if config.reward.source != "learned":
+                continue
+            inputs = torch.cat((observations, batch.actions[row]), -1)
+            if step < config.learning_starts:
+                batch.rewards[row] = self._entropy(run, observations, inputs)
+            elif config.exploration.bonus:
+                batch.rewards[row] += self._bonus(run, inputs, step)
+
+    @torch.no_grad()
+    def _bonus(self, run: int, inputs: Tensor, step: int) -> Tensor:
+        exploration = self.configs[run].exploration
+        rewards = member_rewards(self.ensemble.networks.of_run(run), inputs)
+        bonus = disagreement_bonus(rewards, exploration.bonus, exploration.bonus_decay, step)
+        self.bonus[run] = bonus.mean()
+        return bonus
+
+    def _entropy(self, run: int, observations: Tensor, inputs: Tensor) -> Tensor:
+        """Rewards (batch,) of a run that still explores; with RIME, the ensemble learns them at once."""
+        config = self.configs[run]
+        seen = self.replay.seen_observations(run)
+        distance = nearest_neighbour_distance(observations, seen, config.exploration.neighbours)
+        std = self.entropy_scale.update(run, distance)
+        if not warm_starts(config):
+            return distance / std
+        entropy = normalised_entropy(distance, float(self.entropy_scale.mean[run]), std)
+        warm_start(self.ensemble, run, inputs, entropy, config.rime.warm_start_updates)
+        return entropy
+
+
+def warm_starts(config: RunConfig) -> bool:
+    """Whether the ensemble learns before the first labels; the critic then lives on after them."""
+    return config.reward.learning == "rime" and config.rime.warm_start_updates > 0

@@ -1,0 +1,1 @@
+"""How TinyLIV is trained from nothing."""

@@ -1,0 +1,85 @@
+"""Builders that several tests use."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from prefvlm_core.config.run import Execution
+from prefvlm_core.methods import run_config
+from prefvlm_core.runs.directory import RunDirectory
+
+TINY = {
+    "total_steps": 400,
+    "horizon": 50,
+    "sac.width": 16,
+    "sac.batch_size": 16,
+    "exploration.random_steps": 60,
+    "exploration.entropy_steps": 60,
+    "reward.width": 16,
+    "reward.max_epochs": 3,
+    "feedback.budget": 20,
+    "feedback.first_session_queries": 8,
+    "feedback.session_queries": 5,
+    "feedback.session_every": 70,
+    "feedback.segment_length": 10,
+    "feedback.reset_updates": 4,
+    "evaluation.every": 100,
+    "evaluation.episodes": 1,
+    "evaluation.final_episodes": 2,
+    "evaluation.held_out_pairs": 30,
+}
+
+
+def tiny(method: str, seed: int = 0, **changes):
+    return run_config("button-press-v3", method, seed, "quick", TINY | changes)
+
+
+def quiet(results: Path, **changes) -> Execution:
+    return Execution(results=str(results), progress=False, workers=1, **changes)
+
+
+def without_seconds(directory: RunDirectory) -> list[dict[str, str]]:
+    rows = directory.read_metrics()
+    return [{name: repr(value) for name, value in row.items() if not name.startswith("seconds")} for row in rows]
+
+
+def weights_hash(directory: RunDirectory) -> str:
+    return hashlib.sha256((directory.path / "weights.safetensors").read_bytes()).hexdigest()
+
+
+SMALL = TINY | {
+    "vlm.queries": 12,
+    "vlm.frame_stride": 5,
+    "adapter.first_updates": 10,
+    "adapter.later_updates": 3,
+    "filter.adaptive_minimum": 3,
+}
+
+
+CALIBRATED = {
+    "filter.mode": "calibrated",
+    "filter.soft_labels": True,
+    "filter.confidence": 0.65,
+    "filter.human_selection": "disagreement",
+}
+
+
+NO_HUMAN = {"feedback.budget": 0}
+
+
+SCALED: dict[str, dict[str, object]] = {
+    **dict.fromkeys(("sac", "vlm-reward", "vlm-preference"), NO_HUMAN),
+    "rlvlmf": NO_HUMAN | {"feedback.segment_length": 1, "vlm.frame_stride": 1},
+    "mrn": {"mrn.meta_every": 10},
+    "surf": {"surf.confidence": 0.55},
+    # Thresholds that divergences reach after so few updates, and a teacher whose mistakes are to be found.
+    "rime": {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.3, "filter.upper": 0.75},
+    "prefvlm-plus": CALIBRATED | {"feedback.balance": True},  # fields that no method has
+}
+"""What a method needs for its mechanism to act in a run this small."""
+
+
+def small(method: str, changes: Mapping[str, Any] = MappingProxyType({})):
+    return run_config("button-press-v3", method, 0, "quick", SMALL | SCALED.get(method, {}) | dict(changes))

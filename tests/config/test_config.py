@@ -1,0 +1,288 @@
+"""Configs: what is refused and in which words, and that a run's name follows from its content alone."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.seeding import Stream, episode_seed, generator
+from prefvlm_core.config.groups import SACConfig
+from prefvlm_core.config.run import PROFILES, Execution, FeedbackConfig, RunConfig, flatten, replace
+from prefvlm_core.methods import METHODS, run_config
+from prefvlm_core.runs.directory import RunDirectory, find_runs, write_json
+from prefvlm_core.train import check_compatible
+
+BASE = {  # what the numbers below rest on, whatever the profile says
+    "total_steps": 20_000,
+    "horizon": 250,
+    "action_repeat": 1,
+    "exploration.random_steps": 1_000,
+    "evaluation.every": 2_500,
+    "feedback.budget": 100,
+    "feedback.first_session_queries": 40,
+    "feedback.segment_length": 50,
+    "vlm.frame_stride": 1,
+}
+
+
+def quick(method: str = "pebble", seed: int = 0, task: str = "drawer-close-v3", **changes: Any) -> RunConfig:
+    """A quick config; `changes` are dotted fields with `__` for the dot."""
+    dotted = {name.replace("__", "."): value for name, value in changes.items()}
+    return run_config(task, method, seed, "quick", BASE | dotted)
+
+
+def fields(config: RunConfig) -> dict[str, Any]:
+    return flatten(dataclasses.asdict(config))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("drawer-closed-v3", "pebble", 0, "quick"),
+            "Unknown task 'drawer-closed-v3'. Did you mean 'drawer-close-v3'?",
+        ),
+        (("drawer-close-v3", "peble", 0, "quick"), "Unknown method 'peble'. Did you mean 'pebble'?"),
+        (
+            ("drawer-close-v3", "pebble", 0, "qick"),
+            "Unknown profile 'qick'. Did you mean 'quick'? Allowed: laptop, paper,",
+        ),
+        (("drawer-close-v3", "pebble", -1, "quick"), "seed must be at least 0, got -1."),
+        (("drawer-close-v3", "pebble", "0", "quick"), "seed must be of type int, got '0'."),
+        ((3, "pebble", 0, "quick"), "task must be of type str, got 3."),
+    ],
+)
+def test_wrong_names_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(PrefVLMError, match=re.escape(message)):
+        run_config(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feedback.budgt": 1}, "Unknown parameter 'feedback.budgt'. Did you mean 'feedback.budget'?"),
+        ({"feedback": 1}, "Unknown parameter 'feedback'."),
+        ({"feedback.budget": -1}, "feedback.budget must be at least 0, got -1."),
+        ({"feedback.budget": 39}, "feedback.first_session_queries must be 1 to feedback.budget 39, got 40."),
+        (
+            {"feedback.first_session_queries": 0},
+            "feedback.first_session_queries must be 1 to feedback.budget 100, got 0.",
+        ),
+        ({"feedback.segment_length": 251}, "feedback.segment_length must be at most horizon 250, got 251."),
+        ({"feedback.teacher": "orcale"}, "Unknown feedback.teacher 'orcale'. Did you mean 'oracle'?"),
+        ({"feedback.teacher_mistake": 1.5}, "feedback.teacher_mistake must be at most 1, got 1.5."),
+        ({"feedback.teacher_mistake": float("nan")}, "feedback.teacher_mistake must be finite, got nan."),
+        ({"feedback.teacher_margin": float("inf")}, "feedback.teacher_margin must be finite, got inf."),
+        ({"vlm.frame_stride": 4}, "vlm.frame_stride 4 must divide horizon 250."),
+        ({"filter.lower": 7.0}, "filter.lower 7.0 must not exceed filter.upper 6.9"),
+        ({"filter.soft_labels": True}, "filter.soft_labels needs filter.mode calibrated, got rime."),
+        ({"vlm.labels": 1}, "vlm.labels must be of type bool, got 1."),
+        (
+            {"horizon": 501},
+            "horizon is 501 and action_repeat 1, but Meta-World's episodes allow 1 to 500 steps in all.",
+        ),
+        ({"horizon": 0}, "horizon must be at least 1, got 0."),
+        ({"total_steps": 20_001}, "total_steps must be a multiple of horizon 250, got 20001."),
+        ({"evaluation.every": 2_600}, "evaluation.every must be a multiple of horizon 250, got 2600."),
+        ({"total_steps": 20_000.0}, "total_steps must be of type int, got 20000.0."),
+        ({"sac.width": True}, "sac.width must be of type int, got True."),
+        ({"sac.discount": "0.9"}, "sac.discount must be of type float, got '0.9'."),
+        ({"sac.actor_learning_rate": 0}, "sac.actor_learning_rate must be above 0, got 0.0."),
+        ({"sac.critic_learning_rate": -1e-3}, "sac.critic_learning_rate must be above 0, got -0.001."),
+        (
+            {"exploration.random_steps": 100, "exploration.entropy_steps": 149},
+            "must cover one episode (250 steps) before the first feedback session, got 249.",
+        ),
+    ],
+)
+def test_wrong_values_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PrefVLMError, match=re.escape(message)) as caught:
+        run_config("drawer-close-v3", "pebble", 0, "quick", BASE | changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_values_at_the_limit_are_accepted() -> None:
+    assert quick(feedback__budget=40).feedback.budget == 40
+    assert quick(feedback__budget=0).feedback.budget == 0
+    assert quick(feedback__segment_length=250).feedback.segment_length == 250
+    assert quick(horizon=500, total_steps=20_000).horizon == 500
+    assert quick(exploration__random_steps=100, exploration__entropy_steps=150).learning_starts == 250
+    assert quick("sac", exploration__random_steps=1).learning_starts == 1  # no feedback session, nothing to cover
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "gpu"}, "Unknown device 'gpu'. Did you mean 'cpu'? Allowed: auto, cpu, cuda."),
+        ({"workers": -1}, "workers must be at least 0, got -1."),
+        ({"threads": 0}, "threads must be at least 1, got 0."),
+    ],
+)
+def test_wrong_execution_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PrefVLMError, match=re.escape(message)):
+        Execution(**changes)
+
+
+def test_layers_override_in_order() -> None:
+    """Defaults, then the profile, then the method, then the caller."""
+    assert run_config("drawer-close-v3", "pebble", 0, "paper") == RunConfig("drawer-close-v3", "pebble", 0, "paper")
+    pebble, sac = (run_config("drawer-close-v3", method, 0, "quick") for method in ("pebble", "sac"))
+    assert pebble.feedback.budget == PROFILES["quick"]["feedback.budget"] != FeedbackConfig().budget
+    assert sac.feedback.budget == METHODS["sac"].changes["feedback.budget"] == 0
+    assert run_config("drawer-close-v3", "sac", 0, "quick", {"feedback.budget": 50}).feedback.budget == 50
+    differing = {name for name, value in fields(sac).items() if value != fields(pebble)[name]}
+    assert differing == {"method", *METHODS["sac"].changes}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("method", METHODS)
+def test_json_round_trip(profile: str, method: str) -> None:
+    config = run_config("sweep-into-v3", method, 7, profile, {"sac.discount": 0.1 + 0.2})
+    again = RunConfig.from_json(config.to_json())
+    assert again == config and again.hash == config.hash and again.sac.discount == 0.1 + 0.2
+    assert config.run_id == f"{profile}/sweep-into-v3/{method}/7-{config.hash}"
+
+
+def test_the_hash_names_the_content_and_nothing_else() -> None:
+    config = quick()
+    values = json.loads(config.to_json())
+    backwards = {name: values[name] for name in reversed(values)}
+    backwards["sac"] = {name: values["sac"][name] for name in reversed(values["sac"])}
+    assert RunConfig.from_json(json.dumps(backwards)).hash == config.hash
+    reordered = {name: fields(config)[name] for name in reversed(fields(config))}
+    assert replace(quick(seed=5), reordered).hash == config.hash
+    assert quick(sac__discount=1).hash == quick(sac__discount=1.0).hash
+    assert quick(sac__discount=np.float64(0.5)).hash == quick(sac__discount=0.5).hash
+
+
+def test_the_hash_changes_with_every_field() -> None:
+    config = run_config("drawer-close-v3", "prefvlm", 0, "quick")
+    human_only = {"vlm.labels": False, "adapter.enabled": False}
+    other = {"task": "door-open-v3", "method": "sac", "profile": "laptop", "reward.source": "true"} | {
+        "adapter.source": "quick/a",
+        "feedback.sampling": "disagreement",
+        "feedback.segment_length": 25,
+        "vlm.frame_stride": 10,
+        "feedback.teacher": "skip",
+        "vlm.model": "random",
+        "filter.mode": "fixed",
+        "filter.human_selection": "random",
+        "reward.learning": "surf",
+        "exploration.bonus": 0.05,
+        "vlm.equal_within": 0.5,
+        "total_steps": 4_050,
+        "horizon": 25,
+        "evaluation.every": 250,
+    }
+    hashes = {config.hash}
+    for name, value in fields(config).items():
+        if isinstance(value, bool):
+            changed: Any = not value
+        else:
+            changed = other[name] if name in other else value / 2 or 0.5 if isinstance(value, float) else value + 1
+        assert changed != value, name
+        needed = {"reward.learning": human_only, "filter.soft_labels": {"filter.mode": "calibrated"}}
+        needed["vlm.simulated_accuracy"] = {"adapter.enabled": False}
+        extra = needed.get(name, {})
+        hashes.add(replace(config, {name: changed} | extra).hash)
+    hashes.add(replace(config, human_only).hash)
+    assert len(hashes) == 2 + len(fields(config))
+
+
+def test_the_hash_is_of_what_differs_from_the_defaults() -> None:
+    config = RunConfig("door-close-v3", "pebble", 3, "paper", sac=SACConfig(width=64))
+    told = {"method": "pebble", "profile": "paper", "sac.width": 64, "seed": 3, "task": "door-close-v3"}
+    assert config.hash == hashlib.sha256(json.dumps([1, told]).encode()).hexdigest()[:8]
+
+
+def test_a_stored_config_without_a_newer_field_is_the_same_run(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, quick())
+    values = json.loads(quick().to_json())
+    del values["adapter"]["source"], values["exploration"]["neighbours"]  # both at their defaults
+    write_json(directory.path / "config.json", values)
+    directory.open()
+    assert find_runs(tmp_path)[0].config == quick()
+
+
+def test_stored_configs_that_cannot_be_trusted(tmp_path: Path) -> None:
+    config = quick()
+    directory = RunDirectory(tmp_path, config)
+    path = directory.path / "config.json"
+    stored = json.loads(config.to_json())
+
+    def refused(values: Any) -> str:
+        write_json(path, values)
+        with pytest.raises(PrefVLMError) as opened:
+            directory.open()
+        with pytest.raises(PrefVLMError) as found:
+            find_runs(tmp_path)
+        assert str(opened.value) == str(found.value) and str(path) in str(opened.value)
+        return str(opened.value)
+
+    assert "written by config version 0, this package reads version 1: install the matching prefvlm" in refused(
+        stored | {"version": 0}
+    )
+    assert "config version None" in refused({name: value for name, value in stored.items() if name != "version"})
+    assert "The config lacks task, seed." in refused({n: v for n, v in stored.items() if n not in ("task", "seed")})
+    misplaced = "does not hold the config its folder is named after"
+    assert misplaced in refused({name: value for name, value in stored.items() if name != "horizon"})
+    assert misplaced in refused({name: value for name, value in stored.items() if name != "sac"})
+    assert "Unknown parameter 'horizont'. Did you mean 'horizon'?" in refused(stored | {"horizont": 3})
+    assert "horizon must be at least 1, got -1." in refused(stored | {"horizon": -1})
+    assert "does not hold the config its folder is named after; move the folder away." in refused(stored | {"seed": 3})
+    for garbage in (b"\xff\xfe\x00", b"", b"null", b"[]", b'{"version": 1}'):
+        path.write_bytes(garbage)
+        with pytest.raises(PrefVLMError, match=f"{re.escape(str(path))} cannot be read"):
+            find_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "may_differ"),
+    [
+        ("feedback.budget", 60, True),
+        ("feedback.teacher", "skip", True),
+        ("exploration.entropy_steps", 500, True),
+        ("horizon", 125, False),
+        ("action_repeat", 2, False),
+        ("reward.standardise", True, True),
+        ("total_steps", 25_000, False),
+        ("sac.width", 64, False),
+        ("sac.discount", 0.9, False),
+        ("reward.members", 5, False),
+        ("exploration.random_steps", 900, False),
+        ("evaluation.episodes", 9, False),
+    ],
+)
+def test_what_may_differ_within_a_fleet(name: str, value: Any, may_differ: bool) -> None:
+    first, second = quick(), run_config("drawer-close-v3", "pebble", 1, "quick", BASE | {name: value})
+    if may_differ:
+        check_compatible([first, second])
+    else:
+        words = f"{first.run_id} and {second.run_id} cannot share a fleet: "
+        words += f"{name} is {fields(first)[name]} in one and {value} in the other."
+        with pytest.raises(PrefVLMError, match=re.escape(words)):
+            check_compatible([first, quick("sac"), second])
+
+
+def test_a_fleet_of_tasks_methods_and_seeds_and_none_twice() -> None:
+    fleet = [quick(), quick("sac"), quick(seed=1), quick(task="door-open-v3")]
+    check_compatible(fleet)
+    with pytest.raises(PrefVLMError, match="The same run is asked for twice in one fleet"):
+        check_compatible([*fleet, quick(seed=1)])
+    with pytest.raises(PrefVLMError, match="A fleet needs at least one run"):
+        check_compatible([])
+
+
+def test_random_streams_are_independent_and_evaluation_is_never_seen_in_training() -> None:
+    draws = {(seed, stream): generator(seed, stream).integers(2**62) for seed in range(20) for stream in Stream}
+    assert len(set(draws.values())) == len(draws)
+    assert draws[3, Stream.POLICY] == generator(3, Stream.POLICY).integers(2**62)
+    training = {episode_seed(seed, episode) for seed in range(5) for episode in range(200)}
+    evaluation = {episode_seed(seed, episode, evaluation=True) for seed in range(5) for episode in range(200)}
+    assert len(training) == len(evaluation) == 1000 and training.isdisjoint(evaluation)

@@ -1,0 +1,268 @@
+"""Frames show what Meta-World shows, the right way up, and say clearly what cannot be drawn."""
+
+import multiprocessing
+
+import mujoco
+import numpy as np
+import pytest
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains import frames
+from prefvlm_core.domains.frames import CAMERAS, Camera, FrameRenderer, Perturbation, light_model
+from prefvlm_core.domains.metaworld import Environment, restore
+
+DOOR = "door-open-v3"  # its goal is a green sphere, and nothing else in it is green
+
+
+def some_episode(task, steps=6, seed=3):
+    """Snapshots (steps, S) and scenes (steps, C) of random actions, and the environment at the last of them."""
+    environment = Environment(task)
+    environment.reset(seed)
+    generator = np.random.default_rng(0)
+    snapshots = []
+    for _ in range(steps):
+        for _ in range(10):
+            environment.step(generator.uniform(-1, 1, 4).astype(np.float32))
+        snapshots.append(environment.snapshot())
+    return np.stack(snapshots), np.repeat(environment.scene()[None], steps, axis=0), environment
+
+
+@pytest.fixture(scope="module")
+def door():
+    snapshots, scenes, _ = some_episode(DOOR)
+    return snapshots, scenes
+
+
+def pinhole(point, position, target, fovy, size):
+    """(row, column) at which an upright pinhole camera sees a point; worked out without MuJoCo."""
+    forward = np.subtract(target, position) / np.linalg.norm(np.subtract(target, position))
+    right = np.cross(forward, (0, 0, 1))
+    right /= np.linalg.norm(right)
+    up = np.cross(right, forward)
+    offset = np.subtract(point, position)
+    scale = size / 2 / np.tan(np.radians(fovy) / 2) / (offset @ forward)
+    return size / 2 - scale * (offset @ up) - 0.5, size / 2 + scale * (offset @ right) - 0.5
+
+
+def is_green(frame):
+    red, green, blue = np.moveaxis(frame.astype(int), -1, 0)
+    return (green - red > 60) & (green - blue > 60)
+
+
+def green_centre(frame):
+    rows, columns = np.nonzero(is_green(frame))
+    return rows.mean(), columns.mean()
+
+
+def goal_of(task, scene):
+    model = light_model(task)
+    start = 3 * model.nbody + 3 * model.site("goal").id
+    return scene[start : start + 3]
+
+
+def test_free_camera_shows_the_goal_where_a_pinhole_camera_sees_it(door):
+    camera = Camera((0.9, -0.4, 0.9), (-0.1, 0.6, 0.1), fovy=40)
+    renderer = FrameRenderer(DOOR, 128, camera)
+    frame = renderer.render(door[0][:1], door[1][:1])[0]
+    expected = pinhole(goal_of(DOOR, door[1][0]), camera.position, camera.target, camera.fovy, 128)
+    assert green_centre(frame) == pytest.approx(expected, abs=1.0)
+
+
+def test_default_camera_is_upright_and_not_mirrored(door):
+    frame = FrameRenderer(DOOR, 128).render(door[0][:1], door[1][:1])[0]
+    # Meta-World's corner2 stands at (1.3, -0.2, 1.1); its middle half spans 2 atan(tan(30°)/2).
+    expected = pinhole(goal_of(DOOR, door[1][0]), (1.3, -0.2, 1.1), (-0.165, 0.70, 0.15), 32.2, 128)
+    assert green_centre(frame) == pytest.approx(expected, abs=4.0)  # the real one is rolled by 3°
+
+
+def test_default_camera_is_the_middle_half_of_corner2(door):
+    close = FrameRenderer(DOOR, 64).render(*door).astype(int)
+    wide = FrameRenderer(DOOR, 128, "corner2").render(*door).astype(int)
+    assert np.abs(close - wide[:, 32:96, 32:96]).mean() < 2
+
+
+def metaworld_picture(task, qpos, body_pos, site_pos, mocap_pos):
+    """Meta-World's own render of a state, turned by 180° because its corner cameras hang upside down."""
+    environment = ALL_V3_ENVIRONMENTS[task](render_mode="rgb_array", camera_name="corner2", width=64, height=64)
+    environment.model.body_pos[:], environment.model.site_pos[:] = body_pos, site_pos
+    environment.data.qpos[:], environment.data.mocap_pos[:] = qpos, mocap_pos
+    mujoco.mj_forward(environment.model, environment.data)
+    picture = environment.render()[::-1, ::-1].copy()
+    environment.close()
+    return picture
+
+
+def test_frame_shows_what_metaworld_renders():
+    snapshots, scenes, environment = some_episode("drawer-open-v3")
+    frame = FrameRenderer("drawer-open-v3", 64, "corner2").render(snapshots[-1:], scenes[-1:])[0]
+    model, data = environment._env.model, environment._env.data
+    state = (data.qpos.copy(), model.body_pos.copy(), model.site_pos.copy(), data.mocap_pos.copy())
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        theirs = pool.apply(metaworld_picture, ("drawer-open-v3", *state))
+
+    def difference(ours):
+        return np.abs(ours.astype(int) - theirs.astype(int)).mean()
+
+    assert difference(frame) < 15  # theirs has a shadow, reflections and smoothed edges
+    assert min(difference(frame[::-1]), difference(frame[:, ::-1]), difference(frame[::-1, ::-1])) > 30
+
+
+@pytest.mark.parametrize("task", [DOOR, "stick-pull-v3", "box-close-v3"])
+def test_light_model_has_the_poses_of_the_physics_model_and_a_fraction_of_its_faces(task):
+    snapshots, scenes, environment = some_episode(task)
+    model = light_model(task)
+    data = mujoco.MjData(model)
+    restore(model, data, snapshots[-1], scenes[-1])
+    physics = environment._env
+    np.testing.assert_allclose(data.xpos, physics.data.xpos, atol=1e-5)
+    np.testing.assert_allclose(data.xmat, physics.data.xmat, atol=1e-5)
+    complete = ALL_V3_ENVIRONMENTS[task]().model
+    assert model.nmeshface < 0.2 * complete.nmeshface
+    np.testing.assert_array_equal(model.geom_bodyid, complete.geom_bodyid)
+
+
+def test_renderers_of_several_tasks_live_side_by_side(door):
+    first = FrameRenderer(DOOR)
+    alone = first.render(*door)
+    snapshots, scenes, _ = some_episode("drawer-open-v3")
+    second = FrameRenderer("drawer-open-v3", 96)
+    assert second.render(snapshots, scenes).mean() > 20
+    np.testing.assert_array_equal(first.render(*door), alone)
+    second.close()
+    np.testing.assert_array_equal(first.render(*door), alone)
+
+
+def test_a_frame_is_the_same_in_any_batch(door):
+    renderer = FrameRenderer(DOOR, perturbation=Perturbation(noise=5, seed=1))
+    together = renderer.render(*door)
+    order = [4, 1, 3]
+    np.testing.assert_array_equal(renderer.render(door[0][order], door[1][order]), together[order])
+
+
+def test_frames_follow_the_snapshots(door):
+    rendered = FrameRenderer(DOOR).render(*door)
+    assert rendered.shape == (6, 64, 64, 3) and rendered.dtype == np.uint8
+    changed = np.abs(np.diff(rendered.astype(int), axis=0)).max(axis=(1, 2, 3))
+    assert (changed > 50).all()
+
+
+def test_goal_marker_can_be_left_out(door):
+    marked, unmarked = (FrameRenderer(DOOR, goal_marker=shown).render(*door) for shown in (True, False))
+    assert is_green(marked).sum() > 5 and is_green(unmarked).sum() == 0
+
+
+def test_sensor_noise_has_the_given_spread(door):
+    renderer = FrameRenderer(DOOR)
+    clean = renderer.render(*door).astype(float)
+    renderer.look("corner2-close", Perturbation(noise=8.0, seed=5))
+    noise = renderer.render(*door) - clean
+    inside = (clean > 40) & (clean < 215)  # where nothing is clipped
+    assert noise[inside].std() == pytest.approx(8.0, rel=0.03)
+    assert noise[inside].mean() == pytest.approx(0.0, abs=0.15)
+    assert np.abs(noise[0] - noise[1]).max() > 0
+
+
+def test_occluder_is_a_grey_square(door):
+    renderer = FrameRenderer(DOOR)
+    clean = renderer.render(*door)
+    renderer.look("corner2-close", Perturbation(occluder=0.25, seed=2))
+    hidden = (renderer.render(*door) != clean).any(axis=(0, 3))
+    rows, columns = np.nonzero(hidden)
+    assert rows.max() - rows.min() + 1 <= 16 and columns.max() - columns.min() + 1 <= 16 and hidden.sum() > 0.9 * 256
+
+
+@pytest.mark.parametrize("change", [{"light": 0.5}, {"color": 0.5}, {"camera": 0.05}])
+def test_perturbations_change_the_picture_repeatably_and_can_be_taken_back(door, change):
+    renderer = FrameRenderer(DOOR)
+    clean = renderer.render(*door)
+    pictures = []
+    for seed in (1, 1, 2):
+        renderer.look("corner2-close", Perturbation(**change, seed=seed))
+        pictures.append(renderer.render(*door))
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert np.abs(pictures[0].astype(int) - clean).mean() > 1
+    assert np.abs(pictures[0].astype(int) - pictures[2]).mean() > 1
+    renderer.look("corner2-close")
+    np.testing.assert_array_equal(renderer.render(*door), clean)
+
+
+def test_every_named_camera_shows_another_picture(door):
+    renderer = FrameRenderer(DOOR)
+    pictures = set()
+    for camera in CAMERAS:
+        renderer.look(camera)
+        pictures.add(renderer.render(door[0][:1], door[1][:1]).tobytes())
+    assert len(pictures) == len(CAMERAS) == 8
+
+
+def test_decimated_meshes_are_kept_by_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    stl = tmp_path / "ball.stl"
+    corners = np.random.default_rng(0).normal(size=(3000, 3, 3)).astype("<f4")
+    triangles = np.zeros(3000, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("", "<u2")]))
+    triangles["corners"] = corners
+    stl.write_bytes(bytes(80) + np.uint32(3000).tobytes() + triangles.tobytes())
+    read = frames._light_mesh.__wrapped__
+    first = read(stl)
+    (kept,) = (tmp_path / "prefvlm" / "meshes").iterdir()
+    written = kept.stat().st_mtime_ns
+    np.testing.assert_array_equal(read(stl)[0], first[0])
+    np.testing.assert_array_equal(read(stl)[1], first[1])
+    assert kept.stat().st_mtime_ns == written
+    stl.write_bytes(stl.read_bytes()[:-1] + b"\1")
+    read(stl)
+    assert len(list((tmp_path / "prefvlm" / "meshes").iterdir())) == 2
+
+
+def test_small_meshes_keep_every_face(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    triangles = np.zeros(2, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("", "<u2")]))
+    triangles["corners"] = [[[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 0, 0], [1, 0, 0], [0, 0, 1]]]
+    stl = tmp_path / "two.stl"
+    stl.write_bytes(bytes(80) + np.uint32(2).tobytes() + triangles.tobytes())
+    vertices, faces = frames._light_mesh.__wrapped__(stl)
+    assert vertices.shape == (4, 3)  # the two triangles share an edge
+    np.testing.assert_array_equal(vertices[faces], triangles["corners"])
+
+
+def test_bad_input_is_named(door):
+    with pytest.raises(PrefVLMError, match=r"Unknown camera 'corner2_close'.*Did you mean 'corner2-close'"):
+        FrameRenderer(DOOR, camera="corner2_close")
+    with pytest.raises(PrefVLMError, match="Unknown task 'door-opens-v3'"):
+        FrameRenderer("door-opens-v3")
+    with pytest.raises(PrefVLMError, match=r"Frames of 8 pixels .* 16 to 1024"):
+        FrameRenderer(DOOR, size=8)
+    with pytest.raises(PrefVLMError, match="straight up or down"):
+        FrameRenderer(DOOR, camera=Camera((0, 0, 1), (0, 0, 0)))
+    with pytest.raises(PrefVLMError, match=r"Perturbation.occluder is 1.5, allowed are 0 to 1"):
+        Perturbation(occluder=1.5)
+    with pytest.raises(PrefVLMError, match=r"Perturbation.noise is nan"):
+        Perturbation(noise=float("nan"))
+    renderer = FrameRenderer(DOOR)
+    with pytest.raises(PrefVLMError, match=r"got \(6, 13\) and \(5, "):
+        renderer.render(door[0], door[1][:5])
+    with pytest.raises(PrefVLMError, match="hold NaN"):
+        renderer.render(door[0] * np.float32("nan"), door[1])
+    with pytest.raises(PrefVLMError, match="do not fit this model"):
+        renderer.render(door[0][:, :5], door[1])
+
+
+def test_missing_gl_says_what_to_install(monkeypatch):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(frames, "_gl_backend", lambda: "no_such_backend")
+    with pytest.raises(PrefVLMError, match=r"No frame can be rendered.*apt-get install libegl1"):
+        frames._gl_context.__wrapped__()
+
+
+def test_users_choice_of_gl_is_kept(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "no_such_backend")
+    with pytest.raises(PrefVLMError, match="MUJOCO_GL=no_such_backend"):
+        frames._gl_context.__wrapped__()
+
+
+@pytest.mark.parametrize(("devices", "backend"), [(1, "egl"), (0, "osmesa")])
+def test_backend_on_linux_depends_on_egl_devices(monkeypatch, devices, backend):
+    monkeypatch.setattr(frames.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(frames, "_egl_devices", lambda: devices)
+    assert frames._gl_backend() == backend

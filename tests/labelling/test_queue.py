@@ -1,0 +1,364 @@
+"""The label queue with one person and with several, under kills, races and jumping clocks."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders.queue import post, stored
+from sqlalchemy import select, text
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.labelling import queue as labels
+from prefvlm_core.labelling.agreement import agreement, agreement_table, progress, status_table
+from prefvlm_core.labelling.database import ANSWERS, PAIRS
+from prefvlm_core.labelling.queue import Annotator, LabelQueue, Refused, Taken, label_of
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["prefvlm_core.labelling.agreement", "prefvlm_core.labelling.files", "pytest"])
+POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of our own on a socket in a temporary folder; yields the URL of an empty database."""
+    pytest.importorskip("psycopg", reason="no PostgreSQL driver: pip install prefvlm[postgres]")
+    if POSTGRES is None:
+        pytest.skip("no PostgreSQL server: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # short: a socket's path has at most 107 characters
+    as_user: list[str] = []
+    if os.getuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")
+        as_user = ["runuser", "-u", "postgres", "--"]
+    data = folder / "data"
+
+    def call(*command: object) -> None:
+        subprocess.run([*as_user, *map(str, command)], check=True, capture_output=True, cwd=folder)
+
+    call(POSTGRES / "initdb", "-D", data, "-A", "trust", "-U", "labels", "--no-sync")
+    options = f"-k {folder} -c listen_addresses= -c fsync=on"
+    call(POSTGRES / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start")
+    yield f"postgresql+psycopg://labels@/postgres?host={folder}"
+    call(POSTGRES / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/labels.sqlite"
+    address: str = request.getfixturevalue("postgres")
+    queue = LabelQueue(address)
+    with queue.transaction() as connection:
+        connection.execute(text("TRUNCATE answers, pairs"))
+    return address
+
+
+# ---- what an answer means
+
+
+@pytest.mark.parametrize(
+    ("choice", "swapped", "label"),
+    [("left", False, 0), ("left", True, 1), ("right", False, 1), ("right", True, 0), ("equal", True, 0.5)],
+)
+def test_a_choice_is_about_the_side_and_a_label_about_the_segment(choice: str, swapped: bool, label: float) -> None:
+    assert label_of(choice, swapped) == label
+    assert label_of("skip", swapped) is None
+    with pytest.raises(PrefVLMError, match=r"Unknown answer 'lft'. Did you mean 'left'"):
+        label_of("lft", swapped)
+
+
+def test_a_session_from_post_to_take(url: str) -> None:
+    queue = LabelQueue(url)
+    post(queue, 4)
+    post(queue, 4, truth=0.5)  # posted again, as a resumed run does: nothing changes
+    ann = Annotator(queue, "Ann")
+    for choice in ("left", "right", "equal"):
+        question = ann.claim()
+        assert question is not None and question.truth == question.pair % 2
+        ann.answer(question, choice, 1.5)
+    assert queue.unanswered("run", 1) == 1 and queue.take("run", 1, "wait") is None
+    last = ann.claim()
+    assert last is not None and ann.claim([last]) is None
+    ann.answer(last, "skip", 2.5)
+    with queue.transaction(reading=True) as connection:
+        sides = [bool(row[0]) for row in connection.execute(select(ANSWERS.c.swapped).order_by(ANSWERS.c.pair_id))]
+    given = float(sides[0]), float(not sides[1]), 0.5, None
+    expected = [Taken(1, number, number, 500 + number, 1.0, 0.25, label) for number, label in enumerate(given)]
+    assert queue.take("run", 1, "wait") == expected
+    assert queue.take("run", 1, "withdraw") == expected  # a resumed run gets the same
+    assert queue.posted("run", 1) == {number: (number, 500 + number) for number in range(4)}
+    assert [tuple(row) for row in status_table(queue.database).to_numpy()] == [("run", 1, 3, 1, 0, 0, 1.5)]
+
+
+def test_undo_takes_the_last_answer_back_until_training_has_it(url: str) -> None:
+    queue = LabelQueue(url)
+    post(queue, 3)
+    ann = Annotator(queue, "Ann")
+    assert ann.undo() is None
+    first, second = (ann.claim() for _ in range(2))
+    assert first is not None and second is not None and first == second  # not held, so claimed once
+    ann.answer(first, "left", 1)
+    second = ann.claim()
+    assert second is not None
+    ann.answer(second, "left", 1)
+    back = ann.undo()
+    assert back is not None and back.pair == 1 and stored(queue) == [(0, "Ann", "left")]
+    ann.answer(back, "right", 1)
+    assert stored(queue) == [(0, "Ann", "left"), (1, "Ann", "right")]
+    assert [taken.pair for taken in queue.take("run", 1, "withdraw") or []] == [0, 1]
+    with pytest.raises(Refused, match="Training has used your last answer"):
+        ann.undo()
+
+
+def test_a_withdrawn_pair_takes_no_answer(url: str) -> None:
+    queue = LabelQueue(url)
+    post(queue, 1)
+    ann = Annotator(queue, "Ann")
+    question = ann.claim()
+    assert question is not None and queue.take("run", 1, "withdraw") == []
+    with pytest.raises(Refused, match="withdrawn"):
+        ann.answer(question, "left", 1)
+    assert ann.claim() is None and queue.take("run", 1, "withdraw") == []
+
+
+def test_a_late_answer_goes_to_the_next_session_and_to_no_other(url: str) -> None:
+    queue = LabelQueue(url)
+    ann = Annotator(queue, "Ann")
+
+    def answer(count: int) -> None:
+        for _ in range(count):
+            question = ann.claim()
+            assert question is not None
+            ann.answer(question, "equal", 1)
+
+    def taken(session: int, missing: labels.Missing = "leave") -> list[tuple[int, int]]:
+        return [(one.session, one.pair) for one in queue.take("run", session, missing) or []]
+
+    post(queue, 3)
+    post(queue, 2, run_id="other")
+    answer(1)
+    assert taken(1) == [(1, 0)] and queue.left_open("run", 1) == 2
+    claimed = ann.claim()
+    post(queue, 2, session=2)
+    assert taken(2) == [] and queue.left_open("run", 2) == 4
+    assert claimed is not None and ann.claim() == claimed  # a session that goes on takes nothing out of anybody's hands
+    answer(1)  # after session 2 went on: repeated after a kill, it must find nothing again
+    assert (taken(1), taken(2), queue.unanswered("run", 2)) == ([(1, 0)], [], 0)
+    post(queue, 1, session=3)
+    assert queue.take("run", 3, "wait") is None and queue.unanswered("run", 3) == 4
+    answer(3)  # one of session 1, two of the other run
+    assert taken(3, "withdraw") == [(1, 1), (1, 2)] and queue.left_open("run", 3) == 0
+    assert ann.claim() is None
+    assert [taken(session) for session in (1, 2, 3)] == [[(1, 0)], [], [(1, 1), (1, 2)]]
+    assert [queue.left_open("run", session) for session in (1, 2, 3)] == [2, 4, 0]
+    assert [one.pair for one in queue.take("other", 1, "wait") or []] == [0, 1]
+
+
+# ---- several people
+
+
+def test_nobody_gets_a_pair_that_another_has(url: str) -> None:
+    queue = LabelQueue(url)
+    post(queue, 2)
+    ann, ben = Annotator(queue, "Ann"), Annotator(queue, "Ben")
+    questions = [ann.claim(), ben.claim()]
+    assert [question.pair for question in questions if question] == [0, 1]
+    assert Annotator(queue, "Cem").claim() is None
+    ben.close()
+    given_back = Annotator(queue, "Cem").claim()
+    assert given_back is not None and given_back.pair == 1
+
+
+def test_a_second_window_of_the_same_person_takes_over(url: str) -> None:
+    queue = LabelQueue(url)
+    post(queue, 2)
+    old = Annotator(queue, "Ann")
+    question = old.claim()
+    new = Annotator(queue, "Ann")  # after a kernel restart, say: no waiting for the old claim to lapse
+    again = new.claim()
+    assert question is not None and again == question
+    with pytest.raises(Refused, match="went to somebody else"):
+        old.answer(question, "left", 1)
+    new.answer(question, "right", 1)
+    new.answer(question, "right", 1)  # a repeated message counts once
+    with pytest.raises(Refused):
+        new.answer(question, "left", 1)
+    assert stored(queue) == [(0, "Ann", "right")]
+
+
+def test_second_opinions_and_repeats_are_counted_apart(url: str) -> None:
+    queue = LabelQueue(url)
+    post(queue, 12)
+    ann = Annotator(queue, "Ann", repeat_every=7)
+    purposes = []
+    for _ in range(13):
+        question = ann.claim()
+        assert question is not None
+        purposes.append((question.purpose, question.pair))
+        right = question.truth != float(question.swapped)  # where the segment of higher true return stands
+        right ^= question.purpose == "repeat"  # changes her mind each time
+        ann.answer(question, "right" if right else "left", 1)
+    assert purposes == [("label", n) for n in range(6)] + [("repeat", 0)] + [("label", n) for n in range(6, 12)]
+    ben = Annotator(queue, "Ben", agreement=True)
+    for choice in ("left", "skip", "equal"):
+        question = ben.claim()
+        assert question is not None and question.purpose == "agreement"
+        ben.answer(question, choice, 1)
+    assert len(stored(queue)) == 12 and {name for _, name, _ in stored(queue)} == {"Ann"}
+    table = agreement_table(queue.database).set_index(["first", "second"])
+    assert table.loc[("Ann", "true reward"), ["pairs", "percent", "kappa"]].tolist() == [12, 100, 1]
+    assert table.loc[("Ann", "Ann (repeats)"), ["pairs", "percent"]].tolist() == [1, 0]
+    assert table.loc[("Ann", "VLM"), ["pairs", "percent"]].tolist() == [12, 50]
+    assert table.loc[("Ann", "Ben"), "pairs"] == 2
+    counts = progress(queue.database, "Ann", "run")
+    assert (counts.answered, counts.budget, counts.mine, counts.oracle.percent) == (12, 100, 13, 100)
+
+
+def test_kappa_by_hand() -> None:
+    first, second = [0, 0, 1, 1, 1, 0.5, None, 0], [0, 1, 1, 1, 0, 0.5, 1, float("nan")]
+    # 4 of 6 alike; by chance (2·2 + 3·3 + 1·1) / 36 = 14/36
+    assert agreement(first, second) == pytest.approx((6, 400 / 6, (24 / 36 - 14 / 36) / (22 / 36)))
+    assert agreement([], []).pairs == 0
+
+
+def _label_all(url: str, name: str, acknowledged: str, together: Barrier) -> None:
+    """A labeller process: answers until nothing is left, and notes what was acknowledged once it was."""
+    annotator = Annotator(LabelQueue(url), name)
+    together.wait()
+    with open(acknowledged, "a", buffering=1) as file:
+        while (question := annotator.claim()) is not None:
+            choice = ("left", "right", "equal", "skip")[question.pair % 4]
+            annotator.answer(question, choice, 0.1)
+            file.write(f"{question.pair} {choice}\n")
+            time.sleep(0.002)  # nobody is faster; without it SQLite's lock can starve one process for the whole test
+
+
+def acknowledgements(folder: Path) -> list[tuple[int, str]]:
+    lines = [line for path in folder.glob("*.ack") for line in path.read_text().splitlines()]
+    return [(int(line.split()[0]), line.split()[1]) for line in lines if len(line.split()) == 2]
+
+
+def test_four_labellers_and_a_thousand_pairs(url: str, tmp_path: Path) -> None:
+    queue = LabelQueue(url)
+    post(queue, 1000)
+    together = PROCESSES.Barrier(4)
+    arguments = [(url, f"person {index}", f"{tmp_path}/{index}.ack", together) for index in range(4)]
+    people = [PROCESSES.Process(target=_label_all, args=one) for one in arguments]
+    for process in people:
+        process.start()
+    for process in people:
+        process.join(300)
+        assert process.exitcode == 0
+    expected = [(number, ("left", "right", "equal", "skip")[number % 4]) for number in range(1000)]
+    assert sorted(acknowledgements(tmp_path)) == expected  # each exactly once
+    assert [(number, choice) for number, _, choice in stored(queue)] == expected
+    assert len({name for _, name, _ in stored(queue)}) == 4
+
+
+# ---- kills
+
+SESSIONS, PAIRS_EACH, KILLS = 40, 20, 60  # kills of each of the two processes
+
+
+def _train(url: str, taken: str, started: Any) -> None:
+    """A trainer without the training: posts its sessions, waits for each, and notes what it took."""
+    queue = LabelQueue(url)
+    started.set()
+    for session in range(1, SESSIONS + 1):
+        post(queue, PAIRS_EACH, session=session)
+        while (answers := queue.take("run", session, "wait")) is None:
+            time.sleep(0.005)
+        with open(taken, "a") as file:
+            file.write(json.dumps([session, [one.label for one in answers]]) + "\n")
+
+
+def _label_while_asked(url: str, acknowledged: str, started: Any) -> None:
+    queue = LabelQueue(url)
+    annotator = Annotator(queue, "Ann")
+    started.set()
+    with open(acknowledged, "a", buffering=1) as file:
+        while True:
+            if (question := annotator.claim()) is None:
+                time.sleep(0.005)
+                continue
+            choice = ("left", "right", "equal", "skip")[question.pair % 4]
+            annotator.answer(question, choice, 0.1)
+            file.write(f"{question.session} {question.pair} {label_of(choice, question.swapped)}\n")
+
+
+def test_a_hundred_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    """Trainer and labeller are killed at random moments, and started again; in the end nobody can tell."""
+    url, moments = f"sqlite:///{tmp_path}/labels.sqlite", random.Random(3)
+    queue, notes, acknowledged = LabelQueue(url), tmp_path / "taken", tmp_path / "acknowledged"
+    jobs = [(_train, (url, str(notes))), (_label_while_asked, (url, str(acknowledged)))]
+    running: dict[int, Any] = {}
+
+    def start(job: int) -> None:
+        started = PROCESSES.Event()
+        running[job] = PROCESSES.Process(target=jobs[job][0], args=(*jobs[job][1], started))
+        running[job].start()
+        assert started.wait(60)
+
+    for job in (0, 1):
+        start(job)
+    killed = [0, 0]
+    while min(killed) < KILLS:
+        time.sleep(moments.uniform(0, 0.02))
+        job = int(killed[1] < killed[0])
+        killed[job] += running[job].is_alive()
+        running[job].kill()
+        running[job].join()
+        start(job)
+    assert len(stored(queue)) > KILLS  # the kills fell between answers, not before or after all of them
+    running[0].join(300)  # the trainer gets through in the end
+    running[1].kill()
+    running[1].join()
+
+    expected = [n for _ in range(SESSIONS) for n in range(PAIRS_EACH)]
+    assert [number for number, _, _ in stored(queue)] == expected  # none doubled
+    query = select(PAIRS.c.session, PAIRS.c.pair, ANSWERS.c.label).join(ANSWERS)
+    with queue.transaction(reading=True) as connection:
+        labels_now = {(row.session, row.pair): row.label for row in connection.execute(query)}
+    lines = [line.split() for line in acknowledged.read_text().splitlines()]
+    noted = {(int(session), int(number)): label for session, number, label in lines}
+    assert len(lines) == len(noted) >= len(expected) - killed[1]  # one note per kill may be missing, none is twice
+    assert all(str(labels_now[key]) == label for key, label in noted.items())  # none lost, none changed
+    for session, values in map(json.loads, notes.read_text().splitlines()):
+        assert values == [labels_now[session, number] for number in range(PAIRS_EACH)]  # every time it was taken
+
+
+# ---- clocks
+
+
+def test_a_forgotten_claim_lapses_and_clock_jumps_do_no_harm(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, now = LabelQueue(url), [1e9]
+    monkeypatch.setattr(labels.time, "time", lambda: now[0])
+    post(queue, 3)
+    ann, ben = Annotator(queue, "Ann"), Annotator(queue, "Ben")
+    first = ann.claim()
+    now[0] += labels.LEASE_SECONDS - 1
+    second = ben.claim()
+    assert first is not None and second is not None and (first.pair, second.pair) == (0, 1)
+    ann.answer(first, "left", 600)  # late, but nobody wanted it
+    third = ann.claim()
+    now[0] += 1e6  # the clock jumps: every claim looks forgotten
+    taken_over = ben.claim([second])
+    assert third is not None and taken_over is not None and taken_over.pair == third.pair == 2
+    with pytest.raises(Refused):
+        ann.answer(third, "left", 1)
+    ben.answer(taken_over, "right", 1)
+    now[0] -= 2e6  # and back, before everything
+    ben.answer(second, "equal", 1)
+    undone = ben.undo()
+    assert undone is not None and undone.pair == 1  # the last one by count, though not by clock
+    assert stored(queue) == [(0, "Ann", "left"), (2, "Ben", "right")]

@@ -1,0 +1,29 @@
+"""Bradley–Terry numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss, preference_probability
+
+
+def test_loss_by_hand() -> None:
+    returns = torch.tensor([[1.0, 3.0], [1.0, 3.0], [2.0, 2.0], [5.0, 4.0]])
+    labels = torch.tensor([1.0, 0.0, 0.5, 0.5])
+    expected = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(2)), math.log(2)]
+    expected.append(0.5 * math.log(1 + math.exp(-1)) + 0.5 * math.log(1 + math.exp(1)))
+    assert bradley_terry_loss(returns, labels).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_probability_is_of_the_second_segment() -> None:
+    assert preference_probability(torch.tensor([0.0, math.log(3)])).item() == pytest.approx(0.75)
+
+
+def test_buffer_keeps_order() -> None:
+    buffer = PreferenceBuffer()
+    buffer.add(np.array([[1, 2]]), np.array([1.0], np.float32))
+    buffer.add(np.array([[3, 4], [5, 6]]), np.array([0.0, 0.5], np.float32))
+    assert buffer.starts.tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert buffer.labels.tolist() == [1.0, 0.0, 0.5] and len(buffer) == 3

@@ -1,0 +1,117 @@
+"""The reward ensemble learns what labels say, and only then."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from builders.rewards import CONFIG, LENGTH, ensemble, labelled, random_replay
+
+from prefvlm_core.preferences.pairs import PreferenceBuffer
+from prefvlm_core.reward.ensemble import SMALLEST_SCALE, RewardEnsemble
+
+
+def test_learns_the_order_of_unseen_pairs_and_leaves_other_runs_alone() -> None:
+    replay, rewards = random_replay(), ensemble()
+    other = rewards.networks.values[1].clone()
+    held_out = labelled(replay, 300, seed=9)
+
+    def accuracy() -> float:
+        returns = rewards.member_returns(replay, 0, held_out.starts, LENGTH).mean(0)
+        return float(((returns[:, 1] > returns[:, 0]).numpy() == held_out.labels).mean())
+
+    before = accuracy()
+    rewards.learn(replay, 0, labelled(replay, 400, seed=1), LENGTH, np.random.default_rng(2))
+    assert before < 0.75 and accuracy() > 0.9
+    assert torch.equal(rewards.networks.values[1], other)
+
+
+def test_standardises_by_what_its_own_run_has_seen_and_no_further_than_the_smallest_scale() -> None:
+    replay, rewards = random_replay(), ensemble()
+    replay.observations[0, ..., 1] = 7 + 0.001 * replay.observations[0, ..., 1]  # hardly moves
+    replay.observations[0, ..., 2] = 3 + 20 * replay.observations[0, ..., 2]
+    seen = torch.cat((replay.observations[0, :, :-1].flatten(0, 1), replay.actions[0]), -1).double().numpy()
+    rewards.standardise(replay, 0)
+    center, scale = rewards.networks.scaling[:, 0, 0, 0].double().numpy()
+    assert center == pytest.approx(seen.mean(0), rel=1e-4, abs=1e-4)
+    expected = seen.std(0, ddof=1)
+    assert expected[1] < 0.01 and scale[1] == pytest.approx(SMALLEST_SCALE)
+    assert np.delete(scale, 1) == pytest.approx(np.delete(expected, 1), rel=1e-4)
+    assert torch.equal(rewards.networks.scaling[:, 1], ensemble().networks.scaling[:, 1])
+
+
+def test_learns_from_few_labels_only_where_inputs_are_standardised() -> None:
+    """The reward depends on an input that moves little beside the others."""
+    held_out_accuracy = {}
+    for standardise in (False, True):
+        replay, rewards = random_replay(), ensemble()
+        pairs, held_out = labelled(replay, 60, seed=1), labelled(replay, 300, seed=9)
+        replay.observations[0, ..., 0] *= 0.06
+        if standardise:
+            rewards.standardise(replay, 0)
+        rewards.learn(replay, 0, pairs, LENGTH, np.random.default_rng(2))
+        returns = rewards.member_returns(replay, 0, held_out.starts, LENGTH).mean(0)
+        held_out_accuracy[standardise] = float(((returns[:, 1] > returns[:, 0]).numpy() == held_out.labels).mean())
+    assert held_out_accuracy[True] > held_out_accuracy[False] + 0.1
+
+
+def test_smoothed_labels_bound_what_is_told_apart() -> None:
+    """The cross-entropy against a label of 0.95 is least at P = 0.95, a difference of returns of ln 19."""
+    replay, config = random_replay(), replace(CONFIG, stop_accuracy=1.0, max_epochs=400)
+    pairs = PreferenceBuffer(np.array([[10, 50], [90, 130]]), np.array([1, 0], np.float32))
+    differences = {}
+    for part in (0.1, 0.0):
+        rewards = ensemble(config)
+        rewards.learn(replay, 0, pairs.smoothed(part), LENGTH, np.random.default_rng(2))
+        returns = rewards.member_returns(replay, 0, pairs.starts, LENGTH)
+        differences[part] = (returns[..., 1] - returns[..., 0]).numpy()
+    np.testing.assert_allclose(differences[0.1], np.log(19) * np.array([[1, -1]] * CONFIG.members), rtol=0.02)
+    assert (np.abs(differences[0.0]) > 4).all()
+    assert pairs.labels.tolist() == [1, 0]
+
+
+def test_stops_early_at_the_wanted_accuracy() -> None:
+    replay, rewards = random_replay(), ensemble()
+    easy = labelled(replay, 20, seed=1)
+    learning = rewards.learn(replay, 0, easy, LENGTH, np.random.default_rng(2))
+    assert learning.epochs < CONFIG.max_epochs and learning.accuracy > CONFIG.stop_accuracy
+
+
+def test_without_labels_nothing_is_learned() -> None:
+    replay, rewards = random_replay(), ensemble()
+    before = rewards.networks.values.clone()
+    learning = rewards.learn(replay, 0, PreferenceBuffer(), LENGTH, np.random.default_rng(2))
+    assert learning.epochs == 0 and math.isnan(learning.accuracy)
+    assert torch.equal(rewards.networks.values, before)
+
+
+def test_undecided_labels_pull_the_returns_together() -> None:
+    replay, rewards = random_replay(), ensemble()
+    pairs = labelled(replay, 64, seed=1)
+    even = PreferenceBuffer(pairs.starts, np.full(64, 0.5, np.float32))
+    gap = lambda: float(rewards.member_returns(replay, 0, pairs.starts, LENGTH).diff(dim=-1).abs().mean())  # noqa: E731
+    before = gap()
+    learning = rewards.learn(replay, 0, even, LENGTH, np.random.default_rng(2))
+    assert gap() < 0.5 * before and math.isnan(learning.accuracy) and learning.epochs == CONFIG.max_epochs
+
+
+def test_relabel_writes_the_mean_of_the_members() -> None:
+    replay, rewards = random_replay(), ensemble()
+    rewards.relabel(replay, 1)
+    inputs = replay.inputs(1, torch.arange(replay.size))
+    expected = torch.stack([_member(rewards, 1, member, inputs) for member in range(3)]).mean(0)
+    torch.testing.assert_close(replay.rewards[1], expected)
+    assert not replay.rewards[0].any()
+    returns = rewards.member_returns(replay, 1, np.array([[0, 21]]), LENGTH)
+    assert returns.mean(0)[0, 1].item() == pytest.approx(float(expected[21 : 21 + LENGTH].sum()), rel=1e-4)
+    predicted = rewards.predict(inputs[:1, :4].expand(2, -1), inputs[:1, 4:].expand(2, -1))
+    assert predicted[1].item() == pytest.approx(expected[0].item(), rel=1e-5)
+
+
+def _member(rewards: RewardEnsemble, run: int, member: int, inputs: torch.Tensor) -> torch.Tensor:
+    hidden = inputs
+    for index, (weight, bias) in enumerate(rewards.networks.layers):
+        hidden = hidden @ weight[run, member].detach() + bias[run, member].detach()
+        hidden = torch.nn.functional.leaky_relu(hidden) if index < 2 else torch.tanh(hidden)
+    return hidden[:, 0]

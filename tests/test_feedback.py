@@ -1,0 +1,244 @@
+"""PrefVLM's methods in one small fleet: every part acts, the bookkeeping adds up, an interruption changes nothing."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders.runs import CALIBRATED, SMALL, quiet, small, weights_hash, without_seconds
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.run import RunConfig
+from prefvlm_core.domains.metaworld import EnvironmentFleet
+from prefvlm_core.feedback import Feedback
+from prefvlm_core.methods import METHODS, run_config
+from prefvlm_core.preferences.pairs import PreferenceBuffer
+from prefvlm_core.reward.ensemble import RewardEnsemble
+from prefvlm_core.runs.directory import RunDirectory, load_labels, read_tensors
+from prefvlm_core.train import Fleet, train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
+    configs = [small(method) for method in METHODS]
+    return dict(zip(METHODS, train(configs, quiet(tmp_path_factory.mktemp("trained"))), strict=True))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name.startswith("prefvlm")])
+def test_labels_are_sorted_and_budgets_kept(method: str, trained: dict[str, RunDirectory]) -> None:
+    last = trained[method].read_metrics()[-1]
+    parts = [last[f"{part}_fraction"] for part in ("clean", "flipped", "uncertain")]
+    assert sum(parts) == pytest.approx(1)
+    assert last["sessions"] == 4 and 8 <= last["human_labels"] <= 20
+    asked_later = last["human_labels"] - 8
+    further = trained[method].config.filter.human_selection == "disagreement"  # the human's pairs are not the VLM's
+    assert 0 <= last["vlm_labels"] <= 3 * 12 - (0 if further else asked_later)
+    assert 0 <= last["vlm_accuracy"] <= 1 and 0 <= last["adapted_vlm_accuracy"] <= 1
+    if method in ("prefvlm-no-filter", "prefvlm-random-selection"):
+        assert last["human_labels"] == 20  # random pairs, so the budget is always spent
+
+
+def test_what_makes_each_method(trained: dict[str, RunDirectory]) -> None:
+    last = {method: directory.read_metrics()[-1] for method, directory in trained.items()}
+    assert last["vlm-preference"]["human_labels"] == 0 and last["vlm-preference"]["vlm_labels"] == 4 * 12
+    assert last["prefvlm-no-filter"]["clean_fraction"] == 1 and last["prefvlm-no-filter"]["tau_lower"] == math.inf
+    assert 0 < last["prefvlm"]["tau_lower"] < last["prefvlm"]["tau_upper"] == pytest.approx(3 * math.log(10))
+    assert last["prefvlm"]["adapter_dynamics_loss"] > 0
+    assert math.isnan(last["prefvlm-no-inverse-dynamics"]["adapter_dynamics_loss"])
+    assert last["prefvlm-no-inverse-dynamics"]["adapter_preference_loss"] > 0
+    assert "adapter_preference_loss" not in last["prefvlm-no-adaptation"]
+    no_adaptation = last["prefvlm-no-adaptation"]
+    assert no_adaptation["adapted_vlm_accuracy"] == no_adaptation["vlm_accuracy"]
+    assert last["vlm-reward"]["human_labels"] == last["vlm-reward"]["vlm_labels"] == 0
+
+
+def test_soft_labels_are_as_sure_as_they_were_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+    learn = RewardEnsemble.learn
+
+    def watched(self: RewardEnsemble, replay: Any, run: int, buffer: PreferenceBuffer, *rest: Any) -> Any:
+        seen.append(buffer.labels.copy())
+        return learn(self, replay, run, buffer, *rest)
+
+    monkeypatch.setattr(RewardEnsemble, "learn", watched)
+    changes = {"feedback.budget": 40, "feedback.session_queries": 12, "feedback.first_session_queries": 16}
+    directory = train([small("prefvlm", CALIBRATED | changes)], quiet(tmp_path))[0]
+    last = directory.read_metrics()[-1]
+    assert last["human_labels"] == 40  # disputed pairs are asked whatever the filter makes of them
+    assert np.isin(seen[0], (0, 0.5, 1)).all()  # the human's
+    kept = seen[-1][40:]
+    assert len(kept) == last["vlm_labels"] > 0 and (np.abs(kept - 0.5) >= 0.15 - 1e-6).all()
+    assert ((kept > 0.01) & (kept < 0.99)).any()
+
+
+def test_reward_learning_sees_smoothed_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, set[float]] = {0: set(), 1: set()}
+    learn = RewardEnsemble.learn
+
+    def watched(self: RewardEnsemble, replay: Any, run: int, buffer: PreferenceBuffer, *rest: Any) -> Any:
+        seen[run] |= set(buffer.labels.round(4).tolist())
+        return learn(self, replay, run, buffer, *rest)
+
+    monkeypatch.setattr(RewardEnsemble, "learn", watched)
+    train([small("prefvlm", {"reward.label_smoothing": 0.2}), small("prefvlm")], quiet(tmp_path))
+    assert {round(label, 4) for label in seen[0]} == {0.1, 0.9} and seen[1] == {0, 1}
+
+
+@pytest.mark.parametrize(("kept", "times"), [(0, 1), (3, 1), (4, 1), (11, 2), (12, 3)])
+def test_balance_repeats_human_labels_until_they_are_about_as_many(kept: int, times: int) -> None:
+    human = PreferenceBuffer(np.arange(8).reshape(4, 2), np.array([0, 1, 0.5, 1], np.float32))
+    vlm = PreferenceBuffer(np.full((kept, 2), 100), np.full(kept, 0.7, np.float32))
+    for balance, repeats in ((True, times), (False, 1)):
+        config = small("prefvlm", {"feedback.balance": balance})
+        labelled = Feedback.labelled(SimpleNamespace(config=config, human=human, kept=vlm))  # type: ignore[arg-type]
+        assert labelled.starts[: 4 * repeats].tolist() == human.starts.tolist() * repeats
+        assert labelled.labels[: 4 * repeats].tolist() == human.labels.tolist() * repeats
+        assert (labelled.starts[4 * repeats :] == 100).all() and len(labelled) == 4 * repeats + kept
+    assert len(human) == 4
+
+
+def test_surf_accepts_pseudo_labels(trained: dict[str, RunDirectory]) -> None:
+    last = trained["surf"].read_metrics()[-1]
+    assert last["pseudo_labels"] > 0 and 0 < last["pseudo_label_fraction"] < 1
+    assert 0 <= last["pseudo_label_accuracy"] <= 1
+
+
+def test_rune_adds_a_bonus(trained: dict[str, RunDirectory]) -> None:
+    rows = trained["rune"].read_metrics()
+    assert all(0 < row["bonus"] < 0.05 for row in rows[1:])  # the first labels come at step 120
+    assert "bonus" not in trained["pebble"].read_metrics()[-1]
+
+
+def test_mrn_moves_the_rewards_until_the_budget_is_spent(trained: dict[str, RunDirectory]) -> None:
+    rows = trained["mrn"].read_metrics()
+    assert all(row["meta_reward_change"] > 0 and row["meta_loss"] > 0 for row in rows[1:3])
+    assert math.isnan(rows[3]["meta_loss"]) and rows[3]["human_labels"] == 20
+
+
+def test_rlvlmf_compares_single_images_and_drops_equal_ones(trained: dict[str, RunDirectory]) -> None:
+    rows, labels = trained["rlvlmf"].read_metrics(), load_labels([trained["rlvlmf"]])
+    assert set(labels["label"]) == {0, 0.5, 1} and set(labels["teacher"]) == {"vlm"}
+    assert rows[-1]["human_labels"] == 0 < rows[-1]["vlm_labels"] == (labels["label"] != 0.5).sum() < len(labels) == 48
+    assert 0 < rows[-1]["vlm_equal_fraction"] < 1
+
+
+def test_rime_flips(trained: dict[str, RunDirectory]) -> None:
+    rows = trained["rime"].read_metrics()
+    flipping = [row for row in rows if row["flips"] > 0]  # nan before the first session
+    assert flipping and all(0 <= row["flip_accuracy"] <= 1 for row in flipping if row["flips"] > 4)
+    assert rows[-1]["flips"] + rows[-1]["left_out"] < rows[-1]["human_labels"] == 20
+    assert "flips" not in trained["pebble"].read_metrics()[-1]
+
+
+def test_frames_are_rendered_for_those_who_ask_only(tmp_path: Path) -> None:
+    directory = train([small("pebble")], quiet(tmp_path))[0]
+    assert not any("rendering" in name for row in directory.read_metrics() for name in row)
+
+
+def test_resumed_from_a_checkpoint_ends_bit_identical(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: dict[str, RunDirectory]
+) -> None:
+    """Stopped in the middle of its sessions, with filter, adapters and labels of the VLM to be restored."""
+    configs = [directory.config for directory in trained.values()]
+    evaluate = Fleet._evaluate_if_due
+
+    def stop_after_300(fleet: Fleet) -> None:
+        evaluate(fleet)
+        if fleet.replay.size == 300:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fleet, "_evaluate_if_due", stop_after_300)
+    with pytest.raises(KeyboardInterrupt):
+        train(configs, quiet(tmp_path, checkpoint_seconds=0))
+    monkeypatch.undo()
+    resumed = train(configs, quiet(tmp_path))
+    for one, other in zip(trained.values(), resumed, strict=True):
+        assert without_seconds(one) == without_seconds(other)
+        assert weights_hash(one) == weights_hash(other)
+        assert load_labels([one]).equals(load_labels([other]))
+        assert (one.path / "adapters.safetensors").exists() == one.config.adapter.enabled
+        if one.config.adapter.enabled:
+            tensors = [read_tensors(run.path / "adapters.safetensors")[0] for run in (one, other)]
+            assert torch.equal(tensors[0]["values"], tensors[1]["values"])
+
+
+def test_the_cosine_rewards_whole_episodes(trained: dict[str, RunDirectory]) -> None:
+    returns = [row["episode_return"] for row in trained["vlm-reward"].read_metrics()]
+    assert len(returns) == 4 and np.isfinite(returns).all()
+
+
+# ---- the label log
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name.startswith(("prefvlm", "pebble"))])
+def test_every_label_is_logged_with_its_provenance(method: str, trained: dict[str, RunDirectory]) -> None:
+    labels, last = load_labels([trained[method]]), trained[method].read_metrics()[-1]
+    human, vlm = (labels[labels["teacher"] == teacher] for teacher in ("human", "vlm"))
+    assert len(human) == last["human_labels"]
+    assert (human["label"] == human["truth"]).all()  # the oracle never errs
+    assert human["divergence"].isna().all() and (human["partition"] == "").all()
+    assert (labels["step"] >= trained[method].config.learning_starts).all()
+    assert (
+        (labels[["first", "second"]].max(axis=1) + trained[method].config.feedback.segment_length)
+        .lt(labels["step"] + 1)
+        .all()
+    )
+    if method == "pebble":
+        assert vlm.empty
+        return
+    asked = human.groupby("session").size()
+    further = trained[method].config.filter.human_selection == "disagreement"  # their pairs have a label of the VLM too
+    assert vlm.groupby("session").size().to_dict() == {n: 12 + (asked[n] if further else 0) for n in (2, 3, 4)}
+    assert (vlm["divergence"] >= 0).all() and set(vlm["partition"]) <= {"clean", "flipped", "uncertain"}
+    asked = human[human["session"] > 1].merge(vlm, on=["session", "first", "second"])
+    assert len(asked) >= last["human_labels"] - 8  # the human is asked only about pairs that the VLM labelled
+    if method in ("prefvlm", "prefvlm-adaptive"):
+        assert set(asked["partition_y"]) <= {"uncertain"}
+    if method == "prefvlm-no-filter":
+        assert set(vlm["partition"]) == {"clean"}
+
+
+def test_runs_without_labels_have_no_log(trained: dict[str, RunDirectory]) -> None:
+    assert load_labels([trained["sac"], trained["vlm-reward"]]).empty
+
+
+# ---- transfer
+
+
+def from_source(source: RunConfig, **changes: object) -> RunConfig:
+    wanted = {"adapter.source": source.run_id} | {name.replace("__", "."): value for name, value in changes.items()}
+    return run_config("drawer-close-v3", "prefvlm", 0, "quick", SMALL | wanted)
+
+
+def test_a_run_starts_from_the_adapters_of_another(tmp_path: Path, trained: dict[str, RunDirectory]) -> None:
+    source = trained["prefvlm"]
+    learned = read_tensors(source.path / "adapters.safetensors")[0]["values"]
+    results = source.path.parents[3]
+    directory = RunDirectory(results, from_source(source.config))
+    directory.open()
+    with EnvironmentFleet([directory.config.task], directory.config.horizon, 1) as environments:
+        adapters = Fleet([directory], environments, quiet(results)).feedback[0].adapters
+    assert adapters is not None and torch.equal(adapters.values, learned)
+    target = train([directory.config], quiet(results))[0]
+    after = read_tensors(target.path / "adapters.safetensors")[0]["values"]
+    assert after.shape == learned.shape and not torch.equal(after, learned)  # it went on learning
+    assert torch.equal(read_tensors(source.path / "adapters.safetensors")[0]["values"], learned)
+
+
+def test_transfer_from_a_run_that_is_not_there_is_refused(tmp_path: Path, trained: dict[str, RunDirectory]) -> None:
+    with pytest.raises(PrefVLMError, match=r"adapter.source is quick/.*train that run first"):
+        train([from_source(trained["prefvlm"].config)], quiet(tmp_path))
+
+
+def test_transfer_between_different_models_is_refused(trained: dict[str, RunDirectory]) -> None:
+    results = trained["prefvlm"].path.parents[3]
+    with pytest.raises(PrefVLMError, match="have backbone 'tinyliv"):
+        train([from_source(trained["prefvlm"].config, vlm__model="tinyliv-heldout")], quiet(results))
+
+
+def test_transfer_without_adapters_is_refused() -> None:
+    with pytest.raises(PrefVLMError, match=r"adapter.source is quick/x, but the run trains no adapters"):
+        run_config("drawer-close-v3", "pebble", 0, "quick", {"adapter.source": "quick/x"})

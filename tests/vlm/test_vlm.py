@@ -1,0 +1,384 @@
+"""TinyLIV, its training and its judging, against arithmetic done by other means."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from prefvlm_core import vlm
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.metaworld import TASKS
+from prefvlm_core.vlm import tinyliv
+from prefvlm_core.vlm.feature_cache import FeatureCache
+from prefvlm_core.vlm.pretraining import demonstrations, pretrain
+from prefvlm_core.vlm.pretraining.demonstrations import (
+    EVALUATION_TASKS,
+    Trajectories,
+    collect_demonstrations,
+    mixed_trajectories,
+)
+from prefvlm_core.vlm.pretraining.pretrain import (
+    RECIPES,
+    Recipe,
+    ZeroShotLabels,
+    accuracy_interval,
+    liv_loss,
+    zero_shot_labels,
+)
+from prefvlm_core.vlm.texts import PUBLISHED, TASK_TEXTS, task_text
+from prefvlm_core.vlm.tinyliv import WEIGHTS, TinyLIV, TinyLIVNetwork
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return np.random.default_rng(0).integers(0, 256, (150, 64, 64, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return vlm.load("random")
+
+
+# ---- texts ----
+
+
+def test_every_task_has_a_text_of_its_own():
+    assert set(TASK_TEXTS) == set(TASKS) and len(set(TASK_TEXTS.values())) == 50
+    assert set(PUBLISHED) < set(TASKS)
+    assert task_text("drawer-open-v3") == "open a drawer"
+    with pytest.raises(PrefVLMError, match="Unknown task 'drawer-v3'"):
+        task_text("drawer-v3")
+
+
+# ---- the plug ----
+
+
+@pytest.mark.parametrize("name", vlm.TINYLIV_NAMES)
+def test_models_of_the_package_fit_the_plug(name, frames):
+    model = vlm.load(name)
+    images, texts = model.encode_image(frames[:3]), model.encode_text(["open a door", "press a button"])
+    assert images.shape == (3, 128) and texts.shape == (2, 128)
+    assert images.dtype == texts.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-6)
+    assert model.frame_size == 64 and model.fingerprint.startswith(f"{name}-")
+    assert sum(parameter.numel() for parameter in model.network.parameters()) <= 2_500_000
+
+
+@pytest.mark.parametrize("name", ["tinyliv", "tinyliv-heldout", "tinyliv-indomain"])
+def test_weights_are_small_float16(name):
+    path = WEIGHTS / f"{name}.safetensors"
+    assert path.stat().st_size <= 6e6
+    assert {tensor.dtype for tensor in safetensors.torch.load_file(path).values()} == {torch.float16}
+
+
+def test_unknown_names_and_superfluous_weights_are_refused():
+    with pytest.raises(PrefVLMError, match=r"Unknown vision-language model 'tiny-liv'\. Did you mean 'tinyliv'"):
+        vlm.load("tiny-liv")
+    with pytest.raises(PrefVLMError, match="comes with the package and takes no weights"):
+        vlm.load("tinyliv", "model.pt")
+
+
+def convolve(image, weight, bias):
+    """Strided convolution in plain NumPy: (H, W, C) with (O, C, k, k) to (H/2, W/2, O)."""
+    side = weight.shape[-1]
+    padded = np.pad(image, ((side // 2, side // 2), (side // 2, side // 2), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))[::2, ::2]
+    return np.einsum("hwcij,ocij->hwo", windows, weight) + bias
+
+
+def test_image_embedding_is_what_numpy_computes(model, frames):
+    tensors = {key: value.numpy().astype(float) for key, value in model.network.state_dict().items()}
+    hidden = frames[0] / 255
+    for layer in (0, 2, 4, 6):
+        hidden = np.maximum(convolve(hidden, tensors[f"image.{layer}.weight"], tensors[f"image.{layer}.bias"]), 0)
+    hidden = hidden.transpose(2, 0, 1).ravel()
+    hidden = np.maximum(tensors["image.9.weight"] @ hidden + tensors["image.9.bias"], 0)
+    embedding = tensors["image.11.weight"] @ hidden + tensors["image.11.bias"]
+    np.testing.assert_allclose(model.encode_image(frames[:1])[0], embedding / np.linalg.norm(embedding), atol=1e-5)
+
+
+def test_text_embedding_is_what_numpy_computes(model):
+    tensors = {key: value.numpy().astype(float) for key, value in model.network.state_dict().items()}
+    entries = [0 if word == "zebra" else 1 + model.vocabulary.index(word) for word in ("open", "a", "zebra")]
+    mean = tensors["words.weight"][entries].mean(0)
+    hidden = np.maximum(tensors["text.0.weight"] @ mean + tensors["text.0.bias"], 0)
+    embedding = tensors["text.2.weight"] @ hidden + tensors["text.2.bias"]
+    actual = model.encode_text(["Open a zebra!"])[0]
+    np.testing.assert_allclose(actual, embedding / np.linalg.norm(embedding), atol=1e-5)
+
+
+def test_an_embedding_does_not_depend_on_its_batch(model, frames):
+    together = model.encode_image(frames)
+    order = np.random.default_rng(1).permutation(len(frames))
+    np.testing.assert_array_equal(model.encode_image(frames[order]), together[order])
+    np.testing.assert_array_equal(model.encode_image(frames[70:71])[0], together[70])
+    assert model.encode_image(frames[:0]).shape == (0, 128)
+
+
+def test_folding_leaves_the_embeddings_as_they_were(frames):
+    torch.manual_seed(0)
+    network = TinyLIVNetwork(4, folded=False)
+    for start in range(0, 100, 50):  # batch norms with statistics and weights of their own
+        network.encode_image(torch.from_numpy(frames[start : start + 50]))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    network.eval()
+    batch = torch.from_numpy(frames[:8])
+    torch.testing.assert_close(network.fold().encode_image(batch), network.encode_image(batch), atol=1e-4, rtol=1e-4)
+
+
+def test_saved_weights_come_back(model, frames, tmp_path):
+    model.save(tmp_path / "copy.safetensors")
+    copy = TinyLIV.load(tmp_path / "copy.safetensors")
+    assert copy.vocabulary == model.vocabulary
+    np.testing.assert_allclose(copy.encode_image(frames[:5]), model.encode_image(frames[:5]), atol=2e-3)  # float16
+    again = TinyLIV.load(tmp_path / "copy.safetensors")
+    assert again.fingerprint == copy.fingerprint
+    copy.network.image[0].weight[0, 0, 0, 0] += 1e-3
+    changed = TinyLIV("copy", copy.network, copy.vocabulary)
+    assert changed.fingerprint != again.fingerprint
+
+
+def test_bad_input_is_named(model, frames, tmp_path):
+    with pytest.raises(PrefVLMError, match=r"dtype uint8 and shape \(N, 64, 64, 3\), got uint8 and \(150, 32, 64, 3\)"):
+        model.encode_image(frames[:, :32])
+    with pytest.raises(PrefVLMError, match="got float32"):
+        model.encode_image(frames.astype(np.float32))
+    with pytest.raises(PrefVLMError, match="Text 1 is empty"):
+        model.encode_text(["open a door", "  "])
+    with pytest.raises(PrefVLMError, match="got the single text 'open a door'"):
+        model.encode_text("open a door")
+    damaged = tinyliv.random(1)
+    damaged.network.image[-1].bias[3] = float("nan")
+    with pytest.raises(PrefVLMError, match=r"2 of 2 embeddings are not finite .* weights are damaged"):
+        damaged.encode_image(frames[:2])
+    (tmp_path / "noise.safetensors").write_bytes(b"no tensors here")
+    with pytest.raises(PrefVLMError, match=r"noise.safetensors does not hold a TinyLIV network"):
+        TinyLIV.load(tmp_path / "noise.safetensors")
+    safetensors.torch.save_file(
+        {"image.0.weight": torch.zeros(2)}, tmp_path / "other.safetensors", {"vocabulary": "[]"}
+    )
+    with pytest.raises(PrefVLMError, match=r"other.safetensors does not hold a TinyLIV network: .*Missing key"):
+        TinyLIV.load(tmp_path / "other.safetensors")
+    with pytest.raises(PrefVLMError, match=r"gone.safetensors does not hold"):
+        TinyLIV.load(tmp_path / "gone.safetensors")
+
+
+# ---- data ----
+
+
+def test_training_cameras_keep_off_the_evaluation_view():
+    generator = np.random.default_rng(0)
+    offset = np.array((1.3, -0.2, 1.1)) - demonstrations._EVALUATION_TARGET
+    for _ in range(500):
+        camera = demonstrations._camera_around(generator)
+        seen = np.subtract(camera.position, camera.target)
+        turn = np.degrees(np.arctan2(seen[1], seen[0]) - np.arctan2(offset[1], offset[0]))
+        climb = np.degrees(np.arcsin(seen[2] / np.linalg.norm(seen)) - np.arcsin(offset[2] / np.linalg.norm(offset)))
+        assert 8 <= abs((turn + 180) % 360 - 180) <= 25 and abs(climb) <= 8
+
+
+def test_demonstrations_are_repeatable_and_move():
+    first, again, other = (collect_demonstrations(["drawer-close-v3"], "around", 2, 2, seed) for seed in (0, 0, 1))
+    assert first.frames.shape == (4, 20, 64, 64, 3)
+    assert (first.tasks == TASKS.index("drawer-close-v3")).all()
+    np.testing.assert_array_equal(first.frames, again.frames)
+    assert (first.frames != other.frames).any()
+    assert np.abs(first.frames[:, 0].astype(int) - first.frames[:, -1]).mean(axis=(1, 2, 3)).min() > 1
+    inside = collect_demonstrations(["drawer-close-v3"], "evaluation", 1, 1, 0)
+    assert np.abs(inside.frames[0, 0].astype(int) - first.frames[0, 0]).mean() > 10
+
+
+def test_mixed_trajectories_are_of_mixed_quality():
+    seen = mixed_trajectories("drawer-close-v3", 8, seed=5)
+    assert seen.frames.shape == (8, 40, 64, 64, 3) and seen.rewards.shape == (8, 200)
+    returns = seen.rewards.sum(1)
+    assert returns.max() > 1000 and returns.min() < 0.5 * returns.max()
+    np.testing.assert_array_equal(mixed_trajectories("drawer-close-v3", 1, seed=5).frames[0], seen.frames[0])
+
+
+# ---- training ----
+
+
+def test_liv_loss_is_liv_s_formula():
+    generator = np.random.default_rng(0)
+    frames = generator.normal(size=(4, 3, 5))
+    texts = generator.normal(size=(3, 5))
+    frames /= np.linalg.norm(frames, axis=2, keepdims=True)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    recipe = Recipe((), "around", discount=0.9, negatives=2, temperature=0.5)
+    draws = np.random.default_rng(7)
+    shuffles = [draws.permutation(3) for _ in range(2)]
+    first, now, following, last = frames
+    expected = 0.0
+    for goals in (last, texts):
+
+        def surprise(film, goal, goals=goals):
+            """exp(-(r + γ V(o_t+1) - V(o_t))) of a film's transition, with r = -1 and V = cos / (1 - γ)."""
+            return np.exp(-(-1 + 0.9 * (following[film] @ goals[goal]) / 0.1 - (now[film] @ goals[goal]) / 0.1))
+
+        expected -= np.mean([first[i] @ goals[i] for i in range(3)])
+        expected += np.log(np.mean([surprise(i, i) for i in range(3)]))
+        expected += np.log(np.mean([surprise(shuffle[i], i) for shuffle in shuffles for i in range(3)]))
+    similar = np.exp(last @ texts.T / 0.5)
+    expected -= np.mean(np.log(np.diag(similar) / similar.sum(1)) + np.log(np.diag(similar) / similar.sum(0))) / 2
+    loss = liv_loss(torch.from_numpy(frames), torch.from_numpy(texts), recipe, np.random.default_rng(7))
+    assert float(loss) == pytest.approx(expected, rel=1e-9)
+
+
+def test_training_is_repeatable_and_learns():
+    tasks = ("drawer-close-v3", "button-press-v3")
+    recipe = Recipe(tasks, "evaluation", demonstrations=2, views_each=1, steps=80)
+    model = pretrain.train("tiny", recipe, seed=0)
+    short = replace(recipe, steps=2)
+    fingerprints = [pretrain.train("tiny", short, seed).fingerprint for seed in (0, 0, 1)]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+    unseen = collect_demonstrations(tasks, "evaluation", 2, 1, seed=9)
+    for task, film in zip(unseen.tasks, unseen.frames, strict=True):
+        cosines = model.encode_image(film[[0, 5, 19]]) @ model.encode_text([TASK_TEXTS[TASKS[task]]])[0]
+        assert cosines[2] > cosines[:2].max() + 0.2  # the goal is told from the way to it
+
+
+def test_pretrain_keeps_the_first_seed_and_judges_all(tmp_path, monkeypatch):
+    recipe = Recipe(("drawer-close-v3", "button-press-v3"), "evaluation", demonstrations=1, views_each=1, steps=2)
+    judged = {}
+
+    def table(models, evaluation_seed):
+        judged.update(models)
+        return f"seed {evaluation_seed}"
+
+    monkeypatch.setitem(RECIPES, "tinyliv", recipe)
+    monkeypatch.setattr(pretrain, "accuracy_table", table)
+    assert pretrain.pretrain("tinyliv", (1, 0), tmp_path / "new", 5) == "seed 5"
+    assert [len(judged[name]) for name in ("random", "tinyliv")] == [2, 2]
+    models = [tinyliv.TinyLIV.load(tmp_path / "new" / "tinyliv.safetensors"), *judged["tinyliv"]]
+    kept, first, second = (model.encode_text(["close the drawer"])[0] for model in models)
+    assert kept @ first > 0.999 > kept @ second  # kept in 16 bits
+    with pytest.raises(PrefVLMError, match="at least one training seed"):
+        pretrain.pretrain("tinyliv", (), tmp_path, 5)
+
+
+def test_recipes_differ_in_what_they_may_see():
+    assert not set(RECIPES["tinyliv-heldout"].tasks) & set(EVALUATION_TASKS)
+    assert len(RECIPES["tinyliv-heldout"].tasks) == 42
+    assert RECIPES["tinyliv"].view == "around" and len(RECIPES["tinyliv"].tasks) == 50
+    assert RECIPES["tinyliv-indomain"].view == "evaluation"
+
+
+# ---- judging ----
+
+
+class RewardReader:
+    """A stand-in model: the first pixel of a frame is the cosine of its embedding to any text."""
+
+    frame_size, fingerprint = 64, "reader"
+
+    def __init__(self, sign):
+        self.sign = sign
+
+    def encode_image(self, frames):
+        cosine = self.sign * frames[:, 0, 0, 0].astype(np.float32) / 255
+        return np.stack([cosine, np.sqrt(1 - cosine**2)], axis=1)
+
+    def encode_text(self, texts):
+        return np.array([[1, 0]] * len(texts), np.float32)
+
+
+@pytest.mark.parametrize(("sign", "accuracy"), [(1, 1.0), (-1, 0.0)])
+def test_a_model_that_reads_the_reward_labels_perfectly(sign, accuracy):
+    levels = np.random.default_rng(0).integers(0, 256, (5, 40))
+    frames = np.zeros((5, 40, 64, 64, 3), np.uint8)
+    frames[..., 0, 0, 0] = levels
+    seen = Trajectories(frames, np.repeat(levels / 25.5, 5, axis=1))
+    labels = zero_shot_labels(RewardReader(sign), "door-open-v3", seen, 300, seed=1)
+    assert labels.correct.mean() == accuracy
+    assert 250 < len(labels.correct) <= 300 and labels.trajectories.shape == (len(labels.correct), 2)
+
+
+def test_shipped_weights_label_better_than_chance():
+    model = vlm.load("tinyliv")
+    accuracies = [
+        zero_shot_labels(model, task, mixed_trajectories(task, 8, seed=11), 500, seed=12).correct.mean()
+        for task in EVALUATION_TASKS
+    ]
+    assert 0.58 < np.mean(accuracies) < 0.80  # 0.675 on 100 trajectories: useful, and a noisy labeller
+
+
+def test_accuracy_interval_is_as_wide_as_the_trajectories_are_few():
+    generator = np.random.default_rng(0)
+    chosen = generator.integers(0, 40, (2000, 2))
+    independent = ZeroShotLabels(generator.random(2000) < 0.7, chosen)
+    easy = generator.random(40) < 0.7  # whole trajectories are right or wrong
+    clustered = ZeroShotLabels(easy[chosen[:, 0]], chosen)
+    (mean, low, high), (_, wide_low, wide_high) = (
+        accuracy_interval([labels], 40, np.random.default_rng(1)) for labels in (independent, clustered)
+    )
+    assert mean == pytest.approx(0.7, abs=0.03) and low < mean < high
+    assert wide_high - wide_low == pytest.approx(2 * 1.96 * np.sqrt(0.7 * 0.3 / 40), rel=0.35)
+    assert high - low < 0.5 * (wide_high - wide_low)
+    always = ZeroShotLabels(np.ones(50, bool), chosen[:50])
+    assert accuracy_interval([always, always], 40, np.random.default_rng(1)) == (1.0, 1.0, 1.0)
+
+
+# ---- cache ----
+
+
+class Counter:
+    """An embedding that is a function of run and step, and a record of what was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, runs, steps):
+        self.asked += list(zip(runs.tolist(), steps.tolist(), strict=True))
+        return np.stack([runs, steps, runs * steps / 1000], axis=1).astype(np.float32)
+
+
+def test_each_frame_is_embedded_once(tmp_path):
+    embed = Counter()
+    cache = FeatureCache(tmp_path, "model:x", runs=3, capacity=100, dimension=3)
+    runs, steps = np.array([2, 0, 2, 2]), np.array([7, 5, 7, 99])
+    features = cache.get(runs, steps, embed)
+    expected = np.array([[2, 7, 0.014], [0, 5, 0], [2, 7, 0.014], [2, 99, 0.198]]).astype(np.float16)
+    np.testing.assert_array_equal(features, expected)
+    assert features.dtype == np.float32 and embed.asked == [(0, 5), (2, 7), (2, 99)]
+    np.testing.assert_array_equal(cache.get(runs, steps, embed), features)
+    resumed = FeatureCache(tmp_path, "model:x", runs=3, capacity=100, dimension=3)
+    np.testing.assert_array_equal(resumed.get(runs, steps, embed), features)
+    assert len(embed.asked) == 3
+    FeatureCache(tmp_path, "other", runs=3, capacity=100, dimension=3).get(runs, steps, embed)
+    assert len(embed.asked) == 6
+
+
+def test_the_cache_is_a_ring_of_fixed_size(tmp_path):
+    embed = Counter()
+    cache = FeatureCache(tmp_path, "model", runs=1, capacity=10, dimension=3)
+    for step in range(25):
+        assert cache.get(np.array([0]), np.array([step]), embed)[0, 1] == step
+    assert cache.path.stat().st_size == 10 * (8 + 2 * 3)
+    np.testing.assert_array_equal(cache.get(np.zeros(10, int), np.arange(15, 25), embed)[:, 1], np.arange(15, 25))
+    assert len(embed.asked) == 25
+    assert cache.get(np.array([0]), np.array([3]), embed)[0, 1] == 3  # step 3 had made room for 13 and 23
+    assert len(embed.asked) == 26
+
+
+def test_the_cache_names_bad_input(tmp_path):
+    cache = FeatureCache(tmp_path, "model", runs=2, capacity=10, dimension=3)
+    one, two = np.array([1]), np.array([1, 2])
+    with pytest.raises(PrefVLMError, match=r"finite and of shape \(1, 3\), got shape \(1, 3\), 1 values not finite"):
+        cache.get(one, one, lambda runs, steps: np.array([[1, np.nan, 2]], np.float32))
+    with pytest.raises(PrefVLMError, match=r"of shape \(1, 3\), got shape \(1, 4\)"):
+        cache.get(one, one, lambda runs, steps: np.zeros((1, 4), np.float32))
+    with pytest.raises(PrefVLMError, match="Runs must be 0 to 1"):
+        cache.get(two, two, Counter())
+    with pytest.raises(PrefVLMError, match="keeps 10 per run"):
+        cache.get(np.array([1, 1]), np.array([3, 13]), Counter())
+    with pytest.raises(PrefVLMError, match=r"one shape \(K,\)"):
+        cache.get(one, two, Counter())
+    with pytest.raises(PrefVLMError, match="at least 1 of capacity, got 0"):
+        FeatureCache(tmp_path, "model", runs=2, capacity=0, dimension=3)
