@@ -246,7 +246,7 @@ def test_saved_files_are_the_same_bytes_in_another_process(tmp_path: Path) -> No
     data = runs(seeds=2)
     data.to_json(tmp_path / "data.json", orient="records")
     program = (
-        "import sys, pandas; from prefvlm_core.plots import style as plot_style, plots; folder = sys.argv[1];"
+        "import sys, pandas; from prefvlm_core.plots import style as plot_style, curves as plots; folder = sys.argv[1];"
         "plot_style.save(plots.learning_curves(pandas.read_json(folder + '/data.json')), 'curves', folder + '/other')"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "1"}
