@@ -25,6 +25,9 @@ from prefvlm_core.vlm.adapters import AdapterLearning, Adapters
 from prefvlm_core.vlm.encoder import VLMTeacher
 from prefvlm_core.vlm.simulated import simulated_returns
 
+TIE_MARGIN = 0.5
+"""Where the VLM may tie: returns closer than this times the standard deviation of all returns of the session."""
+
 
 class Feedback:
     """The labels of one run so far, and how the next ones are won.
@@ -69,20 +72,14 @@ class Feedback:
 
     def due(self, step: int) -> bool:
         """Whether a session takes place before environment step `step`."""
-        since = step - self.config.learning_starts
+        since = step - self.config.first_session_step
         if self.config.reward.source != "learned" or since < 0 or since % self.config.feedback.session_every:
             return False
         return self._human_queries() > 0 or self.waiting_queries > 0 or self.config.vlm.labels
 
     def labelled(self) -> PreferenceBuffer:
-        """What reward learning sees now.
-
-        The VLM's labels that the filter keeps are those that the ensemble agrees with. They soon outnumber the human's,
-        and reward learning stops early, at an accuracy that says nothing of the human's; `feedback.balance` is against
-        that.
-        """
-        times = max(1, len(self.kept) // max(1, len(self.human))) if self.config.feedback.balance else 1
-        both = PreferenceBuffer(np.tile(self.human.starts, (times, 1)), np.tile(self.human.labels, times))
+        """What reward learning sees now."""
+        both = PreferenceBuffer(self.human.starts, self.human.labels)
         both.add(self.kept.starts, self.kept.labels)
         return both
 
@@ -116,8 +113,7 @@ class Feedback:
             pseudo = self.unlabelled, self._truth(self.unlabelled)
             learning, metrics = surf.learn(*common, *pseudo, length, self.config.surf, self.generator)
         else:
-            smoothed = buffer.smoothed(self.config.reward.label_smoothing)
-            learning = self.ensemble.learn(self.replay, self.run, smoothed, length, self.generator)
+            learning = self.ensemble.learn(self.replay, self.run, buffer, length, self.generator)
         return {"reward_epochs": learning.epochs, "reward_training_accuracy": learning.accuracy} | metrics
 
     def meta_due(self, step: int) -> bool:
@@ -179,8 +175,7 @@ class Feedback:
         audited = answers.answered & ~np.isnan(answers.vlm_labels)
         if audited.any():
             right = answers.vlm_labels == answers.labels
-            margins = self._margins(self._vlm_returns(answers.starts[audited])[0])  # late answers may be older
-            self.filter.audit(answers.divergences[audited], right[audited], margins)
+            self.filter.audit(answers.divergences[audited], right[audited])
 
     def _truth(self, starts: IntArray) -> NDArray[np.float64]:
         """P(second preferred) of pairs (n, 2) by the true reward: 0, 1/2 or 1, (n,)."""
@@ -191,36 +186,29 @@ class Feedback:
         """The VLM labels, the filter sorts, the human answers within budget (PrefVLM §4.2–4.3)."""
         selection = self.config.filter.human_selection
         new = self._draw(self.config.vlm.queries)
-        if selection == "disagreement":
-            new = np.concatenate((new, self._most_disputed(self._human_queries())))
         pool = np.concatenate((self.asked_vlm.starts, new)) if self.config.vlm.relabel else new
         returns, zero_shot = self._vlm_returns(pool)
         labels = self._vlm_labels(returns)
         divergences = divergence(labels, self._probabilities(pool))
         if self.config.filter.mode == "rime" and len(trusted := self.labelled()):
             self.filter.observe(divergence(trusted.labels, self._probabilities(trusted.starts)))
-        partition = self.filter.split(divergences, self._margins(returns))
+        partition = self.filter.split(divergences)
 
-        place = np.arange(len(pool)) - (len(pool) - len(new))
-        fresh, disputed = place >= 0, place >= self.config.vlm.queries
+        fresh = np.arange(len(pool)) >= len(pool) - len(new)
         truth = self._truth(pool)
         sorted_as = 1 + np.argmax(partition, axis=0)  # index into label_log.PARTITIONS
         columns = labels, truth, divergences, sorted_as
         self.log.add(self.replay.size, self.sessions + 1, "vlm", new, *(column[fresh] for column in columns))
-        candidates = {"uncertain": fresh & partition.uncertain, "random": fresh, "disagreement": disputed}[selection]
+        candidates = {"uncertain": fresh & partition.uncertain, "random": fresh}[selection]
         asked = self._choose_for_human(candidates)
         known = {"vlm_labels": labels[asked], "divergences": divergences[asked], "partition": sorted_as[asked]}
         self._ask_human(pool[asked], **known)
         metrics = self._partition_metrics(truth, zero_shot, labels, partition)
 
         keep = (partition.clean | partition.flipped) & ~asked
-        if not self.config.vlm.keep_equal:
+        if self.config.vlm.ties == "drop":
             keep &= labels != 0.5
-        if self.config.filter.soft_labels:
-            right = self.filter.right_probability(divergences, self._margins(returns))
-            values = np.where(labels == 1, right, np.where(labels == 0, 1 - right, 0.5))
-        else:
-            values = np.where(partition.flipped, 1 - labels, labels)
+        values = np.where(partition.flipped, 1 - labels, labels)
         kept = PreferenceBuffer(pool[keep], values[keep].astype(np.float32))
         if self.config.vlm.relabel:
             self.kept, self.asked_vlm = kept, PreferenceBuffer(pool[~asked], labels[~asked])
@@ -233,12 +221,13 @@ class Feedback:
         """Labels (n,) of the VLM's returns (n, 2)."""
         difference = returns[:, 1] - returns[:, 0]
         labels = (difference > 0).astype(np.float32)
-        labels[np.abs(difference) < self.config.vlm.equal_within * returns.std()] = 0.5
+        if self.config.vlm.ties != "none":
+            labels[np.abs(difference) < TIE_MARGIN * returns.std()] = 0.5
         return labels
 
     def _vlm_returns(self, starts: IntArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns (n, 2) that the VLM gives to pairs (n, 2): adapted where there are adapters, and zero-shot."""
-        if accuracy := self.config.vlm.simulated_accuracy:
+        if (accuracy := self.config.vlm.simulated_accuracy) is not None:
             simulated = simulated_returns(starts, self._truth(starts), accuracy, self.config.seed)
             return simulated, simulated
         assert self.vlm is not None
@@ -247,11 +236,6 @@ class Feedback:
         if self.adapters is None:
             return zero_shot, zero_shot
         return np.asarray(self.adapters.returns(self.vlm.text(self.run), frames)), zero_shot
-
-    @staticmethod
-    def _margins(returns: NDArray[np.float32]) -> NDArray[np.float64]:
-        """How far apart the VLM sees the segments of pairs: |difference of returns (n, 2)|, (n,)."""
-        return np.abs(returns[:, 1] - returns[:, 0]).astype(np.float64)
 
     def _choose_for_human(self, candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """A uniform choice among `candidates` (n,) within the budgets of session and run: (n,)."""

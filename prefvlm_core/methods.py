@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefvlm_core.common.errors import unknown_name
-from prefvlm_core.config.run import PROFILES, RunConfig, check_profile, replace
+from prefvlm_core.config.profiles import PROFILES, check_profile
+from prefvlm_core.config.run import RunConfig, replace
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ METHODS: dict[str, Method] = {
         "RL-VLM-F style: the VLM compares single images, no human (Wang et al. 2024)",
         # RL-VLM-F's Meta-World runs. It asks a chat model, which may find no difference; here close cosines mean that.
         {"vlm.labels": True, "vlm.frame_stride": 1, "vlm.queries": 40, "vlm.relabel": False, "filter.mode": "none"}
-        | {"vlm.equal_within": 0.5, "vlm.keep_equal": False, "feedback.sampling": "uniform"}
+        | {"vlm.ties": "drop", "feedback.sampling": "uniform"}
         | {"feedback.segment_length": 1, "feedback.session_every": 4_000}
         | _NO_HUMAN,
         {"feedback.session_every": 600},

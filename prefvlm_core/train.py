@@ -22,6 +22,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.memory import keep_freed_memory
 from prefvlm_core.common.seeding import Stream, episode_seed, generator
 from prefvlm_core.common.stopwatch import Stopwatch
+from prefvlm_core.config.fields import per_run_fields
 from prefvlm_core.config.run import Execution, RunConfig, flatten
 from prefvlm_core.domains.metaworld import ACTION_SIZE, OBSERVATION_SIZE, EnvironmentFleet, default_workers
 from prefvlm_core.feedback import Feedback
@@ -42,12 +43,8 @@ from prefvlm_core.runs.directory import (
 from prefvlm_core.runs.manifest import describe_training
 from prefvlm_core.vlm.encoder import VLMTeacher, uses_vlm
 
-MAY_DIFFER_IN_A_FLEET = (
-    *("task", "method", "seed", "sac.initial_temperature"),
-    *("reward.source", "reward.learning", "reward.standardise", "reward.label_smoothing"),
-    *("exploration.entropy_steps", "exploration.bonus", "surf.", "rime.", "mrn."),
-    *("feedback.", "vlm.", "filter.", "adapter."),
-)
+PER_RUN = per_run_fields(RunConfig)
+"""Dotted fields in which runs of a fleet may differ."""
 
 
 def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> list[RunDirectory]:
@@ -85,7 +82,7 @@ def check_compatible(configs: Sequence[RunConfig]) -> None:
     first, *others = [flatten(dataclasses.asdict(config)) for config in configs]
     for config, other in zip(configs[1:], others, strict=True):
         for name, value in first.items():
-            if other[name] != value and not name.startswith(MAY_DIFFER_IN_A_FLEET):
+            if other[name] != value and name not in PER_RUN:
                 raise PrefVLMError(
                     f"{configs[0].run_id} and {config.run_id} cannot share a fleet: {name} is {value} in one and "
                     f"{other[name]} in the other."

@@ -63,8 +63,8 @@ VARIANTS = {
     "pebble with a myopic teacher": ("pebble", {"feedback.teacher": "myopic"}),
     "prefvlm with residual adapters": ("prefvlm", {"adapter.residual": True}),
     "prefvlm, labels never renewed": ("prefvlm", {"vlm.relabel": False}),
-    "prefvlm, simulated VLM": ("prefvlm", {"vlm.simulated_accuracy": 0.8, "adapter.enabled": False}),
-    "vlm-preference with ties kept": ("vlm-preference", NO_HUMAN | {"vlm.equal_within": 0.5}),
+    "prefvlm, simulated VLM": ("prefvlm", {"vlm.model": "simulated:0.8", "adapter.enabled": False}),
+    "vlm-preference with ties kept": ("vlm-preference", NO_HUMAN | {"vlm.ties": "keep"}),
 }
 
 

@@ -12,12 +12,12 @@ import functools
 import hashlib
 import json
 import math
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.config import fields
 from prefvlm_core.config.groups import (
     AdapterConfig,
     EvaluationConfig,
@@ -31,6 +31,7 @@ from prefvlm_core.config.groups import (
     SURFConfig,
     VLMConfig,
 )
+from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.domains.metaworld import check_horizon, check_task
 
 CONFIG_VERSION = 1
@@ -41,48 +42,39 @@ CONFIG_VERSION = 1
 class RunConfig:
     """One training run, complete. Its content hash is its name."""
 
-    task: str
+    task: str = dataclasses.field(metadata=fields.PER_RUN)
     """Meta-World task, for example drawer-close-v3."""
-    method: str
+    method: str = dataclasses.field(metadata=fields.PER_RUN)
     """Recipe in `methods.py`, for example pebble."""
-    seed: int
+    seed: int = dataclasses.field(metadata=fields.PER_RUN | {"least": 0})
     """Seed of everything random in the run (>= 0)."""
     profile: str
     """quick, laptop or paper: where the defaults came from."""
-    total_steps: int = 1_000_000
+    total_steps: int = fields.count(1_000_000)
     """Steps of the run (a multiple of the horizon). A step is one action of the agent, here and in every field."""
-    horizon: int = 500
+    horizon: int = fields.count(500)
     """Steps per episode (times `action_repeat` at most 500)."""
-    action_repeat: int = 1
+    action_repeat: int = fields.count(1)
     """Environment steps for which an action is held; a step's reward is their mean, and figures count them all."""
-    sac: SACConfig = field(default_factory=SACConfig)
-    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
-    reward: RewardConfig = field(default_factory=RewardConfig)
-    surf: SURFConfig = field(default_factory=SURFConfig)
-    rime: RIMEConfig = field(default_factory=RIMEConfig)
-    mrn: MRNConfig = field(default_factory=MRNConfig)
-    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
-    vlm: VLMConfig = field(default_factory=VLMConfig)
-    filter: FilterConfig = field(default_factory=FilterConfig)
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    sac: SACConfig = fields.group(SACConfig)
+    exploration: ExplorationConfig = fields.group(ExplorationConfig)
+    reward: RewardConfig = fields.group(RewardConfig)
+    surf: SURFConfig = fields.group(SURFConfig, per_run=True)
+    rime: RIMEConfig = fields.group(RIMEConfig, per_run=True)
+    mrn: MRNConfig = fields.group(MRNConfig, per_run=True)
+    feedback: FeedbackConfig = fields.group(FeedbackConfig, per_run=True)
+    vlm: VLMConfig = fields.group(VLMConfig, per_run=True)
+    filter: FilterConfig = fields.group(FilterConfig, per_run=True)
+    adapter: AdapterConfig = fields.group(AdapterConfig, per_run=True)
+    evaluation: EvaluationConfig = fields.group(EvaluationConfig)
 
     def __post_init__(self) -> None:
         _check(self)
 
     @property
     def hash(self) -> str:
-        """First 8 hex digits of the SHA-256 of the config version and of every field that differs from its default.
-
-        So a field that a later release adds, with a default that means what went before, renames no stored run.
-        """
-        defaults = _defaults()
-        told = {
-            name: value
-            for name, value in flatten(dataclasses.asdict(self)).items()
-            if name in _IDENTITY or value != defaults[name]
-        }
-        return hashlib.sha256(json.dumps([CONFIG_VERSION, told], sort_keys=True).encode()).hexdigest()[:8]
+        """See `content_hash`: it names the run."""
+        return content_hash(flatten(dataclasses.asdict(self)), default_fields())
 
     @property
     def run_id(self) -> str:
@@ -90,7 +82,7 @@ class RunConfig:
         return f"{self.profile}/{self.task}/{self.method}/{self.seed}-{self.hash}"
 
     @property
-    def learning_starts(self) -> int:
+    def first_session_step(self) -> int:
         """Step of the first feedback session."""
         return self.exploration.random_steps + self.exploration.entropy_steps
 
@@ -101,72 +93,48 @@ class RunConfig:
     @staticmethod
     def from_json(text: str) -> RunConfig:
         """Inverse of `to_json`; a field that is missing has its default. Raises `PrefVLMError` for another config
-        version and for unknown fields."""
-        values = json.loads(text)
-        version = values.pop("version", None)
-        if version != CONFIG_VERSION:
-            raise PrefVLMError(
-                f"The config was written by config version {version}, this package reads version {CONFIG_VERSION}: "
-                "install the matching prefvlm, or move the old results away."
-            )
-        flat = flatten(values)
-        if missing := [name for name in _IDENTITY if name not in flat]:
-            raise PrefVLMError(f"The config lacks {', '.join(missing)}.")
-        return replace(RunConfig(**{name: flat[name] for name in _IDENTITY}), flat)
+        version and for unknown fields (`retired.read_stored_config` reads those of earlier releases)."""
+        return from_fields(read_fields(text))
 
 
-_IDENTITY = ("task", "method", "seed", "profile")
+IDENTITY = ("task", "method", "seed", "profile")
+"""The fields that have no default."""
 
 
 @functools.cache
-def _defaults() -> dict[str, Any]:
+def default_fields() -> dict[str, Any]:
     """Every field's default, by dotted name."""
     return flatten(dataclasses.asdict(RunConfig("drawer-close-v3", "", 0, "paper")))
 
 
-PROFILES: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "laptop": {
-        "total_steps": 6_000,
-        "horizon": 50,
-        "action_repeat": 5,  # the hand moves 5 cm per action, not 1: tasks are solved in a sixth of the updates
-        "sac.hidden_layers": 2,
-        "sac.width": 128,
-        "sac.batch_size": 128,
-        "sac.actor_learning_rate": 1e-3,
-        "sac.critic_learning_rate": 1e-3,
-        "sac.target_rate": 0.02,
-        "sac.target_update_every": 1,
-        "exploration.random_steps": 250,
-        "exploration.entropy_steps": 250,
-        "reward.hidden_layers": 2,
-        "reward.width": 128,
-        "reward.learning_rate": 1e-3,
-        "reward.batch_size": 64,
-        "feedback.budget": 200,
-        "feedback.first_session_queries": 40,
-        "feedback.session_queries": 11,
-        "feedback.session_every": 300,
-        "feedback.segment_length": 10,  # 50 environment steps, as in the papers
-        "vlm.model": "tinyliv",
-        "vlm.queries": 20,
-        "filter.beta_max": 0.0,  # with RIME's 3 and 1, nine labels in ten are called clean, no better than all are
-        "filter.beta_min": 0.0,
-        "evaluation.every": 1_000,
-        "evaluation.episodes": 20,
-        "evaluation.final_episodes": 50,
-    },
-}
-PROFILES["quick"] = PROFILES["laptop"] | {
-    "total_steps": 4_000,
-    "feedback.budget": 600,
-    "feedback.first_session_queries": 80,
-    "feedback.session_every": 200,
-    "feedback.session_queries": 31,  # until the end: on old labels alone the policy finds the errors of the reward
-    "evaluation.every": 500,
-    "evaluation.episodes": 5,
-    "evaluation.final_episodes": 10,
-}
+def content_hash(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """First 8 hex digits of the SHA-256 of the config version and of the dotted fields that differ from `defaults`.
+
+    So a field that a later release adds, with a default that means what went before, renames no stored run.
+    """
+    non_default = {name: value for name, value in values.items() if name in IDENTITY or value != defaults[name]}
+    return hashlib.sha256(json.dumps([CONFIG_VERSION, non_default], sort_keys=True).encode()).hexdigest()[:8]
+
+
+def read_fields(text: str) -> dict[str, Any]:
+    """The dotted fields of a stored config. Raises `PrefVLMError` for another config version or where it does not say
+    which run it is."""
+    values = json.loads(text)
+    version = values.pop("version", None)
+    if version != CONFIG_VERSION:
+        raise PrefVLMError(
+            f"The config was written by config version {version}, this package reads version {CONFIG_VERSION}: "
+            "install the matching prefvlm, or move the old results away."
+        )
+    flat = flatten(values)
+    if missing := [name for name in IDENTITY if name not in flat]:
+        raise PrefVLMError(f"The config lacks {', '.join(missing)}.")
+    return flat
+
+
+def from_fields(values: Mapping[str, Any]) -> RunConfig:
+    """A config from dotted fields; one that is missing has its default. Raises as `replace` does."""
+    return replace(RunConfig(**{name: values[name] for name in IDENTITY}), values)
 
 
 @dataclass(frozen=True)
@@ -231,40 +199,19 @@ def replace(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
             value = float(value)  # 1 and 1.0 are the same run and must hash alike
         group, _, leaf = name.rpartition(".")
         (values[group] if group else values)[leaf] = value
-    types_of = typing.get_type_hints(RunConfig)
+    types_of = fields.types_of(RunConfig)
     return RunConfig(
         **{name: types_of[name](**value) if isinstance(value, dict) else value for name, value in values.items()}
     )
 
 
-def check_profile(name: str) -> str:
-    """Returns `name`, or raises `PrefVLMError` with a suggestion."""
-    if name not in PROFILES:
-        raise unknown_name("profile", name, PROFILES)
-    return name
-
-
 def _check(config: RunConfig) -> None:
     """Raise `PrefVLMError` for the first field that is out of its range."""
-    _check_types(config, "")
+    fields.check_types(config)
     check_task(config.task)
     check_profile(config.profile)
-    _check_ranges(config)
+    fields.check_bounds(config)
     _check_relations(config)
-
-
-def _check_ranges(config: RunConfig) -> None:
-    for name, value in flatten(dataclasses.asdict(config)).items():
-        leaf = name.rpartition(".")[2]
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if not math.isfinite(value):
-            raise PrefVLMError(f"{name} must be finite, got {value}.")
-        if value < 0 or (value == 0 and leaf not in _MAY_BE_ZERO):
-            allowed = "at least 0" if leaf in _MAY_BE_ZERO else "at least 1" if isinstance(value, int) else "above 0"
-            raise PrefVLMError(f"{name} must be {allowed}, got {value}.")
-        if leaf in _FRACTIONS and value > 1:
-            raise PrefVLMError(f"{name} must be at most 1, got {value}.")
 
 
 def _check_relations(config: RunConfig) -> None:
@@ -288,23 +235,20 @@ def _check_relations(config: RunConfig) -> None:
     for name, steps in (("horizon", config.horizon), ("feedback.segment_length", config.feedback.segment_length)):
         if steps % config.vlm.frame_stride:
             raise PrefVLMError(f"vlm.frame_stride {config.vlm.frame_stride} must divide {name} {steps}.")
-    if config.filter.lower > config.filter.upper:
-        raise PrefVLMError(f"filter.lower {config.filter.lower} must not exceed filter.upper {config.filter.upper}.")
-    if config.filter.soft_labels and config.filter.mode != "calibrated":
-        raise PrefVLMError(f"filter.soft_labels needs filter.mode calibrated, got {config.filter.mode}.")
     _check_vlm(config)
     if config.reward.source == "learned":
         _check_schedule(config)
 
 
 def _check_vlm(config: RunConfig) -> None:
-    if config.reward.source == "vlm" and config.learning_starts < config.horizon:
+    if config.reward.source == "vlm" and config.first_session_step < config.horizon:
         raise PrefVLMError(
             f"exploration.random_steps must cover one episode ({config.horizon} steps): the VLM rewards whole episodes."
         )
-    if config.vlm.simulated_accuracy and config.adapter.enabled:
+    if config.vlm.simulated_accuracy and (config.adapter.enabled or config.reward.source == "vlm"):
         raise PrefVLMError(
-            "vlm.simulated_accuracy looks at no frames, so adapters cannot learn; unset adapter.enabled."
+            f"vlm.model {config.vlm.model} looks at no frames, so it can neither be adapted nor reward single steps; "
+            "unset adapter.enabled and let reward.source be learned."
         )
     if config.adapter.source and not (config.vlm.labels and config.adapter.enabled):
         raise PrefVLMError(
@@ -319,14 +263,14 @@ def _check_schedule(config: RunConfig) -> None:
             f"reward.learning {config.reward.learning} learns from human labels only; set it to plain or unset "
             "vlm.labels."
         )
-    if config.learning_starts < config.horizon:
+    if config.first_session_step < config.horizon:
         raise PrefVLMError(
             "exploration.random_steps + exploration.entropy_steps must cover one episode "
-            f"({config.horizon} steps) before the first feedback session, got {config.learning_starts}."
+            f"({config.horizon} steps) before the first feedback session, got {config.first_session_step}."
         )
-    if config.total_steps <= config.learning_starts:
+    if config.total_steps <= config.first_session_step:
         raise PrefVLMError(
-            f"total_steps {config.total_steps} must exceed the {config.learning_starts} exploration steps, "
+            f"total_steps {config.total_steps} must exceed the {config.first_session_step} exploration steps, "
             "after which feedback begins."
         )
     if config.feedback.budget > 0 and not 1 <= config.feedback.first_session_queries <= config.feedback.budget:
@@ -334,40 +278,3 @@ def _check_schedule(config: RunConfig) -> None:
             f"feedback.first_session_queries must be 1 to feedback.budget {config.feedback.budget}, "
             f"got {config.feedback.first_session_queries}."
         )
-
-
-_MAY_BE_ZERO = {"seed", "budget", "random_steps", "entropy_steps", "first_session_queries", "session_queries"} | {
-    "reset_updates",
-    "teacher_mistake",
-    "teacher_margin",
-    "discount",
-    "alpha",
-    "beta_max",
-    "beta_min",
-    "lower",
-    "dynamics_weight",
-    "bonus",
-    "window",
-    "crop",
-    "warm_start_updates",
-    "meta_every",
-    "equal_within",
-    "label_smoothing",
-    "simulated_accuracy",
-}
-_FRACTIONS = {"discount", "target_rate", "stop_accuracy", "teacher_mistake", "teacher_discount", "confidence"} | {
-    "label_smoothing",
-    "simulated_accuracy",
-}
-
-
-def _check_types(values: Any, prefix: str) -> None:
-    for name, expected in typing.get_type_hints(type(values)).items():
-        value = getattr(values, name)
-        if dataclasses.is_dataclass(value):
-            _check_types(value, f"{prefix}{name}.")
-        elif typing.get_origin(expected) is Literal:
-            if value not in typing.get_args(expected):
-                raise unknown_name(f"{prefix}{name}", str(value), typing.get_args(expected))
-        elif not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
-            raise PrefVLMError(f"{prefix}{name} must be of type {expected.__name__}, got {value!r}.")

@@ -53,15 +53,8 @@ def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
 
 BASELINES = ("surf", "rune", "mrn", "rime")
 """Baselines that learn from human labels, with as many of them as PrefVLM."""
-EQUAL_BAND = {"vlm.equal_within": 0.5}
+EQUAL_BAND = {"vlm.ties": "keep"}
 STANDARDISED = {"reward.standardise": True}
-_CALIBRATED = {
-    "filter.human_selection": "disagreement",
-    "filter.mode": "calibrated",
-    "filter.confidence": 0.65,
-    "filter.soft_labels": True,
-}
-"""The human answers disputed pairs, the VLM's labels count as much as they were right so far."""
 _NOISY = {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.2}
 
 
@@ -106,47 +99,8 @@ def components(changes: Mapping[str, Any], unlabelled: Mapping[str, Any]) -> lis
         Arm("prefvlm", {**changes, "adapter.residual": True}, "residual adapters"),
         Arm("prefvlm", {**changes, "vlm.relabel": False}, "labels never renewed"),
         Arm("prefvlm-plus", changes, "prefvlm-plus"),
-        Arm("prefvlm-plus", {**changes, **_CALIBRATED}, "prefvlm-plus, calibrated labels"),
-        Arm(
-            "prefvlm-plus",
-            {**changes, **_CALIBRATED, "feedback.balance": True},
-            "prefvlm-plus, calibrated and balanced",
-        ),
         Arm("pebble", {**changes, **STANDARDISED}, "prefvlm-plus without its VLM"),
     ]
-
-
-def standardised(changes: Mapping[str, Any], name: str = "") -> list[Arm]:
-    """`prefvlm-plus`, and what remains of it without its VLM."""
-    return [
-        Arm("prefvlm-plus", changes, f"plus{name}"),
-        Arm("pebble", {**changes, **STANDARDISED}, f"human only{name}"),
-    ]
-
-
-def candidates(changes: Mapping[str, Any], to_the_end: dict[str, Any]) -> list[Arm]:
-    """What `prefvlm-plus` might have become, with its VLM and without. `to_the_end` are the changes that spread the
-    budget over the whole run."""
-    disputed: dict[str, Any] = {"filter.human_selection": "disagreement", "adapter.residual": True}
-    recent: dict[str, Any] = {"feedback.recent_episodes": 10}
-    long: dict[str, Any] = {"reward.stop_accuracy": 1.0}
-    settings: dict[str, dict[str, Any]] = {
-        "": {},
-        ", recent pairs": recent,
-        ", smoothed labels": {"reward.label_smoothing": 0.1},
-        ", short learning": {"reward.stop_accuracy": 0.9},
-        ", long learning": long,
-        ", long, to the end": long | to_the_end,
-        ", long, recent": long | recent,
-        ", long, recent, to the end": long | recent | to_the_end,
-    }
-    only_with_vlm = {
-        ", disputed pairs": disputed,
-        ", disputed, recent pairs": disputed | recent,
-        ", long, disputed, to the end": long | disputed | to_the_end,
-    }
-    both = [arm for name, more in settings.items() for arm in standardised({**changes, **more}, name)]
-    return both + [Arm("prefvlm-plus", {**changes, **more}, f"plus{name}") for name, more in only_with_vlm.items()]
 
 
 def backbones(changes: Mapping[str, Any]) -> list[Arm]:
@@ -167,7 +121,7 @@ def simulated(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[A
     return [
         Arm(
             arm.method,
-            {**changes, **arm.changes, "adapter.enabled": False, "vlm.simulated_accuracy": accuracy},
+            {**changes, **arm.changes, "adapter.enabled": False, "vlm.model": f"simulated:{accuracy:g}"},
             f"{arm.name}, VLM {100 * accuracy:.0f} % right",
         )
         for arm in filtered

@@ -17,14 +17,12 @@ from prefvlm_core.experiments.arms import (
     Arm,
     Source,
     backbones,
-    candidates,
     components,
     filters,
     noisy_teacher,
     people,
     simulated,
     small_budget,
-    standardised,
     thresholds,
     transfer,
 )
@@ -116,11 +114,6 @@ def _laptop_baselines(task: str) -> list[Arm]:
     equal_band = Arm("vlm-preference", unlabelled | EQUAL_BAND, "vlm-preference (equal band)")
     arms = [Arm(method, _laptop(task), f"{method} (1×B)") for method in BASELINES]
     return [*arms, Arm("rlvlmf", unlabelled), equal_band]
-
-
-def _laptop_candidates(task: str) -> list[Arm]:
-    steps, budget = {"total_steps": 6_000}, _LAPTOP[task][1]
-    return candidates(small_budget(budget, sessions=12) | steps, small_budget(budget, sessions=17))
 
 
 TRANSFER_PAIRS = {
@@ -248,11 +241,6 @@ EXPERIMENTS: dict[str, dict[str, Grid]] = {
             range(3),
         ),
         "paper": Grid({"window-close-v3": noisy_teacher(("pebble", "rime", "prefvlm"), _WINDOW)}, range(5)),
-    },
-    "09_pilot": {
-        "quick": Grid({"drawer-close-v3": standardised(_QUICK)}, [0]),
-        "laptop": Grid({task: _laptop_candidates(task) for task in _LAPTOP}, [60, 61]),
-        "paper": Grid({"window-close-v3": standardised(_WINDOW)}, [60, 61]),
     },
 }
 """Notebook name -> profile -> grid."""

@@ -21,7 +21,7 @@ from scipy.optimize import isotonic_regression
 from prefvlm_core import __version__
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import unknown_name
-from prefvlm_core.config.run import PROFILES
+from prefvlm_core.config.profiles import PROFILES
 
 # Chosen so that the methods of one figure (main comparison, ablations, other baselines) stay apart for colour-blind
 # readers too: tests/test_plots.py measures it. The order is that of the methods in figures.

@@ -23,7 +23,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 _SMALLEST_PROBABILITY = 1e-6  # keeps the divergence of a confident reward model finite: at most 13.8
 _MAXIMUM_RATE = 0.1  # of the running estimate of the largest trusted divergence (RIME's code)
-_AUDITED = ("adaptive", "calibrated")  # modes that learn from the human which labels were right
 _PRIOR_VARIANCE = 4.0  # of intercept and slope: with ten labels, all right, the fitted P(right) is 0.93
 
 
@@ -71,33 +70,20 @@ class KLFilter:
     vision-language model being right where the reward model has no opinion, its slope how far the reward model's
     confidence can be taken at its word. The slope is kept at 0 or above, so that the two probabilities of interest
     (`confidence` right, `confidence` wrong) are two thresholds of the divergence.
-
-    `calibrated`: adaptive, with the vision-language model's own confidence, the difference between the two returns that
-    it gave, as a second predictor of "was right". Every other mode keeps mostly what the reward model knows already;
-    here a label that the vision-language model is sure of counts where the reward model has no opinion. The thresholds
-    then depend on the label; `lower` and `upper` are those of labels with the mean difference.
     """
 
     def __init__(self, config: FilterConfig) -> None:
-        if config.mode == "fixed" and config.lower > config.upper:
-            raise PrefVLMError(f"filter.lower must be at most filter.upper {config.upper:.4g}, got {config.lower:.4g}.")
         self.config = config
         self.sessions = 0
         self._trusted = np.zeros(3)
         """Number of trusted divergences so far, their sum, and the sum of their squares."""
         self._rho = 0.0
-        self._audited, self._margins, self._right = np.empty(0), np.empty(0), np.empty(0)
-        self._intercept, self._slope, self._margin_slope = 0.0, 0.0, 0.0
+        self._audited, self._right = np.empty(0), np.empty(0)
+        self._intercept, self._slope = 0.0, 0.0
 
-    def split(self, divergences: FloatArray, margins: npt.ArrayLike = 0.0) -> Partition:
-        """Partition labels by their divergences (n,), with the thresholds of now. `margins` (n,): the difference, 0 or
-        above, between the returns from which the vision-language model made each label; only `calibrated` looks at it.
-        """
+    def split(self, divergences: FloatArray) -> Partition:
+        """Partition labels by their divergences (n,), with the thresholds of now."""
         _check_divergences(divergences)
-        if self.config.mode == "calibrated" and self._enough_audited:
-            right = self.right_probability(divergences, np.asarray(margins, np.float64))
-            clean, flipped = right >= self.config.confidence, right <= 1 - self.config.confidence
-            return Partition(clean, flipped, ~clean & ~flipped)
         flipped = divergences > self.upper
         clean = (divergences < self.lower) & ~flipped  # rime's lower threshold can exceed the upper one
         return Partition(clean, flipped, ~clean & ~flipped)
@@ -111,26 +97,22 @@ class KLFilter:
             self._rho = self._rho + _MAXIMUM_RATE * (largest - self._rho) if self._trusted[0] else largest
             self._trusted += [len(trusted), np.sum(trusted), np.sum(np.square(trusted))]
 
-    def audit(self, divergences: FloatArray, right: BoolArray, margins: npt.ArrayLike = 0.0) -> None:
+    def audit(self, divergences: FloatArray, right: BoolArray) -> None:
         """Take in what the human said about labels: their divergences (n,), and which of them were right (n,).
 
-        Divergences and `margins` (see `split`) must come from a reward model and a vision-language model that had not
-        learned from the human's answers yet.
+        The divergences must come from a reward model that had not learned from the human's answers yet.
         """
         _check_divergences(divergences)
         if len(divergences) != len(right):
             raise PrefVLMError(f"audit got {len(divergences)} divergences, but {len(right)} verdicts.")
         self._audited = np.concatenate((self._audited, divergences))
-        self._margins = np.concatenate((self._margins, np.broadcast_to(margins, right.shape)))
         self._right = np.concatenate((self._right, right))
         self._calibrate()
 
     @property
     def lower(self) -> float:
         """Divergence (nats) below which labels are kept: 0 keeps none, infinity all."""
-        if self.config.mode == "fixed":
-            return self.config.lower
-        if self.config.mode in _AUDITED:
+        if self.config.mode == "adaptive":
             return self._divergence_where(self.config.confidence) if self._enough_audited else 0.0
         if self.config.mode == "rime":
             return self._rime_lower() if self._trusted[0] else 0.0
@@ -139,9 +121,9 @@ class KLFilter:
     @property
     def upper(self) -> float:
         """Divergence (nats) above which labels are flipped: infinity flips none."""
-        if self.config.mode in _AUDITED and self._enough_audited:
+        if self.config.mode == "adaptive" and self._enough_audited:
             return self._divergence_where(1 - self.config.confidence)
-        if self.config.mode == "fixed" or (self.config.mode == "rime" and self._trusted[0]):
+        if self.config.mode == "rime" and self._trusted[0]:
             return self.config.upper
         return math.inf
 
@@ -159,27 +141,22 @@ class KLFilter:
         return len(self._audited) >= self.config.adaptive_minimum
 
     def _calibrate(self) -> None:
-        """Most probable intercept and slopes under a weak Gaussian prior."""
-        margins = self._margins if self.config.mode == "calibrated" else np.zeros_like(self._margins)
-        features = np.stack((np.ones_like(margins), _log_odds(self._audited), margins), axis=1)
+        """Most probable intercept and slope under a weak Gaussian prior."""
+        odds = _log_odds(self._audited)
+        features = np.stack((np.ones_like(odds), odds), axis=1)
 
-        def loss(slopes: FloatArray) -> tuple[float, FloatArray]:
-            predicted = features @ slopes
-            value = np.sum(np.logaddexp(0, predicted) - self._right * predicted) + slopes @ slopes / 2 / _PRIOR_VARIANCE
-            return float(value), (expit(predicted) - self._right) @ features + slopes / _PRIOR_VARIANCE
+        def loss(weights: FloatArray) -> tuple[float, FloatArray]:
+            predicted = features @ weights
+            penalty = weights @ weights / 2 / _PRIOR_VARIANCE
+            value = np.sum(np.logaddexp(0, predicted) - self._right * predicted) + penalty
+            return float(value), (expit(predicted) - self._right) @ features + weights / _PRIOR_VARIANCE
 
-        fit = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B", bounds=[(None, None), (0, None), (0, None)])
-        self._intercept, self._slope, self._margin_slope = (float(value) for value in fit.x)
-
-    def right_probability(self, divergences: FloatArray, margins: FloatArray) -> FloatArray:
-        """Modes adaptive and calibrated: probability (n,) that labels of these divergences and margins are right, as
-        fitted to what the human said so far."""
-        predicted = self._intercept + self._slope * _log_odds(divergences) + self._margin_slope * margins
-        return np.asarray(expit(predicted))
+        fit = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(None, None), (0, None)])
+        self._intercept, self._slope = (float(value) for value in fit.x)
 
     def _divergence_where(self, probability: float) -> float:
         """Divergence at which the fitted probability of being right falls below `probability` (0 or inf: nowhere)."""
-        surplus = self._intercept + self._margin_slope * float(self._margins.mean()) - float(logit(probability))
+        surplus = self._intercept - float(logit(probability))
         if not self._slope:
             return math.inf if surplus >= 0 else 0.0
         return float(np.logaddexp(0, surplus / self._slope))
@@ -191,15 +168,14 @@ class KLFilter:
             "trusted": self._trusted.tolist(),
             "rho": self._rho,
             "audited": self._audited.tolist(),
-            "margins": self._margins.tolist(),
             "right": self._right.tolist(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state`."""
         self.sessions, self._rho = int(state["sessions"]), float(state["rho"])
-        self._trusted, self._audited, self._margins, self._right = (
-            np.array(state[name], np.float64) for name in ("trusted", "audited", "margins", "right")
+        self._trusted, self._audited, self._right = (
+            np.array(state[name], np.float64) for name in ("trusted", "audited", "right")
         )
         self._calibrate()
 

@@ -1,7 +1,6 @@
 """Pairs of segments, their labels, and the Bradley–Terry model that ties labels to rewards.
 
-One convention everywhere: a label is P(second segment preferred), 0, 1/2 or 1; in between only where reward
-learning gets labels of the VLM that are as sure as they were right (`filter.soft_labels`).
+One convention everywhere: a label is P(second segment preferred), 0, 1/2 or 1.
 """
 
 from __future__ import annotations
@@ -45,7 +44,3 @@ class PreferenceBuffer:
         """Append pairs (n, 2) with their labels (n,)."""
         self.starts = np.concatenate((self.starts, starts))
         self.labels = np.concatenate((self.labels, labels.astype(np.float32)))
-
-    def smoothed(self, part: float) -> PreferenceBuffer:
-        """The same pairs, `part` (fraction) of each label spread evenly over both answers: 1 becomes 1 - part / 2."""
-        return PreferenceBuffer(self.starts, ((1 - part) * self.labels + part / 2).astype(np.float32))

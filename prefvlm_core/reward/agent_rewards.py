@@ -32,7 +32,7 @@ class AgentRewards:
             if config.reward.source != "learned":
                 continue
             inputs = torch.cat((observations, batch.actions[row]), -1)
-            if step < config.learning_starts:
+            if step < config.first_session_step:
                 batch.rewards[row] = self._entropy(run, observations, inputs)
             elif config.exploration.bonus:
                 batch.rewards[row] += self._bonus(run, inputs, step)

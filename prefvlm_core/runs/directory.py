@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.retired import StoredConfig, read_stored_config
 from prefvlm_core.config.run import RunConfig
 
 ADAPTERS_FILE = "adapters.safetensors"
@@ -79,7 +80,7 @@ class RunDirectory:
         path = self.path / "config.json"
         if not path.exists():
             write_atomically(path, self.config.to_json().encode() + b"\n")
-        elif read_config(path) != self.config:
+        elif (stored := read_config(path)).retired or stored.config != self.config:
             raise _misplaced(path)
 
     @property
@@ -155,10 +156,10 @@ def _shortest(value: float) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
 
 
-def read_config(path: Path) -> RunConfig:
+def read_config(path: Path) -> StoredConfig:
     """The config stored at `path`. Raises `PrefVLMError` naming the file where it cannot be read."""
     try:
-        return RunConfig.from_json(path.read_text())
+        return read_stored_config(path.read_text())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PrefVLMError(f"{path} cannot be read: {error}") from error
 
@@ -279,9 +280,11 @@ def find_runs(results: str | Path, profile: str | None = None) -> list[RunDirect
     pattern = f"{profile or '*'}/*/*/*/config.json"
     directories = []
     for path in sorted(Path(results).glob(pattern)):
-        directories.append(RunDirectory(results, read_config(path)))
-        if directories[-1].path != path.parent:
+        stored = read_config(path)
+        if Path(results) / stored.stored_id != path.parent:
             raise _misplaced(path)
+        directories.append(RunDirectory(results, stored.config))
+        directories[-1].path = path.parent
     return directories
 
 

@@ -120,4 +120,4 @@ class VLMTeacher:
 
 def uses_vlm(config: RunConfig) -> bool:
     """Whether a run asks a model at all."""
-    return (config.vlm.labels and not config.vlm.simulated_accuracy) or config.reward.source == "vlm"
+    return (config.vlm.labels and config.vlm.simulated_accuracy is None) or config.reward.source == "vlm"

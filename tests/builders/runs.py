@@ -58,14 +58,6 @@ SMALL = TINY | {
 }
 
 
-CALIBRATED = {
-    "filter.mode": "calibrated",
-    "filter.soft_labels": True,
-    "filter.confidence": 0.65,
-    "filter.human_selection": "disagreement",
-}
-
-
 NO_HUMAN = {"feedback.budget": 0}
 
 
@@ -76,7 +68,6 @@ SCALED: dict[str, dict[str, object]] = {
     "surf": {"surf.confidence": 0.55},
     # Thresholds that divergences reach after so few updates, and a teacher whose mistakes are to be found.
     "rime": {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.3, "filter.upper": 0.75},
-    "prefvlm-plus": CALIBRATED | {"feedback.balance": True},  # fields that no method has
 }
 """What a method needs for its mechanism to act in a run this small."""
 

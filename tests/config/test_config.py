@@ -13,7 +13,8 @@ import pytest
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.seeding import Stream, episode_seed, generator
 from prefvlm_core.config.groups import SACConfig
-from prefvlm_core.config.run import PROFILES, Execution, FeedbackConfig, RunConfig, flatten, replace
+from prefvlm_core.config.profiles import PROFILES
+from prefvlm_core.config.run import Execution, FeedbackConfig, RunConfig, flatten, replace
 from prefvlm_core.methods import METHODS, run_config
 from prefvlm_core.runs.directory import RunDirectory, find_runs, write_json
 from prefvlm_core.train import check_compatible
@@ -80,8 +81,11 @@ def test_wrong_names_are_refused(arguments: tuple[Any, ...], message: str) -> No
         ({"feedback.teacher_mistake": float("nan")}, "feedback.teacher_mistake must be finite, got nan."),
         ({"feedback.teacher_margin": float("inf")}, "feedback.teacher_margin must be finite, got inf."),
         ({"vlm.frame_stride": 4}, "vlm.frame_stride 4 must divide horizon 250."),
-        ({"filter.lower": 7.0}, "filter.lower 7.0 must not exceed filter.upper 6.9"),
-        ({"filter.soft_labels": True}, "filter.soft_labels needs filter.mode calibrated, got rime."),
+        ({"filter.lower": 7.0}, "Unknown parameter 'filter.lower'."),
+        ({"filter.mode": "calibrated"}, "Unknown filter.mode 'calibrated'."),
+        ({"vlm.model": "simulated:1.5"}, "vlm.model simulated:1.5 must name a probability above 0 and at most 1"),
+        ({"vlm.model": "simulated:0.80"}, "for example simulated:0.8."),
+        ({"vlm.model": "simulated:often"}, "vlm.model simulated:often must name a probability"),
         ({"vlm.labels": 1}, "vlm.labels must be of type bool, got 1."),
         (
             {"horizon": 501},
@@ -112,8 +116,8 @@ def test_values_at_the_limit_are_accepted() -> None:
     assert quick(feedback__budget=0).feedback.budget == 0
     assert quick(feedback__segment_length=250).feedback.segment_length == 250
     assert quick(horizon=500, total_steps=20_000).horizon == 500
-    assert quick(exploration__random_steps=100, exploration__entropy_steps=150).learning_starts == 250
-    assert quick("sac", exploration__random_steps=1).learning_starts == 1  # no feedback session, nothing to cover
+    assert quick(exploration__random_steps=100, exploration__entropy_steps=150).first_session_step == 250
+    assert quick("sac", exploration__random_steps=1).first_session_step == 1  # no feedback session, nothing to cover
 
 
 @pytest.mark.parametrize(
@@ -171,11 +175,11 @@ def test_the_hash_changes_with_every_field() -> None:
         "vlm.frame_stride": 10,
         "feedback.teacher": "skip",
         "vlm.model": "random",
-        "filter.mode": "fixed",
+        "filter.mode": "adaptive",
         "filter.human_selection": "random",
         "reward.learning": "surf",
         "exploration.bonus": 0.05,
-        "vlm.equal_within": 0.5,
+        "vlm.ties": "keep",
         "total_steps": 4_050,
         "horizon": 25,
         "evaluation.every": 250,
@@ -187,9 +191,7 @@ def test_the_hash_changes_with_every_field() -> None:
         else:
             changed = other[name] if name in other else value / 2 or 0.5 if isinstance(value, float) else value + 1
         assert changed != value, name
-        needed = {"reward.learning": human_only, "filter.soft_labels": {"filter.mode": "calibrated"}}
-        needed["vlm.simulated_accuracy"] = {"adapter.enabled": False}
-        extra = needed.get(name, {})
+        extra = human_only if name == "reward.learning" else {}
         hashes.add(replace(config, {name: changed} | extra).hash)
     hashes.add(replace(config, human_only).hash)
     assert len(hashes) == 2 + len(fields(config))

@@ -42,11 +42,13 @@ def test_is_of_one_mind_about_a_pair() -> None:
 
 def test_labels_in_place_of_a_model(tmp_path: Path) -> None:
     changes = {"adapter.enabled": False}
+    models = ("simulated:1", "simulated:0.6")
     directories = train(
-        [small("prefvlm", {"vlm.simulated_accuracy": accuracy, **changes}) for accuracy in (1.0, 0.6)], quiet(tmp_path)
+        [small("prefvlm", {"vlm.model": model, **changes}) for model in models],
+        quiet(tmp_path),
     )
     sure, unsure = (directory.read_metrics()[-1] for directory in directories)
     assert sure["vlm_accuracy"] == sure["clean_accuracy"] == 1 > unsure["vlm_accuracy"] > 0.4
     assert sure["vlm_labels"] > 0 and "seconds_rendering" not in sure
-    with pytest.raises(PrefVLMError, match=r"simulated_accuracy looks at no frames"):
-        small("prefvlm", {"vlm.simulated_accuracy": 0.9})
+    with pytest.raises(PrefVLMError, match=r"vlm.model simulated:0.9 looks at no frames"):
+        small("prefvlm", {"vlm.model": "simulated:0.9"})

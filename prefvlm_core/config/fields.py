@@ -1,0 +1,107 @@
+"""What a config field may hold, stated where the field is declared.
+
+Each function returns a dataclass field with its default, its bounds, and `per_run`: whether runs that train together in
+one fleet may differ in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal, TypeVar
+
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
+
+Value = TypeVar("Value")
+
+PER_RUN = {"per_run": True}
+"""Metadata of a field without a default in which runs of a fleet may differ."""
+
+
+def count(default: int, least: int = 1, per_run: bool = False) -> int:
+    """A whole number of at least `least`."""
+    return _declared(default, per_run, least=least)
+
+
+def quantity(default: float, zero: bool = False, per_run: bool = False) -> float:
+    """A finite number above 0, or from 0 where `zero` is allowed."""
+    return _declared(default, per_run, least=0, exclusive=not zero)
+
+
+def fraction(default: float, zero: bool = False, per_run: bool = False) -> float:
+    """A number above 0, or from 0 where `zero` is allowed, up to 1."""
+    return _declared(default, per_run, least=0, exclusive=not zero, most=1)
+
+
+def setting(default: Value, per_run: bool = False) -> Value:
+    """A name, a text or a switch."""
+    return _declared(default, per_run)
+
+
+def group(kind: type[Value], per_run: bool = False) -> Value:
+    """A group of fields; with `per_run`, runs of a fleet may differ in any of them."""
+    return dataclasses.field(default_factory=kind, metadata={"per_run": per_run})
+
+
+def _declared(default: Any, per_run: bool, **bounds: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"per_run": per_run} | bounds)
+
+
+def check_types(values: Any, prefix: str = "") -> None:
+    """Raise `PrefVLMError` for the first field of a config dataclass, or of a group in it, that is not of its declared
+    type."""
+    kind: Any = type(values)
+    for name, expected in types_of(kind).items():
+        value = getattr(values, name)
+        if dataclasses.is_dataclass(value):
+            check_types(value, f"{prefix}{name}.")
+        elif typing.get_origin(expected) is Literal:
+            if value not in typing.get_args(expected):
+                raise unknown_name(f"{prefix}{name}", str(value), typing.get_args(expected))
+        elif not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
+            raise PrefVLMError(f"{prefix}{name} must be of type {expected.__name__}, got {value!r}.")
+
+
+def check_bounds(values: Any) -> None:
+    """Raise `PrefVLMError` for the first number of a config dataclass that is out of the bounds of its field."""
+    for name, bounds, value in _numbers(values, ""):
+        if not math.isfinite(value):
+            raise PrefVLMError(f"{name} must be finite, got {value}.")
+        least, most = bounds.get("least", 0), bounds.get("most", math.inf)
+        if bounds.get("exclusive") and value <= least:
+            raise PrefVLMError(f"{name} must be above {least}, got {value}.")
+        if value < least:
+            raise PrefVLMError(f"{name} must be at least {least}, got {value}.")
+        if value > most:
+            raise PrefVLMError(f"{name} must be at most {most}, got {value}.")
+
+
+def _numbers(values: Any, prefix: str) -> Iterator[tuple[str, typing.Mapping[str, Any], float]]:
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _numbers(value, f"{prefix}{field.name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{field.name}", field.metadata, value
+
+
+def per_run_fields(config: Any, prefix: str = "", whole: bool = False) -> frozenset[str]:
+    """Dotted names of the fields in which runs of one fleet may differ; `whole`: all of this dataclass."""
+    names: set[str] = set()
+    types = types_of(config)
+    for field in dataclasses.fields(config):
+        per_run, name = whole or field.metadata.get("per_run", False), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(types[field.name]):
+            names |= per_run_fields(types[field.name], f"{name}.", per_run)
+        elif per_run:
+            names.add(name)
+    return frozenset(names)
+
+
+@functools.cache  # resolving the annotations of all groups takes milliseconds, and thousands of stored runs are read
+def types_of(config: Any) -> dict[str, Any]:
+    """The declared type of every field of a config dataclass."""
+    return typing.get_type_hints(config)

@@ -1,0 +1,59 @@
+"""The profiles: what differs from the defaults, which are those of profile `paper`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefvlm_core.common.errors import unknown_name
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "laptop": {
+        "total_steps": 6_000,
+        "horizon": 50,
+        "action_repeat": 5,  # the hand moves 5 cm per action, not 1: tasks are solved in a sixth of the updates
+        "sac.hidden_layers": 2,
+        "sac.width": 128,
+        "sac.batch_size": 128,
+        "sac.actor_learning_rate": 1e-3,
+        "sac.critic_learning_rate": 1e-3,
+        "sac.target_rate": 0.02,
+        "sac.target_update_every": 1,
+        "exploration.random_steps": 250,
+        "exploration.entropy_steps": 250,
+        "reward.hidden_layers": 2,
+        "reward.width": 128,
+        "reward.learning_rate": 1e-3,
+        "reward.batch_size": 64,
+        "feedback.budget": 200,
+        "feedback.first_session_queries": 40,
+        "feedback.session_queries": 11,
+        "feedback.session_every": 300,
+        "feedback.segment_length": 10,  # 50 environment steps, as in the papers
+        "vlm.model": "tinyliv",
+        "vlm.queries": 20,
+        "filter.beta_max": 0.0,  # with RIME's 3 and 1, nine labels in ten are called clean, no better than all are
+        "filter.beta_min": 0.0,
+        "evaluation.every": 1_000,
+        "evaluation.episodes": 20,
+        "evaluation.final_episodes": 50,
+    },
+}
+PROFILES["quick"] = PROFILES["laptop"] | {
+    "total_steps": 4_000,
+    "feedback.budget": 600,
+    "feedback.first_session_queries": 80,
+    "feedback.session_every": 200,
+    "feedback.session_queries": 31,  # until the end: on old labels alone the policy finds the errors of the reward
+    "evaluation.every": 500,
+    "evaluation.episodes": 5,
+    "evaluation.final_episodes": 10,
+}
+"""Profile -> the dotted fields in which it differs from the defaults."""
+
+
+def check_profile(name: str) -> str:
+    """Return `name`, or raise `PrefVLMError` with a suggestion."""
+    if name not in PROFILES:
+        raise unknown_name("profile", name, PROFILES)
+    return name
