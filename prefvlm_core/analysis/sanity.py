@@ -17,11 +17,11 @@ from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.metaworld import TASKS, Environment
+from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.vlm import VisionLanguageModel, load, tinyliv
 from prefvlm_core.vlm.adapters import Adapters
 from prefvlm_core.vlm.pretraining.demonstrations import (
-    EVALUATION_TASKS,
     FRAME_EVERY,
     TRAJECTORY_STEPS,
     Behaviour,
@@ -62,8 +62,8 @@ class SanityPlan:
 
 PLANS = {
     "quick": SanityPlan(("window-open-v3", "button-press-v3"), trajectories=24, draws=3, stride=10),
-    "laptop": SanityPlan(EVALUATION_TASKS, trajectories=24, draws=6, stride=10),
-    "paper": SanityPlan(EVALUATION_TASKS, trajectories=60, draws=10, stride=5),
+    "laptop": SanityPlan(PAPER_TASKS, trajectories=24, draws=6, stride=10),
+    "paper": SanityPlan(PAPER_TASKS, trajectories=60, draws=10, stride=5),
 }
 
 

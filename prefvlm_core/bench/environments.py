@@ -10,8 +10,8 @@ import mujoco
 import numpy as np
 
 from prefvlm_core.bench import Measurement
-from prefvlm_core.domains.metaworld import MAX_HORIZON, TASKS, Environment, model_path
-from prefvlm_core.vlm.pretraining.demonstrations import EVALUATION_TASKS as PAPER_TASKS
+from prefvlm_core.domains.metaworld import Environment, model_path
+from prefvlm_core.domains.tasks import MAX_HORIZON, PAPER_TASKS, TASKS
 
 _PEER = "gym.make('Meta-World/MT1')"
 _FRAME_SKIP = 5  # simulator steps in one of Meta-World's

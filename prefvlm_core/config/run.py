@@ -32,7 +32,7 @@ from prefvlm_core.config.groups import (
     VLMConfig,
 )
 from prefvlm_core.config.profiles import check_profile
-from prefvlm_core.domains.metaworld import check_horizon, check_task
+from prefvlm_core.domains.tasks import check_horizon, check_task
 
 CONFIG_VERSION = 1
 """Raised whenever a stored config would mean something else today: a default changed, or what a field does."""

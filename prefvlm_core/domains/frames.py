@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.domains.metaworld import check_task, model_path, restore
+from prefvlm_core.domains.metaworld import model_path, restore
+from prefvlm_core.domains.tasks import check_task
 
 METAWORLD_CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
 DEFAULT_CAMERA = "corner2-close"

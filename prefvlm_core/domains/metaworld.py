@@ -20,32 +20,13 @@ from gymnasium.utils import seeding
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from numpy.typing import NDArray
 
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.fast_metaworld import make_task
-
-TASKS: tuple[str, ...] = tuple(ALL_V3_ENVIRONMENTS)
-OBSERVATION_SIZE = 39
-ACTION_SIZE = 4
-MAX_HORIZON = 500
+from prefvlm_core.domains.tasks import ACTION_SIZE, MAX_HORIZON, OBSERVATION_SIZE, check_horizon, check_task
 
 _MOCAP_QUATERNION = (1.0, 0.0, 1.0, 0.0)  # Meta-World never turns the hand
 _SNAPSHOT_ROOM = 32  # floats per environment in shared memory; the largest task needs 21
 _SCENE_ROOM = 512  # the largest task needs 321
-
-
-def check_task(name: str) -> None:
-    """Raise PrefVLMError, with the closest name suggested, unless `name` is one of TASKS."""
-    if name not in ALL_V3_ENVIRONMENTS:
-        raise unknown_name("task", name, TASKS)
-
-
-def check_horizon(horizon: int, action_repeat: int) -> None:
-    """Raise PrefVLMError unless an episode of `horizon` steps, each of `action_repeat` of Meta-World's, can be."""
-    if action_repeat < 1 or not 1 <= horizon * action_repeat <= MAX_HORIZON:
-        raise PrefVLMError(
-            f"horizon is {horizon} and action_repeat {action_repeat}, but Meta-World's episodes allow 1 to "
-            f"{MAX_HORIZON} steps in all."
-        )
 
 
 def model_path(task: str) -> str:

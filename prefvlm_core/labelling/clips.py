@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.metaworld import check_task
+from prefvlm_core.domains.tasks import check_task
 
 CLIP_SIZE = 240
 """Side of a frame, pixels."""

@@ -10,7 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.metaworld import ACTION_SIZE, OBSERVATION_SIZE, Environment
+from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 from prefvlm_core.plots.style import REFERENCE_COLOR, STYLE, WIDTHS, make_footer, make_panels, method_color, task_title
 from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.runs.directory import RunDirectory

@@ -22,12 +22,12 @@ from torch.nn import functional
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, uniform_fan_in
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
+from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.preferences.pairs import bradley_terry_loss
 from prefvlm_core.runs.directory import read_tensors, write_tensors
 
 Array = NDArray[np.float32]
 
-_ACTION_SIZE = 4
 _RETURN_SCALE = 50.0  # return = this x mean cosine: the sum over the 50 steps of the paper's segments, at any stride
 _CHUNK = 64  # pairs judged at once: bounds memory
 
@@ -118,7 +118,7 @@ class Adapters:
         self.config, self.dimension, self.device = config, dimension, device
         adapted = dimension if config.residual else config.output
         adapter = (dimension, config.hidden, adapted)
-        self._sizes = (adapter, adapter, (2 * adapted, config.output, _ACTION_SIZE))
+        self._sizes = (adapter, adapter, (2 * adapted, config.output, ACTION_SIZE))
         self.values = torch.zeros(1, config.folds + 1, sum(map(_parameters, self._sizes)), device=device)
         gradients = torch.zeros_like(self.values)
         self.networks = AdapterNetworks(self._sizes, config.residual, self.values, gradients)
@@ -234,10 +234,14 @@ class Adapters:
     def _checked_dynamics(self, dynamics: tuple[Array, Array, Array]) -> tuple[Tensor, Tensor, Tensor]:
         before, after, actions = dynamics
         frames_shape = (len(before), self.dimension)
-        if not len(before) or (before.shape, after.shape) != (frames_shape,) * 2 or actions.shape != (len(before), 4):
+        if (
+            not len(before)
+            or (before.shape, after.shape) != (frames_shape,) * 2
+            or actions.shape != (len(before), ACTION_SIZE)
+        ):
             raise PrefVLMError(
                 f"Inverse dynamics take at least one pair of frames (m, {self.dimension}), (m, {self.dimension}) with "
-                f"actions (m, {_ACTION_SIZE}), got {before.shape}, {after.shape} and {actions.shape}."
+                f"actions (m, {ACTION_SIZE}), got {before.shape}, {after.shape} and {actions.shape}."
             )
         if not all(np.isfinite(each).all() for each in dynamics):
             raise PrefVLMError("The frames or actions for inverse dynamics hold NaN or infinity.")

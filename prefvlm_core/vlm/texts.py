@@ -1,6 +1,6 @@
 """What the vision-language model is told: one text per Meta-World task."""
 
-from prefvlm_core.domains.metaworld import check_task
+from prefvlm_core.domains.tasks import check_task
 
 TASK_TEXTS: dict[str, str] = {
     "assembly-v3": "pick up a ring by its handle and put it on the peg",

@@ -22,7 +22,8 @@ from scipy.spatial.transform import Rotation
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains import fast_metaworld
 from prefvlm_core.domains import metaworld as envs
-from prefvlm_core.domains.metaworld import TASKS, Environment, EnvironmentFleet, check_task
+from prefvlm_core.domains.metaworld import Environment, EnvironmentFleet
+from prefvlm_core.domains.tasks import TASKS, check_task
 
 
 def metaworlds_own(task: str, seed: int, goal_visible: bool) -> SawyerXYZEnv:

@@ -9,12 +9,11 @@ import torch
 
 from prefvlm_core import vlm
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.metaworld import TASKS
+from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.vlm import tinyliv
 from prefvlm_core.vlm.feature_cache import FeatureCache
 from prefvlm_core.vlm.pretraining import demonstrations, pretrain
 from prefvlm_core.vlm.pretraining.demonstrations import (
-    EVALUATION_TASKS,
     Trajectories,
     collect_demonstrations,
     mixed_trajectories,
@@ -264,7 +263,7 @@ def test_pretrain_keeps_the_first_seed_and_judges_all(tmp_path, monkeypatch):
 
 
 def test_recipes_differ_in_what_they_may_see():
-    assert not set(RECIPES["tinyliv-heldout"].tasks) & set(EVALUATION_TASKS)
+    assert not set(RECIPES["tinyliv-heldout"].tasks) & set(PAPER_TASKS)
     assert len(RECIPES["tinyliv-heldout"].tasks) == 42
     assert RECIPES["tinyliv"].view == "around" and len(RECIPES["tinyliv"].tasks) == 50
     assert RECIPES["tinyliv-indomain"].view == "evaluation"
@@ -304,7 +303,7 @@ def test_shipped_weights_label_better_than_chance():
     model = vlm.load("tinyliv")
     accuracies = [
         zero_shot_labels(model, task, mixed_trajectories(task, 8, seed=11), 500, seed=12).correct.mean()
-        for task in EVALUATION_TASKS
+        for task in PAPER_TASKS
     ]
     assert 0.58 < np.mean(accuracies) < 0.80  # 0.675 on 100 trajectories: useful, and a noisy labeller
 

@@ -12,19 +12,8 @@ from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.frames import Camera, FrameRenderer, Perturbation
-from prefvlm_core.domains.metaworld import TASKS, Environment
-
-EVALUATION_TASKS = (
-    "window-open-v3",
-    "window-close-v3",
-    "door-open-v3",
-    "door-close-v3",
-    "drawer-open-v3",
-    "drawer-close-v3",
-    "button-press-v3",
-    "sweep-into-v3",
-)
-"""The eight tasks of the papers (ROVED, Fig. 3)."""
+from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 
 View = Literal["around", "evaluation"]
 Behaviour = Callable[[NDArray[np.float64], int], NDArray[np.float32]]
@@ -193,7 +182,7 @@ def _mixed_behaviour(task: str, kind: int, generator: np.random.Generator) -> Be
     noise = generator.uniform(0.1, 1.0)
     turn = generator.integers(20, 120)
     reverse = generator.random() < 0.5
-    other = str(generator.choice([name for name in EVALUATION_TASKS if name != task]))
+    other = str(generator.choice([name for name in PAPER_TASKS if name != task]))
     expert = Expert(other if kind == 3 else task, noise if kind == 1 else 0.2, generator)
     drift = RandomActions(generator)
 

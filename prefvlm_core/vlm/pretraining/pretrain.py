@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.metaworld import TASKS
+from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.runs.directory import write_probe
 from prefvlm_core.vlm import VisionLanguageModel
 from prefvlm_core.vlm.pretraining.demonstrations import (
-    EVALUATION_TASKS,
     FRAME_EVERY,
     Demonstrations,
     Trajectories,
@@ -63,9 +62,7 @@ class Recipe:
 
 RECIPES: dict[Variant, Recipe] = {
     "tinyliv": Recipe(TASKS, "around"),
-    "tinyliv-heldout": Recipe(
-        tuple(task for task in TASKS if task not in EVALUATION_TASKS), "evaluation", views_each=1
-    ),
+    "tinyliv-heldout": Recipe(tuple(task for task in TASKS if task not in PAPER_TASKS), "evaluation", views_each=1),
     "tinyliv-indomain": Recipe(TASKS, "evaluation", views_each=1),
 }
 
@@ -207,16 +204,16 @@ def accuracy_table(
     """Markdown table of zero-shot accuracies in %, with 95 % intervals; a variant has one model per training seed."""
     rows = {name: [f"| {name} |"] for name in models}
     means: dict[str, list[float]] = {name: [] for name in models}
-    for task in EVALUATION_TASKS:
+    for task in PAPER_TASKS:
         seen = mixed_trajectories(task, trajectories, evaluation_seed)
         for name, trained in models.items():
             labels = [zero_shot_labels(model, task, seen, pairs, evaluation_seed) for model in trained]
             mean, low, high = accuracy_interval(labels, trajectories, np.random.default_rng(evaluation_seed))
             means[name].append(mean)
             rows[name].append(f" {100 * mean:.0f} ({100 * low:.0f}–{100 * high:.0f}) |")
-    head = "| variant | " + " | ".join(task.removesuffix("-v3") for task in EVALUATION_TASKS) + " | mean |"
+    head = "| variant | " + " | ".join(task.removesuffix("-v3") for task in PAPER_TASKS) + " | mean |"
     body = ["".join(row) + f" {100 * np.mean(means[name]):.1f} |" for name, row in rows.items()]
-    return "\n".join([head, "|---" * (len(EVALUATION_TASKS) + 2) + "|", *body])
+    return "\n".join([head, "|---" * (len(PAPER_TASKS) + 2) + "|", *body])
 
 
 def pretrain(variant: Variant, seeds: Sequence[int], output: Path, evaluation_seed: int) -> str:
