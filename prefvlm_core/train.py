@@ -24,7 +24,7 @@ from prefvlm_core.common.seeding import Stream, episode_seed, generator
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.fields import per_run_fields
 from prefvlm_core.config.run import Execution, RunConfig, flatten
-from prefvlm_core.domains.metaworld import EnvironmentFleet, default_workers
+from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 from prefvlm_core.feedback import Feedback
 from prefvlm_core.labelling.teacher import make_teachers

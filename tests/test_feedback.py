@@ -10,7 +10,7 @@ from builders.runs import SMALL, quiet, small, weights_hash, without_seconds
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import RunConfig
-from prefvlm_core.domains.metaworld import EnvironmentFleet
+from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.methods import METHODS, run_config
 from prefvlm_core.runs.directory import RunDirectory, load_labels, read_tensors
 from prefvlm_core.train import Fleet, train

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
+from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
@@ -24,9 +25,6 @@ from prefvlm_core.vlm.adapters import Adapters
 from prefvlm_core.vlm.pretraining.demonstrations import (
     FRAME_EVERY,
     TRAJECTORY_STEPS,
-    Behaviour,
-    Expert,
-    RandomActions,
     Trajectories,
     film,
     mixed_trajectories,
@@ -100,7 +98,7 @@ def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
     """Rewards along an expert's, a noisy expert's and a random episode, all three from the same initial state."""
     generator = np.random.default_rng((_SEED, TASKS.index(task)))
     seed = int(generator.integers(2**31))
-    behaviours: dict[str, Behaviour] = {
+    behaviours: dict[str, Behavior] = {
         "expert": Expert(task, 0.0, generator),
         "noisy expert": Expert(task, _ACTION_NOISE, generator),
         "random actions": RandomActions(generator),

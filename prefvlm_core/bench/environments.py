@@ -11,7 +11,7 @@ import numpy as np
 
 from prefvlm_core.bench import Measurement
 from prefvlm_core.domains.metaworld import Environment, model_path
-from prefvlm_core.domains.tasks import MAX_HORIZON, PAPER_TASKS, TASKS
+from prefvlm_core.domains.tasks import ACTION_SIZE, MAX_HORIZON, PAPER_TASKS, TASKS
 
 _PEER = "gym.make('Meta-World/MT1')"
 _FRAME_SKIP = 5  # simulator steps in one of Meta-World's
@@ -19,7 +19,7 @@ _FRAME_SKIP = 5  # simulator steps in one of Meta-World's
 
 def _episodes(task: str) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
     """Functions that run one episode of the same random actions: through our path, gym.make, and the bare simulator."""
-    actions = np.random.default_rng(0).uniform(-1, 1, (MAX_HORIZON, 4)).astype(np.float32)
+    actions = np.random.default_rng(0).uniform(-1, 1, (MAX_HORIZON, ACTION_SIZE)).astype(np.float32)
     ours = Environment(task)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gymnasium's checker complains about Meta-World once, at the first step

@@ -11,6 +11,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from prefvlm_core.bench import Measurement
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm.tinyliv import random
 
 _TASKS = ("button-press-v3", "door-close-v3", "drawer-close-v3", "sweep-into-v3")
@@ -67,7 +68,7 @@ def _embedding_speed(rounds: int = 5) -> float:
 def _episode(task: str, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
     environment = Environment(task)
     environment.reset(0)
-    actions = np.random.default_rng(0).uniform(-1, 1, (steps, 4)).astype(np.float32)
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, ACTION_SIZE)).astype(np.float32)
     snapshots = []
     for action in actions:
         environment.step(action)

@@ -1,1 +1,1 @@
-"""The worlds that agents act in: environments, their worker processes, the frames they can draw."""
+"""The worlds in which agents act: tasks, environments, their worker processes, experts and rendered frames."""

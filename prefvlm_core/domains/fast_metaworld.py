@@ -1,15 +1,16 @@
 """Meta-World's tasks at two to four times their speed, bit for bit the same observations, rewards and successes.
 
-Three quarters of a Meta-World step is Python around the simulator. `make_task` builds a subclass of the task's class in
-which that Python is replaced, and leaves Meta-World itself as it is for everybody else in the process:
+Three quarters of the time of a Meta-World step is spent in Python code around the simulator. `make_task` builds a
+subclass of the task's class in which that code is replaced; Meta-World itself stays unchanged for everything else in
+the process:
 
-- what `SawyerXYZEnv` does in every step and reset is written anew in `FastSawyer`;
-- the task's own code (rewards, success tests, resets) is Meta-World's, run against faster versions of the few
-  helpers that dominate it (`FAST_HELPERS`).
+- `FastSawyer` reimplements what `SawyerXYZEnv` does in every step and reset;
+- the task's own code (rewards, success criteria, resets) is Meta-World's, run with faster versions of the few helpers
+  that dominate its time (`FAST_HELPERS`).
 
-Left out, because none of it can be noticed afterwards: geoms that are only looked at, cameras and lights; the settling
-of the hand in the first of the two passes that Meta-World makes at each reset, of which only draws, attributes and
-changes of the model last; and the body accelerations and forces that gymnasium computes after each step.
+Three things are left out because they have no observable effect: geoms that are only visible, cameras and lights; the
+settling of the hand in the first of the two passes of each reset, of which only random draws, attributes and changes of
+the model persist; and the body accelerations and forces that gymnasium computes after each step.
 """
 
 import math
@@ -24,6 +25,8 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from metaworld.utils import reward_utils
 from numpy.typing import NDArray
 
+from prefvlm_core.domains.tasks import OBSERVATION_SIZE
+
 _FLOAT64 = np.dtype(np.float64)
 _ONE, _MINUS_ONE = np.float32(1), np.float32(-1)
 _VALUE_AT_MARGIN = 0.1  # the default of Meta-World's `tolerance`, which no task changes
@@ -32,12 +35,12 @@ _GAUSSIAN_SCALE = float(np.sqrt(-2 * np.log(_VALUE_AT_MARGIN)))
 
 
 def tolerance(x: Any, bounds: Any = (0.0, 0.0), margin: Any = 0.0, sigmoid: Any = "gaussian", **options: Any) -> Any:
-    """`reward_utils.tolerance` for the common case: numbers in double precision and one of the two sigmoids in use."""
+    """`reward_utils.tolerance`, faster for numbers in double precision and either of the two sigmoids in use."""
     lower, upper = bounds
     plain = isinstance(x, float) and isinstance(margin, (float, np.float32)) and isinstance(lower + upper, (int, float))
     if not plain or sigmoid not in ("long_tail", "gaussian") or not margin > 0 or lower > upper or options:
         return reward_utils.tolerance(x, bounds, margin, sigmoid, **options)
-    x, margin = float(x), float(margin)  # Python's arithmetic is faster than that of np.float64, with the same result
+    x, margin = float(x), float(margin)  # Python's arithmetic is faster than NumPy's, with the same result
     if lower <= x <= upper:
         return 1.0
     distance = (lower - x if x < lower else x - upper) / margin
@@ -47,7 +50,7 @@ def tolerance(x: Any, bounds: Any = (0.0, 0.0), margin: Any = 0.0, sigmoid: Any 
 
 
 def norm(x: Any, ord: Any = None, **options: Any) -> Any:
-    """`numpy.linalg.norm` for the common cases: the Euclidean length of a vector or a number in double precision."""
+    """`numpy.linalg.norm`, faster for the Euclidean norm of a vector or a number in double precision."""
     if type(x) is np.ndarray and x.ndim == 1 and x.dtype is _FLOAT64 and (ord is None or ord == 2) and not options:
         return np.float64(math.sqrt(x.dot(x)))
     if isinstance(x, float) and ord is None and not options:
@@ -56,7 +59,7 @@ def norm(x: Any, ord: Any = None, **options: Any) -> Any:
 
 
 class Rotation:
-    """What tasks use of `scipy.spatial.transform.Rotation`: an orthogonal matrix to a quaternion (x, y, z, w)."""
+    """The part of `scipy.spatial.transform.Rotation` that tasks use: orthogonal matrix to quaternion (x, y, z, w)."""
 
     def __init__(self, matrix: NDArray[np.float64]) -> None:
         self._matrix = matrix
@@ -66,7 +69,7 @@ class Rotation:
         return cls(matrix)
 
     def as_quat(self) -> NDArray[np.float64]:
-        """(4,) float64 by Shepperd's method, in the order of operations of scipy, which decides the last bits."""
+        """(4,) float64 by Shepperd's method, with SciPy's order of operations, which determines the last bits."""
         m = self._matrix.tolist()
         trace = m[0][0] + m[1][1] + m[2][2]
         decision = (m[0][0], m[1][1], m[2][2], trace)
@@ -86,7 +89,7 @@ class Rotation:
 
 
 def _replaced(module: types.ModuleType, **names: Any) -> types.ModuleType:
-    """A copy of a module's namespace in which some names mean something else."""
+    """A copy of a module in which some names are replaced."""
     copy = types.ModuleType(module.__name__)
     copy.__dict__.update(module.__dict__)
     copy.__dict__.update(names)
@@ -101,8 +104,8 @@ FAST_HELPERS: dict[str, Any] = {
 
 
 def _with_fast_helpers(function: Any) -> Any:
-    """The same code, looking up the names in FAST_HELPERS there rather than in its own module."""
-    if function.__code__.co_freevars == ("func",):  # Meta-World's assert_task_is_set, which `make_task` settles once
+    """A copy of a function that looks up the names in `FAST_HELPERS` there instead of in its own module."""
+    if function.__code__.co_freevars == ("func",):  # Meta-World's assert_task_is_set, which `make_task` satisfies once
         function = function.__closure__[0].cell_contents
     copy = types.FunctionType(
         function.__code__,
@@ -116,7 +119,7 @@ def _with_fast_helpers(function: Any) -> Any:
 
 
 class FastSawyer(SawyerXYZEnv):
-    """What every task inherits, rewritten; in the order of inheritance between a task's class and `SawyerXYZEnv`."""
+    """Faster versions of the methods that every task inherits; stands between a task's class and `SawyerXYZEnv`."""
 
     _simulates_settling = True
     _lowest: NDArray[np.float64]  # bounds of the observation, (39,)
@@ -126,7 +129,7 @@ class FastSawyer(SawyerXYZEnv):
         spec = mujoco.MjSpec.from_file(self.fullpath)
         seen_only = [geom for geom in spec.geoms if not (geom.contype or geom.conaffinity or geom.name)]
         for part in (*seen_only, *spec.cameras, *spec.lights):
-            part.delete()  # half of the geoms, and posed anew in every substep
+            part.delete()  # half of the geoms, whose poses every substep would compute
         model = spec.compile()
         data = mujoco.MjData(model)
         self._bodies: dict[str, NDArray[np.float64]] = {}
@@ -179,7 +182,7 @@ class FastSawyer(SawyerXYZEnv):
         return frame
 
     def _get_obs(self) -> NDArray[np.float64]:
-        observation = np.zeros(39)
+        observation = np.zeros(OBSERVATION_SIZE)
         observation[18:36] = self._prev_obs
         self._prev_obs = observation[:18] = self._get_curr_obs_combined_no_goal()
         if not self._partially_observable:
@@ -195,8 +198,8 @@ class FastSawyer(SawyerXYZEnv):
         self._control[0] = action[3]
         self._control[1] = -action[3]
         mujoco.mj_step(self.model, self.data, nstep=self.frame_skip)
-        # The step leaves the poses of the substep before. `mj_kinematics` would do for them, but the full forward also
-        # sets the solver's warm start, and with it the last bits of the next step.
+        # The step leaves the poses of the previous substep. `mj_kinematics` would update them, but the full forward
+        # pass also sets the solver's warm start, which affects the last bits of the next step.
         mujoco.mj_forward(self.model, self.data)
 
         observation = self._get_obs()
@@ -219,7 +222,7 @@ class FastSawyer(SawyerXYZEnv):
     def _reset_hand(self, steps: int = 50) -> None:
         if self._simulates_settling:
             self._mocap_position[:] = self.hand_init_pos
-            self._mocap_quaternion[:] = (1.0, 0.0, 1.0, 0.0)  # and so it stays: no action turns the hand
+            self._mocap_quaternion[:] = (1.0, 0.0, 1.0, 0.0)  # it stays so, since no action turns the hand
             self.do_simulation((-1.0, 1.0), steps * self.frame_skip)
         self.init_tcp = self.tcp_center
 
@@ -241,7 +244,7 @@ def _fast_class(task: str) -> type[FastSawyer]:
 
 
 def make_task(task: str, goal_visible: bool) -> FastSawyer:
-    """A new environment of `task`, e.g. "door-close-v3", that draws its goal at each reset from `np_random`.
+    """Create an environment of `task`, such as "door-close-v3", that draws its goal from `np_random` at each reset.
 
     Unless `goal_visible`, the last three entries of the observation are 0.
     """
@@ -250,7 +253,7 @@ def make_task(task: str, goal_visible: bool) -> FastSawyer:
     environment._freeze_rand_vec = False
     environment.seeded_rand_vec = True
     environment._partially_observable = not goal_visible
-    environment.__dict__.pop("sawyer_observation_space", None)  # cached by the constructor, with the goal bounded to 0
+    environment.__dict__.pop("sawyer_observation_space", None)  # its cached bounds hide the goal
     space = environment.sawyer_observation_space
     environment._lowest, environment._highest = space.low.astype(np.float64), space.high.astype(np.float64)
     return environment

@@ -1,7 +1,8 @@
-"""Snapshots to images, on a light copy of each task's model that only the renderer sees.
+"""Render snapshots as images, with a light copy of each task's model that only the renderer uses.
 
-Meta-World's own picture costs mostly what cannot be seen at 64 px: a 4096 px shadow map, multisampling, reflections and
-robot meshes of 68 000 faces. Here they are switched off and the meshes decimated; the physics model is untouched.
+Most of the cost of Meta-World's own rendering is invisible at 64 px: a 4096 px shadow map, multisampling, reflections
+and robot meshes of 68,000 faces. Here these effects are switched off and the meshes decimated; the physics model is
+unchanged.
 """
 
 import ctypes
@@ -27,7 +28,8 @@ from prefvlm_core.domains.tasks import check_task
 
 METAWORLD_CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
 DEFAULT_CAMERA = "corner2-close"
-"""Middle half of Meta-World's `corner2`: the view in the ROVED authors' videos, found by projecting scene points."""
+"""The central half of Meta-World's `corner2`, the view in the videos of ROVED's authors; found by projecting points of
+the scene."""
 CAMERAS = (DEFAULT_CAMERA, *METAWORLD_CAMERAS)
 
 _FREE_CAMERA = "free"
@@ -38,7 +40,8 @@ _HIDDEN_EFFECTS = ("SHADOW", "REFLECTION", "HAZE", "FOG")
 
 @dataclass(frozen=True)
 class Camera:
-    """An upright camera anywhere: `position` and `target` (x, y, z) in metres, `fovy` the vertical angle in degrees."""
+    """An upright camera anywhere: `position` and `target` are (x, y, z) in meters, `fovy` is the vertical field of view
+    in degrees."""
 
     position: tuple[float, float, float]
     target: tuple[float, float, float]
@@ -47,18 +50,18 @@ class Camera:
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A lab that looks different. The default changes nothing; what `seed` draws holds for all frames."""
+    """Visual changes of the scene. The default changes nothing; what is drawn with `seed` is the same in all frames."""
 
     light: float = 0.0
     """Spread of the brightness of each light and colour channel, 0 to 1 (each factor uniform in 1 ± light)."""
     color: float = 0.0
     """Spread of each surface's red, green and blue, 0 to 1 (each factor uniform in 1 ± color)."""
     camera: float = 0.0
-    """Standard deviation of the camera's position along each axis, metres."""
+    """Standard deviation of the camera's position along each axis, meters."""
     occluder: float = 0.0
-    """Side of a grey square in front of the picture, as a fraction of the picture's side, 0 to 1."""
+    """Side of a gray square in front of the image, as a fraction of the image's side, 0 to 1."""
     noise: float = 0.0
-    """Standard deviation of the sensor noise of each pixel and channel, grey levels (0 to 255); new for every frame."""
+    """Standard deviation of the sensor noise of each pixel and channel, gray levels (0 to 255); new in every frame."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,23 +70,24 @@ class Perturbation:
                 raise PrefVLMError(f"Perturbation.{name} is {getattr(self, name)}, allowed are 0 to 1.")
         for name in ("camera", "noise", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise PrefVLMError(f"Perturbation.{name} is {getattr(self, name)}, allowed are finite values from 0.")
+                raise PrefVLMError(f"Perturbation.{name} is {getattr(self, name)}, allowed are finite values ≥ 0.")
 
 
 class FrameRenderer:
-    """Renders one task's snapshots. Frames are upright and unmirrored, whatever way Meta-World's camera hangs.
+    """Renders snapshots of one task. Frames are upright and not mirrored, however Meta-World's camera is mounted.
 
-    All renderers of a process share one GL context, because OSMesa draws black once a second one exists; so render from
-    one thread.
+    All renderers of a process share one GL context, because OSMesa renders black frames once a second one exists.
+    Render from one thread only.
 
     Args:
         task: A Meta-World task, such as "door-open-v3".
         size: Height and width of the frames, pixels.
-        camera: One of CAMERAS, or a `Camera`.
+        camera: One of `CAMERAS`, or a `Camera`.
         perturbation: Visual changes; see `Perturbation`.
-        goal_marker: Draw the coloured spheres with which Meta-World marks goals, as its own picture does.
+        goal_marker: Draw the colored spheres that mark goals in Meta-World, as its own rendering does.
 
-    Raises PrefVLMError for an unknown task or camera, a size outside 16 to 1024, or where no GL library works.
+    Raises:
+        PrefVLMError: For an unknown task or camera, a size outside 16 to 1024, or if no OpenGL library works.
     """
 
     def __init__(
@@ -116,7 +120,10 @@ class FrameRenderer:
         self.look(camera, perturbation)
 
     def look(self, camera: str | Camera, perturbation: Perturbation = Perturbation()) -> None:
-        """Change camera and perturbation for the frames to come; cheap. Raises PrefVLMError for an unknown camera."""
+        """Change camera and perturbation of the frames rendered from now on, at little cost.
+
+        Raises `PrefVLMError` for an unknown camera.
+        """
         model = self._model
         if isinstance(camera, str) and camera not in CAMERAS:
             raise unknown_name("camera", camera, CAMERAS)
@@ -144,18 +151,17 @@ class FrameRenderer:
         self._occluded = np.s_[top : top + side, left : left + side]
 
     def render(self, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Frames (N, size, size, 3) uint8 RGB of `snapshots` (N, S) and `scenes` (N, C) as `Environment` gives them.
+        """Render `snapshots` (N, S) and `scenes` (N, C), as `Environment` returns them, as RGB frames.
 
-        Raises PrefVLMError where the two do not belong together or to this task, or hold NaN or infinity.
+        Returns frames (N, size, size, 3) uint8. Raises `PrefVLMError` if snapshots and scenes do not fit each other or
+        this task, or contain NaN or infinity.
         """
         if snapshots.ndim != 2 or scenes.ndim != 2 or len(snapshots) != len(scenes):
             raise PrefVLMError(
                 f"render needs snapshots (N, S) and scenes (N, C), got {snapshots.shape} and {scenes.shape}."
             )
         if not (np.isfinite(snapshots).all() and np.isfinite(scenes).all()):
-            raise PrefVLMError(
-                f"Snapshots or scenes of '{self.task}' hold NaN or infinity, so there is nothing to draw."
-            )
+            raise PrefVLMError(f"Snapshots or scenes of '{self.task}' contain NaN or infinity and cannot be rendered.")
         frames = np.empty((len(snapshots), self.size, self.size, 3), np.uint8)
         _gl_context().make_current()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
@@ -167,7 +173,7 @@ class FrameRenderer:
         return frames
 
     def close(self) -> None:
-        """Give the GL memory back; the renderer cannot be used afterwards."""
+        """Free the GL memory. The renderer cannot be used afterwards."""
         _gl_context().make_current()
         self._context.free()
 
@@ -178,22 +184,22 @@ class FrameRenderer:
         mujoco.mjr_render(rectangle, self._visible, self._context)
         pixels = np.empty_like(frame)
         mujoco.mjr_readPixels(pixels, None, rectangle, self._context)
-        # GL's first row is the bottom one. Meta-World's corner cameras hang upside down, so there it is the top one.
+        # OpenGL's first row is the bottom one, but the top one for Meta-World's corner cameras, which are upside down.
         upside_down = self._data.cam_xmat[self._camera.fixedcamid][7] < -0.1
         frame[:] = pixels[:, ::-1] if upside_down else pixels[::-1]
         frame[self._occluded] = 128
 
     def _add_noise(self, frame: NDArray[np.uint8], snapshot: NDArray[np.float32]) -> None:
-        """Noise depends on seed and snapshot alone, so that a frame is the same in whatever batch it is rendered."""
+        """Add noise that depends only on seed and snapshot, so that a frame is the same in every batch."""
         digest = hashlib.blake2b(snapshot.tobytes(), digest_size=8).digest()
         generator = np.random.default_rng([self._perturbation.seed, int.from_bytes(digest, "little")])
         frame[:] = np.clip(frame + generator.normal(0, self._perturbation.noise, frame.shape), 0, 255).round()
 
 
 def light_model(task: str) -> mujoco.MjModel:
-    """The task's model with decimated meshes, no shadow map, no multisampling, and the cameras that are ours.
+    """The task's model for rendering: decimated meshes, no shadow map, no multisampling, and two more cameras.
 
-    Bodies, joints, geoms and sites are the task's, in its order, so `envs.restore` works on it. For rendering only.
+    Bodies, joints, geoms and sites are the task's, in the same order, so that `metaworld.restore` works on it.
     """
     path = Path(model_path(task))
     spec = mujoco.MjSpec.from_file(str(path))
@@ -215,10 +221,10 @@ def light_model(task: str) -> mujoco.MjModel:
 
 @functools.cache
 def _light_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Vertices (V, 3) and faces (F, 3) of a decimated STL file, from the user's cache folder where it is there already.
+    """Vertices (V, 3) and faces (F, 3) of a decimated STL file, read from the user's cache folder if already there.
 
-    The cache is keyed by the file's content and by what decimates it, and written by renaming, so it is never stale or
-    half written.
+    The cache is keyed by the content of the file and the settings of the decimation, and written by renaming, so it is
+    never stale or half written.
     """
     content = path.read_bytes()
     recipe = f"{fast_simplification.__version__} {_KEPT_FACES} {_SMALLEST_MESH}"
@@ -246,16 +252,16 @@ def _store(path: Path, vertices: NDArray[np.float32], faces: NDArray[np.int32]) 
         with temporary.open("xb") as file:
             np.savez_compressed(file, vertices=vertices, faces=faces)
         os.replace(temporary, path)
-    except OSError:  # a read-only or full home only costs the next start a second of decimation
+    except OSError:  # with a read-only or full home folder, each start spends a second on decimation
         temporary.unlink(missing_ok=True)
 
 
 def _looking_at(camera: Camera) -> NDArray[np.float64]:
-    """Quaternion (4,) of a camera that looks along its own -z at the target, with its y axis as far up as possible."""
+    """Quaternion (4,) of a camera whose -z axis points at the target and whose y axis points up as far as possible."""
     backward = np.subtract(camera.position, camera.target)
     right = np.cross((0.0, 0.0, 1.0), backward)
     if not np.linalg.norm(right) > 0:
-        raise PrefVLMError(f"{camera} looks straight up or down or nowhere, so it has no upright picture.")
+        raise PrefVLMError(f"{camera} looks straight up or down or has no direction, so no image of it is upright.")
     axes = np.stack([right, np.cross(backward, right), backward], axis=1)
     quaternion = np.empty(4)
     mujoco.mju_mat2Quat(quaternion, (axes / np.linalg.norm(axes, axis=0)).ravel())
@@ -264,12 +270,12 @@ def _looking_at(camera: Camera) -> NDArray[np.float64]:
 
 @functools.cache
 def _gl_context() -> Any:
-    """The process's one GL context, by the user's MUJOCO_GL, else by what works: EGL (a GPU's or Mesa's), OSMesa."""
+    """The one GL context of this process: the user's choice in MUJOCO_GL, else EGL (a GPU's or Mesa's), else OSMesa."""
     backend = os.environ.get("MUJOCO_GL", "").lower() or _gl_backend()
     backend = {"glx": "glfw", "wgl": "glfw"}.get(backend, backend)  # MuJoCo's names for GLFW on a desktop
     try:
         context = importlib.import_module(f"mujoco.{backend}").GLContext(64, 64)
-    except Exception as error:  # each backend has its own ways to fail: ImportError, AttributeError, RuntimeError, ...
+    except Exception as error:  # backends fail with ImportError, AttributeError, RuntimeError, ...
         raise PrefVLMError(
             f"No frame can be rendered, because OpenGL does not work through MUJOCO_GL={backend} ({error}). Without a "
             "display install Mesa: 'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6'."
@@ -286,7 +292,10 @@ def _gl_backend() -> str:
 
 
 def _egl_devices() -> int:
-    """Devices EGL can draw on without a display. Asked before PyOpenGL is imported, which binds to one backend."""
+    """The number of devices on which EGL can render without a display.
+
+    It is asked through ctypes, because PyOpenGL binds to one backend when it is imported.
+    """
     try:
         library = ctypes.CDLL("libEGL.so.1")
     except OSError:

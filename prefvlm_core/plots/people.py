@@ -10,12 +10,12 @@ import torch
 from matplotlib.figure import Figure
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.experts import Expert
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 from prefvlm_core.plots.style import REFERENCE_COLOR, STYLE, WIDTHS, make_footer, make_panels, method_color, task_title
 from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.runs.directory import RunDirectory
-from prefvlm_core.vlm.pretraining.demonstrations import Expert
 
 STEPS = 100
 """Environment steps of the trajectory: the experts of the papers' tasks have succeeded by then."""

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from prefvlm_core.domains.experts import Expert
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.labelling.agreement import answers_table
 from prefvlm_core.labelling.clips import CLIP_SIZE, ClipMaker, encode
 from prefvlm_core.labelling.database import ANSWERS, PAIRS
 from prefvlm_core.labelling.queue import LabelQueue, Pair, label_of
 from prefvlm_core.labelling.widget import SOONEST_SECONDS
-from prefvlm_core.vlm.pretraining.demonstrations import Expert
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 KEYS = {"left": "ArrowLeft", "right": "ArrowRight", "equal": "ArrowUp", "skip": "ArrowDown"}

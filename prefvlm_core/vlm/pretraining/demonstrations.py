@@ -1,23 +1,20 @@
 """Episodes of Meta-World's scripted experts as a camera saw them: the data that TinyLIV is trained and judged on."""
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from metaworld.policies import ENV_POLICY_MAP
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.frames import Camera, FrameRenderer, Perturbation
 from prefvlm_core.domains.metaworld import Environment
-from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
+from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
 
 View = Literal["around", "evaluation"]
-Behaviour = Callable[[NDArray[np.float64], int], NDArray[np.float32]]
-"""(observation (39,), step) -> action (4,)."""
 FRAMES_PER_DEMONSTRATION = 20
 FRAME_EVERY = 5
 """Steps between two frames of a trajectory."""
@@ -97,19 +94,19 @@ def mixed_trajectories(task: str, count: int, seed: int) -> Trajectories:
     episodes = []
     for index in range(count):
         episode_seed = int(generator.integers(2**31))
-        episodes.append(film(environment, renderer, _mixed_behaviour(task, index % 4, generator), episode_seed))
+        episodes.append(film(environment, renderer, _mixed_behavior(task, index % 4, generator), episode_seed))
     renderer.close()
     return Trajectories(
         np.stack([episode.frames for episode in episodes]), np.stack([episode.rewards for episode in episodes])
     )
 
 
-def film(environment: Environment, renderer: FrameRenderer, behaviour: Behaviour, seed: int) -> Trajectory:
+def film(environment: Environment, renderer: FrameRenderer, behavior: Behavior, seed: int) -> Trajectory:
     """Film the episode `seed` of an environment, over its whole horizon (a multiple of 5)."""
     observation = environment.reset(seed)
     snapshots, rewards, successes, actions = [], [], [], []
     for step in range(environment.horizon):
-        action = behaviour(observation, step)
+        action = behavior(observation, step)
         observation, reward, success = environment.step(action)
         actions.append(action)
         rewards.append(reward)
@@ -119,36 +116,6 @@ def film(environment: Environment, renderer: FrameRenderer, behaviour: Behaviour
     scenes = np.repeat(environment.scene()[None], len(snapshots), axis=0)
     frames = renderer.render(np.stack(snapshots), scenes)
     return Trajectory(frames, np.array(rewards), np.array(successes), np.stack(actions))
-
-
-class RandomActions:
-    """Random actions that hold their direction for about ten steps."""
-
-    def __init__(self, generator: np.random.Generator) -> None:
-        self._generator = generator
-        self._action = np.zeros(4)
-
-    def __call__(self, _observation: NDArray[np.float64], _step: int) -> NDArray[np.float32]:
-        self._action = 0.9 * self._action + self._generator.normal(0, 0.5, 4)
-        return np.clip(self._action, -1, 1).astype(np.float32)
-
-
-class Expert:
-    """A task's scripted expert with Gaussian noise on its actions."""
-
-    def __init__(self, task: str, noise: float, generator: np.random.Generator) -> None:
-        policy: Any = ENV_POLICY_MAP[task]
-        self._policy = policy()
-        self._noise = noise
-        self._generator = generator
-
-    def __call__(self, observation: NDArray[np.float64], _step: int) -> NDArray[np.float32]:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # some experts warn that they ask for more than the environment allows
-            action = self._policy.get_action(observation)
-        return np.clip(action + self._generator.normal(0, self._noise, 4), -1, 1).astype(np.float32)
 
 
 def _expert_successes(
@@ -177,7 +144,7 @@ def _expert_successes(
     raise PrefVLMError(f"The scripted expert of '{task}' succeeded in only {found} of {10 * count} episodes.")
 
 
-def _mixed_behaviour(task: str, kind: int, generator: np.random.Generator) -> Behaviour:
+def _mixed_behavior(task: str, kind: int, generator: np.random.Generator) -> Behavior:
     """Kinds: 0 random actions, 1 expert with noise, 2 expert that stops or reverses, 3 expert of another task."""
     noise = generator.uniform(0.1, 1.0)
     turn = generator.integers(20, 120)
@@ -191,7 +158,7 @@ def _mixed_behaviour(task: str, kind: int, generator: np.random.Generator) -> Be
             return drift(observation, step)
         action = expert(observation, step)
         if kind == 2 and step >= turn:
-            action = -action if reverse else generator.normal(0, 0.1, 4).astype(np.float32)
+            action = -action if reverse else generator.normal(0, 0.1, ACTION_SIZE).astype(np.float32)
         return action
 
     return act

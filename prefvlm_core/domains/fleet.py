@@ -1,0 +1,236 @@
+"""Many environments stepped at once by worker processes."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_horizon, check_task
+
+_SNAPSHOT_ROOM = 32  # floats per environment in shared memory; the largest task needs 21
+_SCENE_ROOM = 512  # the largest task needs 321
+
+
+@dataclass(frozen=True)
+class Step:
+    """The result of one step of a fleet of N environments. The arrays are copies, which the caller may keep.
+
+    Attributes:
+        observations: (N, 39) float32, cast from Meta-World's float64.
+        rewards: (N,) float32, Meta-World's reward in [0, 10].
+        successes: (N,) bool.
+        snapshots: (N, S) float32, each `Environment.snapshot()` padded with zeros to that of the fleet's largest task.
+    """
+
+    observations: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    successes: NDArray[np.bool_]
+    snapshots: NDArray[np.float32]
+
+
+class _SharedArrays:
+    """The arrays shared by the parent and its workers, in anonymous memory: a killed parent leaves nothing behind."""
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._buffers: dict[str, tuple[Any, str, tuple[int, ...]]] = {}
+        for name, dtype, shape in (
+            ("seeds", "int64", (count,)),
+            ("actions", "float32", (count, ACTION_SIZE)),
+            ("observations", "float32", (count, OBSERVATION_SIZE)),
+            ("rewards", "float32", (count,)),
+            ("successes", "bool", (count,)),
+            ("snapshots", "float32", (count, _SNAPSHOT_ROOM)),
+            ("scenes", "float32", (count, _SCENE_ROOM)),
+        ):
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            self._buffers[name] = (context.RawArray("b", size), dtype, shape)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        buffer, dtype, shape = self._buffers[name]
+        return np.frombuffer(buffer, dtype).reshape(shape)
+
+
+def _work(
+    indices: list[int], tasks: list[str], horizon: int, action_repeat: int, shared: _SharedArrays, pipe: Connection
+) -> None:
+    """Run a worker: build its environments, then reset or step all of them at each command until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    seeds, actions, observations = shared["seeds"], shared["actions"], shared["observations"]
+    rewards, successes = shared["rewards"], shared["successes"]
+    snapshots, scenes = shared["snapshots"], shared["scenes"]
+    task = tasks[0]
+    try:
+        environments = []
+        for task in tasks:
+            environments.append(Environment(task, horizon, action_repeat=action_repeat))
+        largest = (max(e.snapshot().size for e in environments), max(e.scene().size for e in environments))
+        pipe.send(("ready", largest))
+        while True:
+            command = pipe.recv()
+            for index, environment in zip(indices, environments, strict=True):
+                task = environment.task
+                if command == "reset":
+                    observations[index] = environment.reset(int(seeds[index]))
+                    scene = environment.scene()
+                    scenes[index, : scene.size] = scene
+                else:
+                    observations[index], rewards[index], successes[index] = environment.step(actions[index])
+                snapshot = environment.snapshot()
+                snapshots[index, : snapshot.size] = snapshot
+            pipe.send(("done", None))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent closed the fleet or died
+    except Exception:
+        pipe.send(("error", f"in task '{task}':\n{traceback.format_exc()}"))
+
+
+def default_workers() -> int:
+    """The number of cores that this process may use, less one for the learner, but at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
+
+
+class EnvironmentFleet:
+    """N environments stepped in lock step by worker processes, each of which steps its share one after the other.
+
+    The results are the same for any number of workers. Workers are spawned, so a script that creates a fleet needs the
+    usual `if __name__ == "__main__":` guard. They end when the fleet is closed or when this process ends for whatever
+    reason. An exception in a worker closes the fleet and is raised here as a `RuntimeError` that names the task and
+    holds the worker's traceback.
+
+    Args:
+        tasks: One task name per environment; names may repeat.
+        horizon: Steps per episode.
+        workers: Number of worker processes, at least 1; no more than N are started.
+        action_repeat: Meta-World's steps per step of this environment; an episode has at most 500 of them.
+
+    Raises:
+        PrefVLMError: For an unknown task, no task, no worker, or an episode longer than Meta-World's.
+    """
+
+    def __init__(self, tasks: Sequence[str], horizon: int, workers: int, action_repeat: int = 1) -> None:
+        for task in tasks:
+            check_task(task)
+        if not tasks:
+            raise PrefVLMError("A fleet needs at least one task, but `tasks` is empty.")
+        if workers < 1:
+            raise PrefVLMError(f"workers is {workers}, but a fleet needs at least 1.")
+        check_horizon(horizon, action_repeat)
+        self.tasks = tuple(tasks)
+        self.horizon = horizon
+        self.workers = min(workers, len(tasks))
+        self._shared = _SharedArrays(len(tasks))
+        self._waiting = False
+        self._processes = []
+        self._pipes: list[Connection] = []
+        context = multiprocessing.get_context("spawn")
+        for worker in range(self.workers):
+            indices = list(range(worker, len(tasks), self.workers))
+            ours, theirs = context.Pipe()
+            arguments = (indices, [tasks[i] for i in indices], horizon, action_repeat, self._shared, theirs)
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            theirs.close()  # so that the pipe breaks when either process ends
+            self._processes.append(process)
+            self._pipes.append(ours)
+        sizes = self._collect()
+        self._snapshot_size = max(snapshot for snapshot, _ in sizes)
+        self._scene_size = max(scene for _, scene in sizes)
+
+    def reset(self, seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Reset environment i with seeds[i] (≥ 0) and return the first observations, (N, 39) float32."""
+        if len(seeds) != len(self.tasks) or min(seeds) < 0:
+            raise PrefVLMError(f"reset needs {len(self.tasks)} seeds of 0 or more, one per environment, got {seeds}.")
+        self._shared["seeds"][:] = seeds
+        self._send("reset")
+        self._collect()
+        return self._shared["observations"].copy()
+
+    def step_async(self, actions: NDArray[np.float32]) -> None:
+        """Start one step with actions (N, 4) float32. Returns immediately; `step_wait` returns the result."""
+        if actions.shape != (len(self.tasks), ACTION_SIZE) or not np.isfinite(actions).all():
+            raise PrefVLMError(
+                f"step_async needs finite actions of shape ({len(self.tasks)}, {ACTION_SIZE}), "
+                f"got shape {actions.shape}, finite: {bool(np.isfinite(actions).all())}."
+            )
+        self._shared["actions"][:] = actions
+        self._send("step")
+        self._waiting = True
+
+    def step_wait(self) -> Step:
+        """Wait for the step that `step_async` started and return its result."""
+        if not self._waiting:
+            raise PrefVLMError("step_wait was called without a step_async before it.")
+        self._collect()
+        shared = self._shared
+        return Step(
+            shared["observations"].copy(),
+            shared["rewards"].copy(),
+            shared["successes"].copy(),
+            shared["snapshots"][:, : self._snapshot_size].copy(),
+        )
+
+    @property
+    def scenes(self) -> NDArray[np.float32]:
+        """(N, C) float32: each `Environment.scene()` since the last reset, padded with zeros to the largest task's."""
+        return self._shared["scenes"][:, : self._scene_size].copy()
+
+    @property
+    def snapshots(self) -> NDArray[np.float32]:
+        """(N, S) float32: each current `Environment.snapshot()`, padded with zeros to the largest task's."""
+        return self._shared["snapshots"][:, : self._snapshot_size].copy()
+
+    def close(self) -> None:
+        """End the workers. Closing a fleet again is harmless."""
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.join(timeout=5)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._pipes, self._processes = [], []
+
+    def __enter__(self) -> "EnvironmentFleet":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, command: str) -> None:
+        if not self._pipes:
+            raise PrefVLMError("This fleet is closed.")
+        if self._waiting:
+            raise PrefVLMError(f"{command} was called during a step: call step_wait first.")
+        for pipe in self._pipes:
+            with contextlib.suppress(BrokenPipeError):  # a worker that died is reported by _collect
+                pipe.send(command)
+
+    def _collect(self) -> list[Any]:
+        """Wait for every worker's answer; at the first failure, end all workers and raise it."""
+        answers = []
+        for worker, pipe in enumerate(self._pipes):
+            try:
+                kind, answer = pipe.recv()
+            except (EOFError, ConnectionResetError):
+                kind, answer = "error", f"with tasks {self.tasks[worker :: self.workers]}: its process died."
+            if kind == "error":
+                self.close()
+                raise RuntimeError(f"Environment worker {worker} failed {answer}")
+            answers.append(answer)
+        self._waiting = False
+        return answers
