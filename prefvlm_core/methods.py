@@ -1,4 +1,5 @@
-"""A method is a short recipe: the config fields in which it differs from PEBBLE. To add one, add an entry."""
+"""Methods. Each is a short recipe: the config fields in which it differs from PEBBLE. Add one by registering it in
+`METHODS`."""
 
 from __future__ import annotations
 
@@ -6,9 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefvlm_core.common.errors import unknown_name
+from prefvlm_core.common.registry import Registry
 from prefvlm_core.config.profiles import PROFILES, check_profile
 from prefvlm_core.config.run import RunConfig, replace
+from prefvlm_core.preferences.filters import FILTERS
+from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS
+from prefvlm_core.preferences.teachers import HUMAN, TEACHERS
+from prefvlm_core.reward.learners import LEARNERS
+from prefvlm_core.vlm import VLMS
 
 
 @dataclass(frozen=True)
@@ -26,77 +32,89 @@ class Method:
 _PREFVLM = {"vlm.labels": True, "adapter.enabled": True, "feedback.sampling": "uniform"}
 _NO_HUMAN = {"feedback.budget": 0}
 
-METHODS: dict[str, Method] = {
-    "sac": Method(
-        "SAC on the task's true reward: the upper reference, no labels",
-        {"reward.source": "true", "exploration.entropy_steps": 0} | _NO_HUMAN,
-    ),
-    "pebble": Method("PEBBLE: every query goes to the human (Lee et al. 2021, as in B-Pref)"),
-    "surf": Method(
-        "SURF: PEBBLE with pseudo-labels and temporal crops (Park et al. 2022)",
-        {"reward.learning": "surf"},  # SURF's Meta-World command is the default of `surf`
-        {"surf.epochs": 10, "surf.unlabelled_batches": 1, "surf.window": 1, "surf.crop": 1},
-    ),
-    "rune": Method(
-        "RUNE: PEBBLE with a bonus where the reward ensemble disagrees (Liang et al. 2022)",
-        {"exploration.bonus": 0.05},  # RUNE §5.1; its decay of 1e-5 is the default of `exploration.bonus_decay`
-        {"exploration.bonus_decay": 5e-4},
-    ),
-    "mrn": Method(
-        "MRN: PEBBLE with bi-level updates of the reward through the critic (Liu et al. 2022)",
-        {"mrn.meta_every": 10_000},  # MRN's Meta-World command
-        {"mrn.meta_every": 100},
-    ),
-    "rime": Method(
-        "RIME: PEBBLE that drops and flips doubtful human labels, and starts warm (Cheng et al. 2024)",
-        # RIME's Meta-World command: alpha, beta and the flipping threshold are the defaults of `filter` and `rime`.
-        {"reward.learning": "rime", "filter.beta_sessions": 600},
-        {"filter.beta_sessions": 60, "rime.warm_up_epochs": 18},
-    ),
-    "prefvlm": Method("PrefVLM: the VLM labels, the KL filter sorts, the human answers the uncertain", _PREFVLM),
-    "prefvlm-adaptive": Method(
-        "PrefVLM with thresholds set by the human's own labels, none tuned", _PREFVLM | {"filter.mode": "adaptive"}
-    ),
-    "prefvlm-plus": Method(
-        "PrefVLM whose reward ensemble sees standardised inputs",  # found on pilot seeds, see results/laptop/NOTES.md
-        _PREFVLM | {"reward.standardise": True},
-    ),
-    "vlm-preference": Method(
-        "the VLM labels everything, no filter, no human",
-        _PREFVLM | _NO_HUMAN | {"filter.mode": "none", "adapter.enabled": False},
-    ),
-    "rlvlmf": Method(
-        "RL-VLM-F style: the VLM compares single images, no human (Wang et al. 2024)",
-        # RL-VLM-F's Meta-World runs. It asks a chat model, which may find no difference; here close cosines mean that.
-        {"vlm.labels": True, "vlm.frame_stride": 1, "vlm.queries": 40, "vlm.relabel": False, "filter.mode": "none"}
-        | {"vlm.ties": "drop", "feedback.sampling": "uniform"}
-        | {"feedback.segment_length": 1, "feedback.session_every": 4_000}
-        | _NO_HUMAN,
-        {"feedback.session_every": 600},
-    ),
-    "vlm-reward": Method(
-        "the VLM's cosine as dense reward, no labels",
-        {"reward.source": "vlm", "exploration.entropy_steps": 0} | _NO_HUMAN,
-    ),
-    "prefvlm-no-filter": Method(
-        "every VLM label is kept, the human answers random pairs",
-        _PREFVLM | {"filter.mode": "none", "filter.human_selection": "random"},
-    ),
-    "prefvlm-random-selection": Method(
-        "the filter sorts, but the human answers random pairs", _PREFVLM | {"filter.human_selection": "random"}
-    ),
-    "prefvlm-no-adaptation": Method("the VLM stays as it is", _PREFVLM | {"adapter.enabled": False}),
-    "prefvlm-no-inverse-dynamics": Method(
-        "adapters learn from the human's labels only", _PREFVLM | {"adapter.dynamics_weight": 0.0}
-    ),
-}
+METHODS: Registry[Method] = Registry(
+    "method",
+    {
+        "sac": Method(
+            "SAC on the task's true reward: the upper reference, no labels",
+            {"reward.source": "true", "exploration.entropy_steps": 0} | _NO_HUMAN,
+        ),
+        "pebble": Method("PEBBLE: every query goes to the human (Lee et al. 2021, as in B-Pref)"),
+        "surf": Method(
+            "SURF: PEBBLE with pseudo-labels and temporal crops (Park et al. 2022)",
+            {"reward.learning": "surf"},  # SURF's Meta-World command is the default of `surf`
+            {"surf.epochs": 10, "surf.unlabelled_batches": 1, "surf.window": 1, "surf.crop": 1},
+        ),
+        "rune": Method(
+            "RUNE: PEBBLE with a bonus where the reward ensemble disagrees (Liang et al. 2022)",
+            {"exploration.bonus": 0.05},  # RUNE §5.1; its decay of 1e-5 is the default of `exploration.bonus_decay`
+            {"exploration.bonus_decay": 5e-4},
+        ),
+        "mrn": Method(
+            "MRN: PEBBLE with bi-level updates of the reward through the critic (Liu et al. 2022)",
+            {"mrn.meta_every": 10_000},  # MRN's Meta-World command
+            {"mrn.meta_every": 100},
+        ),
+        "rime": Method(
+            "RIME: PEBBLE that drops and flips doubtful human labels, and starts warm (Cheng et al. 2024)",
+            # RIME's Meta-World command: alpha, beta and the flipping threshold are the defaults of `filter` and `rime`.
+            {"reward.learning": "rime", "filter.beta_sessions": 600},
+            {"filter.beta_sessions": 60, "rime.warm_up_epochs": 18},
+        ),
+        "prefvlm": Method("PrefVLM: the VLM labels, the KL filter sorts, the human answers the uncertain", _PREFVLM),
+        "prefvlm-adaptive": Method(
+            "PrefVLM with thresholds set by the human's own labels, none tuned", _PREFVLM | {"filter.mode": "adaptive"}
+        ),
+        "prefvlm-plus": Method(
+            "PrefVLM whose reward ensemble sees standardised inputs",  # see results/laptop/NOTES.md
+            _PREFVLM | {"reward.standardise": True},
+        ),
+        "vlm-preference": Method(
+            "the VLM labels everything, no filter, no human",
+            _PREFVLM | _NO_HUMAN | {"filter.mode": "none", "adapter.enabled": False},
+        ),
+        "rlvlmf": Method(
+            "RL-VLM-F style: the VLM compares single images, no human (Wang et al. 2024)",
+            # RL-VLM-F's Meta-World runs. Its chat model may find no difference; here close cosines mean that.
+            {"vlm.labels": True, "vlm.frame_stride": 1, "vlm.queries": 40, "vlm.relabel": False, "filter.mode": "none"}
+            | {"vlm.ties": "drop", "feedback.sampling": "uniform"}
+            | {"feedback.segment_length": 1, "feedback.session_every": 4_000}
+            | _NO_HUMAN,
+            {"feedback.session_every": 600},
+        ),
+        "vlm-reward": Method(
+            "the VLM's cosine as dense reward, no labels",
+            {"reward.source": "vlm", "exploration.entropy_steps": 0} | _NO_HUMAN,
+        ),
+        "prefvlm-no-filter": Method(
+            "every VLM label is kept, the human answers random pairs",
+            _PREFVLM | {"filter.mode": "none", "filter.human_selection": "random"},
+        ),
+        "prefvlm-random-selection": Method(
+            "the filter sorts, but the human answers random pairs", _PREFVLM | {"filter.human_selection": "random"}
+        ),
+        "prefvlm-no-adaptation": Method("the VLM stays as it is", _PREFVLM | {"adapter.enabled": False}),
+        "prefvlm-no-inverse-dynamics": Method(
+            "adapters learn from the human's labels only", _PREFVLM | {"adapter.dynamics_weight": 0.0}
+        ),
+    },
+)
 
 
-def check_method(name: str) -> str:
-    """Returns `name`, or raises `PrefVLMError` with a suggestion."""
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return name
+def check_names(config: RunConfig) -> None:
+    """Raise `PrefVLMError`, with a suggestion, for the first name in a config that no registry knows.
+
+    Not part of the config's own checks: a stored run whose teacher or model a user's notebook had registered stays
+    readable elsewhere.
+    """
+    if config.feedback.teacher != HUMAN:
+        TEACHERS.check(config.feedback.teacher)
+    SELECTIONS.check(config.feedback.sampling)
+    HUMAN_SELECTIONS.check(config.filter.human_selection)
+    FILTERS.check(config.filter.mode)
+    LEARNERS.check(config.reward.learning)
+    if config.vlm.simulated_accuracy is None:
+        VLMS.check(config.vlm.model)
 
 
 def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping[str, Any] | None = None) -> RunConfig:
@@ -106,7 +124,9 @@ def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping
     Raises `PrefVLMError` naming the field that is wrong and what is allowed.
     """
     check_profile(profile)
-    check_method(method)
+    recipe = METHODS[method]
     base = RunConfig(task=task, method=method, seed=seed, profile=profile)
-    recipe = dict(METHODS[method].changes) | ({} if profile == "paper" else dict(METHODS[method].small))
-    return replace(base, PROFILES[profile] | recipe | dict(changes or {}))
+    of_method = dict(recipe.changes) | ({} if profile == "paper" else dict(recipe.small))
+    config = replace(base, PROFILES[profile] | of_method | dict(changes or {}))
+    check_names(config)
+    return config

@@ -1,4 +1,4 @@
-"""The loop. Read `Fleet.train` top to bottom and you have seen the whole way of the data.
+"""The loop. Read `Fleet.train` from top to bottom to follow the data through the whole method.
 
 Many runs (tasks, methods, seeds) are trained in lock step as one fleet; a single run is a fleet of one. No run's result
 depends on its companions, beyond the float rounding of batched matrix products.
@@ -7,32 +7,32 @@ depends on its companions, beyond the float rounding of batched matrix products.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from prefvlm_core.agent.exploration import RunningStd
-from prefvlm_core.agent.replay import Replay
-from prefvlm_core.agent.sac import SAC, Batch
-from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.agent.evaluation import evaluate
+from prefvlm_core.agent.exploration import exploring_actions
+from prefvlm_core.agent.replay import make_replay
+from prefvlm_core.agent.sac import SAC, update_noise
 from prefvlm_core.common.memory import keep_freed_memory
-from prefvlm_core.common.seeding import Stream, episode_seed, generator
+from prefvlm_core.common.seeding import Generators, Stream, episode_seed
 from prefvlm_core.common.stopwatch import Stopwatch
-from prefvlm_core.config.fields import per_run_fields
-from prefvlm_core.config.run import Execution, RunConfig, flatten
+from prefvlm_core.config.fleets import check_compatible
+from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
-from prefvlm_core.feedback import Feedback
-from prefvlm_core.labelling.teacher import make_teachers
+from prefvlm_core.feedback import make_feedback
+from prefvlm_core.methods import check_names
+from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
-from prefvlm_core.reward.ensemble import RewardEnsemble, reward_accuracy
+from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.reward.mrn import meta_update
 from prefvlm_core.runs.directory import (
-    ADAPTERS_FILE,
     FINISHED,
     RUNNING,
     FleetCheckpoint,
@@ -41,11 +41,9 @@ from prefvlm_core.runs.directory import (
     remove_checkpoints,
     unfinished,
 )
+from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
-from prefvlm_core.vlm.encoder import VLMTeacher, uses_vlm
-
-PER_RUN = per_run_fields(RunConfig)
-"""Dotted fields in which runs of a fleet may differ."""
+from prefvlm_core.vlm.encoder import FleetEncoder
 
 
 def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> list[RunDirectory]:
@@ -57,6 +55,8 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
     """
     execution = execution or Execution()
     check_compatible(configs)
+    for config in configs:
+        check_names(config)
     directories = [RunDirectory(execution.results, config) for config in configs]
     with lock_runs(directories):
         waiting = unfinished(directories, execution.results)
@@ -76,20 +76,22 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
     return directories
 
 
-def check_compatible(configs: Sequence[RunConfig]) -> None:
-    """Raise `PrefVLMError` naming the first field that keeps two of the runs from sharing a fleet."""
-    if not configs:
-        raise PrefVLMError("A fleet needs at least one run.")
-    first, *others = [flatten(dataclasses.asdict(config)) for config in configs]
-    for config, other in zip(configs[1:], others, strict=True):
-        for name, value in first.items():
-            if other[name] != value and name not in PER_RUN:
-                raise PrefVLMError(
-                    f"{configs[0].run_id} and {config.run_id} cannot share a fleet: {name} is {value} in one and "
-                    f"{other[name]} in the other."
-                )
-    if len({config.run_id for config in configs}) < len(configs):
-        raise PrefVLMError("The same run is asked for twice in one fleet.")
+@dataclass
+class Progress:
+    """Counters and latest metrics of a fleet, one entry per run."""
+
+    updates: int
+    """Gradient updates so far."""
+    session_metrics: list[dict[str, float]]
+    """Columns of the latest feedback session."""
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """For a checkpoint."""
+        return {}, dataclasses.asdict(self)
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.updates, self.session_metrics = values["updates"], values["session_metrics"]
 
 
 class Fleet:
@@ -98,58 +100,40 @@ class Fleet:
     def __init__(
         self, directories: Sequence[RunDirectory], environments: EnvironmentFleet, execution: Execution
     ) -> None:
-        self.directories = directories
+        self.directories, self.environments, self.execution = directories, environments, execution
         self.configs = [directory.config for directory in directories]
-        self.environments = environments
-        self.execution = execution
         self.shared = self.configs[0]  # for every field that runs of a fleet have in common
-        if execution.device == "cuda" and not torch.cuda.is_available():
-            raise PrefVLMError("device is cuda, but torch finds no CUDA device here; use cpu or auto.")
-        self.device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if execution.device == "auto" else execution.device
-        )
-        self.generators = {stream: [generator(config.seed, stream) for config in self.configs] for stream in Stream}
-        environments.reset([0] * len(directories))  # only to learn the sizes of snapshots and scenes
-        self.replay = Replay(
-            len(self.configs),
-            self.shared.total_steps,
-            self.shared.horizon,
-            OBSERVATION_SIZE,
-            ACTION_SIZE,
-            environments.snapshots.shape[1],
-            environments.scenes.shape[1],
-            self.device,
-        )
+        self.device = execution.torch_device()
+        self.generators = Generators([config.seed for config in self.configs])
+        self.stopwatch = Stopwatch()
+        self.replay = make_replay(self.configs, environments, self.device)
         initialisation = self.generators[Stream.INITIALISATION]
         temperatures = [config.sac.initial_temperature for config in self.configs]
         self.agent = SAC.create(
             self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialisation, self.device, temperatures
         )
         self.ensemble = RewardEnsemble(self.shared.reward, OBSERVATION_SIZE + ACTION_SIZE, initialisation, self.device)
-        self.stopwatch = Stopwatch()
-        self.checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
-        self.vlm: VLMTeacher | None = None
-        if any(uses_vlm(config) for config in self.configs):
-            weights = execution.vlm_weights or None
-            self.vlm = VLMTeacher(self.configs, self.replay, self.checkpoint.path, self.stopwatch, weights)
-        parts = self.replay, self.ensemble, self.vlm
-        teachers, feedback = make_teachers(self.configs, self.replay, execution), self.generators[Stream.FEEDBACK]
-        self.feedback = [
-            Feedback(config, run, *parts, teachers[run], feedback[run], self.stopwatch, execution.results)
-            for run, config in enumerate(self.configs)
-        ]
         self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
-        sources = [config.reward.source for config in self.configs]
-        self.learned = torch.tensor([source == "learned" for source in sources], device=self.device)
-        self.replay.rewarded_by_episode = frozenset(run for run, source in enumerate(sources) if source == "vlm")
-        self.session_metrics: list[dict[str, float]] = [{} for _ in self.configs]
+        checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
+        weights = execution.vlm_weights or None
+        self.encoder = FleetEncoder(self.configs, self.replay, checkpoint.path, self.stopwatch, weights)
+        self.feedback = make_feedback(
+            self.configs, self.replay, self.ensemble, self.encoder, self.generators, self.stopwatch, execution
+        )
+        self.learned = torch.tensor([config.reward.source == "learned" for config in self.configs], device=self.device)
+        self.progress = Progress(0, [{} for _ in self.configs])
         self.metrics: list[list[dict[str, float]]] = [[] for _ in self.configs]
-        self.updates = 0
-        self.checkpointed_steps = 0
+        parts: dict[str, Part] = {f"feedback.{run}": feedback for run, feedback in enumerate(self.feedback)}
+        for name in ("agent", "ensemble", "rewards"):
+            parts[name] = InPlace(getattr(self, name))
+        parts |= {"generators": self.generators, "stopwatch": self.stopwatch, "progress": self.progress}
+        self.state = FleetState(checkpoint, self.replay, parts)
 
     def train(self) -> None:
         """Collect, ask, learn, evaluate, until every run has `total_steps` steps."""
-        self._restore()
+        if self.state.restore():
+            for run, directory in enumerate(self.directories):
+                self.metrics[run] = [row for row in directory.read_metrics() if row["step"] <= self.replay.size]
         for directory in self.directories:
             if not directory.finished:
                 directory.write_manifest(self._manifest(RUNNING))
@@ -162,7 +146,8 @@ class Fleet:
         ) as progress:
             while self.replay.size < self.shared.total_steps:
                 self._episode(progress)
-                self._reward_by_vlm()
+                with self.stopwatch("labels"):
+                    self.encoder.reward_episode(self.replay.complete_episodes - 1)
                 self._evaluate_if_due()
                 if self.stopwatch.since_mark > self.execution.checkpoint_seconds:
                     self._save()
@@ -177,12 +162,13 @@ class Fleet:
         self.replay.begin_episode(observations, self.environments.snapshots, self.environments.scenes)
         for _ in range(self.shared.horizon):
             step = self.replay.size
-            actions = self._act(step, observations)
+            random = step < self.shared.exploration.random_steps
+            actions = exploring_actions(self.agent, observations, self.generators[Stream.POLICY], random)
             self.environments.step_async(actions.cpu().numpy())
             for run in range(len(self.configs)):
                 if self.feedback[run].due(step):
                     self._session(run)
-            if step >= self.shared.exploration.random_steps and step % self.shared.sac.update_every == 0:
+            if not random and step % self.shared.sac.update_every == 0:
                 with self.stopwatch("sac"):
                     self._update(step)
             with self.stopwatch("environment"):
@@ -193,42 +179,25 @@ class Fleet:
             self.replay.add(actions, true_rewards, rewards, observations, result.snapshots)
             progress.update()
 
-    def _reward_by_vlm(self) -> None:
-        """Rewards of the episode that just ended, for runs whose agent is rewarded with the VLM's cosine."""
-        with self.stopwatch("labels"):
-            for run in sorted(self.replay.rewarded_by_episode):
-                assert self.vlm is not None
-                rewards = self.vlm.episode_rewards(run, self.replay.complete_episodes - 1)
-                last = self.replay.size
-                self.replay.rewards[run, last - len(rewards) : last] = torch.from_numpy(rewards).to(self.device)
-
-    def _act(self, step: int, observations: Tensor) -> Tensor:
-        """Exploring actions (runs, A): uniform during the random steps, the policy's afterwards."""
-        policy = self.generators[Stream.POLICY]
-        if step < self.shared.exploration.random_steps:
-            drawn = np.stack([run.uniform(-1, 1, ACTION_SIZE).astype(np.float32) for run in policy])
-            return torch.from_numpy(drawn).to(self.device)
-        noise = np.stack([run.standard_normal((1, ACTION_SIZE), np.float32) for run in policy])
-        return self.agent.act(observations.unsqueeze(1), torch.from_numpy(noise).to(self.device))[:, 0]
-
     def _update(self, step: int) -> None:
         """One gradient update of every run."""
         generators = self.generators[Stream.LEARNING]
         batch = self.replay.sample(generators, self.shared.sac.batch_size)
-        noise = self._noise(generators)
+        noise = update_noise(generators, self.shared.sac.batch_size, self.device)
         for run, config in enumerate(self.configs):
             if self.feedback[run].meta_due(step):
-                row, latest = Batch(*(tensor[run : run + 1] for tensor in batch)), self.feedback[run].latest()
-                parts = self.agent.of_run(run), self.ensemble, self.replay, run, row, noise[0, run : run + 1]
-                self.session_metrics[run] |= meta_update(*parts, latest, config.mrn)
+                self.progress.session_metrics[run] |= meta_update(
+                    self.agent.of_run(run),
+                    self.ensemble.of_run(run),
+                    self.replay.of_run(run),
+                    batch.of_run(run),
+                    noise[0, run : run + 1],
+                    self.feedback[run].latest(),
+                    config.mrn.outer_weight,
+                )
         self.rewards.apply(batch, step, range(len(self.configs)))
-        self.updates += 1
-        self.agent.update(batch, noise, self.updates % self.shared.sac.target_update_every == 0)
-
-    def _noise(self, generators: Sequence[np.random.Generator]) -> Tensor:
-        shape = (2, self.shared.sac.batch_size, ACTION_SIZE)
-        drawn = np.stack([run.standard_normal(shape, np.float32) for run in generators], axis=1)
-        return torch.from_numpy(drawn).to(self.device)
+        self.progress.updates += 1
+        self.agent.update(batch, noise, self.progress.updates % self.shared.sac.target_update_every == 0)
 
     def _session(self, run: int) -> None:
         """Labels, reward learning and relabelling of one run; the first session also renews its critic (PEBBLE
@@ -237,12 +206,10 @@ class Fleet:
         with self.stopwatch("labels"):
             metrics = feedback.session()
         with self.stopwatch("reward"):
-            self.session_metrics[run] = metrics | feedback.learn_rewards()
-            self.ensemble.relabel(self.replay, run)
-        if self.configs[run].feedback.teacher == "human":  # they want to see what answers did, see human_plots
-            self.directories[run].write_session_reward(
-                feedback.sessions, self.ensemble.networks.of_run(run).folded()[0]
-            )
+            self.progress.session_metrics[run] = metrics | feedback.learn_rewards()
+        if self.configs[run].feedback.teacher == HUMAN:  # notebook 07 plots the reward after each session
+            reward = self.ensemble.of_run(run).networks.folded()[0]
+            self.directories[run].write_session_reward(feedback.sessions, reward)
         if feedback.sessions == 1:
             with self.stopwatch("sac"):
                 self._renew_critic(run)
@@ -251,13 +218,14 @@ class Fleet:
         """Values of the entropy reward mean nothing for the learned one: start the critic anew and let it catch up.
 
         After a warm start they do, and the critic only catches up (RIME §4.3)."""
-        agent, generators = self.agent.of_run(run), [self.generators[Stream.LEARNING][run]]
+        agent, generator = self.agent.of_run(run), self.generators[Stream.LEARNING][run]
         if not warm_starts(self.configs[run]):
             agent.reset_critic(self.generators[Stream.INITIALISATION][run])
         for update in range(self.configs[run].feedback.reset_updates):
-            batch = self.replay.sample(generators, self.shared.sac.batch_size, run)
+            batch = self.replay.of_run(run).sample(generator, self.shared.sac.batch_size)
             self.rewards.apply(batch, self.replay.size, [run])
-            agent.update(batch, self._noise(generators), update % self.shared.sac.target_update_every == 0)
+            noise = update_noise([generator], self.shared.sac.batch_size, self.device)
+            agent.update(batch, noise, update % self.shared.sac.target_update_every == 0)
 
     def _evaluate_if_due(self) -> None:
         step, evaluation = self.replay.size, self.shared.evaluation
@@ -265,104 +233,22 @@ class Fleet:
         if step % evaluation.every and not last:
             return
         with self.stopwatch("evaluation"):
-            outcome = self._evaluate(evaluation.final_episodes if last else evaluation.episodes)
-        for run, (config, feedback) in enumerate(zip(self.configs, self.feedback, strict=True)):
-            accuracy = float("nan")
-            if feedback.sessions:
-                held_out = generator(config.seed, Stream.HELD_OUT, step)
-                accuracy = reward_accuracy(self.replay, run, self.ensemble, config, held_out)
+            episodes = evaluation.final_episodes if last else evaluation.episodes
+            seeds = [config.seed for config in self.configs]
+            outcome = evaluate(self.agent, self.environments, seeds, episodes, self.shared.action_repeat)
+        for run, (directory, feedback) in enumerate(zip(self.directories, self.feedback, strict=True)):
             row = {"step": step} | {name: float(values[run]) for name, values in outcome.items()}
-            row |= {
-                "human_labels": feedback.human_labels,
-                "vlm_labels": len(feedback.kept),
-                "reward_accuracy": accuracy,
-            }
-            if (bonus := self.rewards.bonus[run]) is not None:
-                row["bonus"] = float(bonus)
-            row |= {"temperature": float(self.agent.log_temperature[run].exp())} | self.session_metrics[run]
+            row |= feedback.evaluation(step) | self.rewards.columns(run)
+            row |= {"temperature": float(self.agent.log_temperature[run].exp())} | self.progress.session_metrics[run]
             self.metrics[run].append(row | self.stopwatch.columns())
-            self.directories[run].write_metrics(self.metrics[run])
-            if len(feedback.log.rows):
-                self.directories[run].write_labels(feedback.log.frame())
-
-    def _evaluate(self, episodes: int) -> dict[str, np.ndarray]:
-        """Deterministic policies on initial states of their own: mean over episodes, per run.
-
-        success: any step of the episode meets the task's test (as B-Pref, RIME and the Meta-World paper count);
-        success_last_step: its last step does; episode_return: sum of true rewards over environment steps.
-        """
-        outcome = {name: np.zeros(len(self.configs)) for name in ("success", "success_last_step", "episode_return")}
-        for episode in range(episodes):
-            seeds = [episode_seed(config.seed, episode, evaluation=True) for config in self.configs]
-            observations = self.environments.reset(seeds)
-            succeeded = np.zeros(len(self.configs), bool)
-            for _ in range(self.shared.horizon):
-                actions = self.agent.act(torch.from_numpy(observations).to(self.device).unsqueeze(1))[:, 0]
-                self.environments.step_async(actions.cpu().numpy())
-                result = self.environments.step_wait()
-                observations = result.observations
-                succeeded |= result.successes
-                outcome["episode_return"] += result.rewards * self.shared.action_repeat
-            outcome["success"] += succeeded
-            outcome["success_last_step"] += result.successes
-        return {name: total / episodes for name, total in outcome.items()}
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Every tensor of fixed shape that training changes; restored in place."""
-        parts: dict[str, SAC | RewardEnsemble | RunningStd] = {"agent": self.agent, "ensemble": self.ensemble}
-        parts["entropy_scale"] = self.rewards.entropy_scale
-        return {f"{part}.{name}": tensor for part, holder in parts.items() for name, tensor in holder.state().items()}
+            directory.write_metrics(self.metrics[run])
+            if len(feedback.labels.log.rows):
+                directory.write_labels(feedback.labels.log.frame())
 
     def _save(self) -> None:
-        """Commit everything that a resumed fleet needs, at the end of an episode (environments are about to be
-        reset)."""
-        tensors = self._tensors() | {"rewards": self.replay.rewards[:, : self.replay.size]}
-        labels = []
-        for run, feedback in enumerate(self.feedback):
-            arrays, scalars = feedback.state()
-            tensors |= {f"feedback.{run}.{name}": array for name, array in arrays.items()}
-            labels.append(scalars)
-        state = {
-            "updates": self.updates,
-            "feedback": labels,
-            "session_metrics": self.session_metrics,
-            "seconds": self.stopwatch.seconds,
-            "seconds_by_part": self.stopwatch.parts,
-            "generators": {
-                stream.name: [run.bit_generator.state for run in runs] for stream, runs in self.generators.items()
-            },
-        }
-        gained = self.replay.piece(self.checkpointed_steps, self.replay.size)
-        self.checkpoint.save(self.replay.size, tensors, gained, state)
-        self.checkpointed_steps = self.replay.size
+        """Commit a checkpoint, at the end of an episode: the environments are about to be reset."""
+        self.state.save()
         self.stopwatch.mark()
-
-    def _restore(self) -> None:
-        """Go back to the last checkpoint, if there is one."""
-        loaded = self.checkpoint.load()
-        if loaded is None:
-            return
-        step, tensors, pieces, state = loaded
-        for piece in pieces:
-            self.replay.append_piece(piece)
-        if self.replay.size != step:
-            raise PrefVLMError(
-                f"{self.checkpoint.path} is damaged: it holds {self.replay.size} of {step} steps; "
-                "remove it to start again."
-            )
-        self.replay.rewards[:, :step] = tensors["rewards"].to(self.device)
-        for name, tensor in self._tensors().items():
-            tensor.copy_(tensors[name])
-        for run, feedback in enumerate(self.feedback):
-            arrays = {name: tensors[f"feedback.{run}.{name}"] for name in feedback.state()[0]}
-            feedback.restore(arrays, state["feedback"][run])
-            self.metrics[run] = [row for row in self.directories[run].read_metrics() if row["step"] <= step]
-        for stream, generators in self.generators.items():
-            for one, stored in zip(generators, state["generators"][stream.name], strict=True):
-                one.bit_generator.state = stored
-        self.updates, self.session_metrics = state["updates"], state["session_metrics"]
-        self.stopwatch.resume(state["seconds"], state["seconds_by_part"])
-        self.checkpointed_steps = step
 
     def _finish(self) -> None:
         """Store the trained networks and declare the runs finished; a kill in between leaves the last checkpoint."""
@@ -370,15 +256,13 @@ class Fleet:
         for run, directory in enumerate(self.directories):
             directory.write_weights(
                 {"actor": self.agent.actor.values[run], "critic": self.agent.critic.values[run]}
-                | {"reward": self.ensemble.networks.of_run(run).folded()[0]}
+                | {"reward": self.ensemble.of_run(run).networks.folded()[0]}
             )
-            adapters = self.feedback[run].adapters
-            if adapters is not None and self.vlm is not None:
-                adapters.save(directory.path / ADAPTERS_FILE, self.vlm.fingerprint(run))
+            if (vlm := self.feedback[run].vlm) is not None:
+                vlm.save(directory.path)
         for directory in self.directories:
             directory.write_manifest(self._manifest(FINISHED))
-        if self.vlm is not None:
-            self.vlm.close()
+        self.encoder.close()
 
     def _manifest(self, status: str) -> dict[str, Any]:
         fleet = [config.run_id for config in self.configs]

@@ -167,8 +167,8 @@ def test_a_run_starts_from_the_adapters_of_another(tmp_path: Path, trained: dict
     directory = RunDirectory(results, from_source(source.config))
     directory.open()
     with EnvironmentFleet([directory.config.task], directory.config.horizon, 1) as environments:
-        adapters = Fleet([directory], environments, quiet(results)).feedback[0].adapters
-    assert adapters is not None and torch.equal(adapters.values, learned)
+        adapters = Fleet([directory], environments, quiet(results)).feedback[0].vlm.state()
+    assert torch.equal(adapters["values"], learned)
     target = train([directory.config], quiet(results))[0]
     after = read_tensors(target.path / "adapters.safetensors")[0]["values"]
     assert after.shape == learned.shape and not torch.equal(after, learned)  # it went on learning

@@ -9,8 +9,25 @@ computed when a batch is drawn, which gives the same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
+
+from prefvlm_core.agent.sac import SAC
+from prefvlm_core.domains.tasks import ACTION_SIZE
+
+
+def exploring_actions(
+    agent: SAC, observations: Tensor, generators: Sequence[np.random.Generator], random: bool
+) -> Tensor:
+    """Actions (runs, A) of a fleet for observations (runs, O): uniform where `random`, else drawn from the policies."""
+    if random:
+        drawn = np.stack([run.uniform(-1, 1, ACTION_SIZE).astype(np.float32) for run in generators])
+        return torch.from_numpy(drawn).to(observations.device)
+    noise = np.stack([run.standard_normal((1, ACTION_SIZE), np.float32) for run in generators])
+    return agent.act(observations.unsqueeze(1), torch.from_numpy(noise).to(observations.device))[:, 0]
 
 
 def nearest_neighbour_distance(queries: Tensor, references: Tensor, neighbours: int) -> Tensor:

@@ -173,10 +173,16 @@ class StackedAdam:
         )
 
     @torch.no_grad()
-    def step(self, first_decay: float = 0.9, second_decay: float = 0.999, epsilon: float = 1e-8) -> None:
-        """One update from what `gradients` holds."""
+    def step(
+        self,
+        learning_rate_scale: float = 1.0,
+        first_decay: float = 0.9,
+        second_decay: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        """One update from what `gradients` holds, with `learning_rate_scale` times the learning rate."""
         self.steps += 1
-        first_correction = (1 - first_decay**self.steps) / self.learning_rate
+        first_correction = (1 - first_decay**self.steps) / (self.learning_rate * learning_rate_scale)
         second_correction = torch.sqrt(1 - second_decay**self.steps)
         self.first_moment.lerp_(self.gradients, 1 - first_decay)
         self.second_moment.mul_(second_decay).addcmul_(self.gradients, self.gradients, value=1 - second_decay)

@@ -7,16 +7,18 @@ ever overwritten, an observation is stored once, and a segment named by its firs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from prefvlm_core.agent.sac import Batch
-
-IntArray = npt.NDArray[np.int64]
+from prefvlm_core.common.arrays import DoubleArray, FloatArray, IntArray
+from prefvlm_core.config.run import RunConfig
+from prefvlm_core.domains.fleet import EnvironmentFleet
+from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 
 
 class Replay:
@@ -25,7 +27,7 @@ class Replay:
     observations (runs, episodes, horizon + 1, O), actions (runs, steps, A), true_rewards and rewards (runs, steps):
     float32 on the learner's device. `rewards` is what the agent learns from and is rewritten when the reward ensemble
     has changed. snapshots (runs, episodes, horizon + 1, S) and scenes (runs, episodes, C): float32 on the host, for
-    rendering later (see `envs.Environment.snapshot`).
+    rendering later (see `domains.metaworld.Environment.snapshot`).
     """
 
     def __init__(
@@ -53,9 +55,7 @@ class Replay:
         self.scenes = np.empty((runs, episodes, scene_size), np.float32)
         self._runs = torch.arange(runs, device=device).unsqueeze(1)
 
-    def begin_episode(
-        self, observations: Tensor, snapshots: npt.NDArray[np.float32], scenes: npt.NDArray[np.float32]
-    ) -> None:
+    def begin_episode(self, observations: Tensor, snapshots: FloatArray, scenes: FloatArray) -> None:
         """First observations (runs, O) and snapshots (runs, S) of the next episode, and its scenes (runs, C)."""
         episode = self.size // self.horizon
         self.observations[:, episode, 0] = observations
@@ -68,7 +68,7 @@ class Replay:
         true_rewards: Tensor,
         rewards: Tensor,
         next_observations: Tensor,
-        next_snapshots: npt.NDArray[np.float32],
+        next_snapshots: FloatArray,
     ) -> None:
         """One transition of every run: actions (runs, A), rewards (runs,), what followed (runs, O) and (runs, S)."""
         episode, step = divmod(self.size, self.horizon)
@@ -84,52 +84,25 @@ class Replay:
         """Episodes that have ended."""
         return self.size // self.horizon
 
-    def sample(self, generators: Sequence[np.random.Generator], batch_size: int, run: int | None = None) -> Batch:
-        """Uniform transitions of every run (or of one `run`), each drawn from its own generator."""
-        indices = range(len(generators)) if run is None else (run,)
-        drawn = np.stack(
-            [
-                generator.integers(self._sampled_steps(index), size=batch_size)
-                for index, generator in zip(indices, generators, strict=True)
-            ]
-        )
-        steps = torch.from_numpy(drawn).to(self.actions.device)
-        runs = self._runs if run is None else self._runs[run : run + 1]
+    def of_run(self, run: int) -> RunReplay:
+        """What one run has seen, sharing memory."""
+        return RunReplay(self, run)
+
+    def sample(self, generators: Sequence[np.random.Generator], batch_size: int) -> Batch:
+        """Uniform transitions of every run, each drawn from its own generator."""
+        drawn = [
+            generator.integers(self.sampled_steps(run), size=batch_size) for run, generator in enumerate(generators)
+        ]
+        steps = torch.from_numpy(np.stack(drawn)).to(self.actions.device)
+        runs, rows = self._runs, rows_of(steps, self.horizon)
         observations = self.observations.flatten(1, 2)
-        rows = self._rows(steps)
         return Batch(
             observations[runs, rows], self.actions[runs, steps], self.rewards[runs, steps], observations[runs, rows + 1]
         )
 
-    def _sampled_steps(self, run: int) -> int:
+    def sampled_steps(self, run: int) -> int:
+        """Steps of a run from which batches are drawn."""
         return self.complete_episodes * self.horizon if run in self.rewarded_by_episode else self.size
-
-    def _rows(self, steps: Tensor) -> Tensor:
-        """Where the observation before each step lies: an episode has one observation more than it has steps."""
-        return steps + torch.div(steps, self.horizon, rounding_mode="floor")
-
-    def inputs(self, run: int, steps: Tensor) -> Tensor:
-        """What reward networks see of `steps` (any shape) of one run, observation and action: (..., O + A)."""
-        return torch.cat((self.observations[run].flatten(0, 1)[self._rows(steps)], self.actions[run][steps]), -1)
-
-    def seen_observations(self, run: int) -> Tensor:
-        """The observation before each step so far, of one run: (size, O)."""
-        return self.observations[run].flatten(0, 1)[self._rows(torch.arange(self.size, device=self.actions.device))]
-
-    def recent_return(self, run: int, episodes: int = 10) -> float:
-        """Mean true return of one run's newest complete episodes."""
-        last = self.complete_episodes * self.horizon
-        first = max(0, last - episodes * self.horizon)
-        return float(self.true_rewards[run, first:last].sum()) * self.horizon / (last - first)
-
-    def true_segment_rewards(self, run: int, starts: IntArray, length: int) -> npt.NDArray[np.float64]:
-        """True rewards of pairs of segments, starts (n, 2) -> (n, 2, length)."""
-        return self.true_rewards[run][self.segment_steps(starts, length)].double().cpu().numpy()
-
-    def segment_steps(self, starts: IntArray, length: int) -> Tensor:
-        """Every step of segments that begin at `starts` (...): (..., length)."""
-        device = self.actions.device
-        return torch.from_numpy(starts).to(device).unsqueeze(-1) + torch.arange(length, device=device)
 
     def piece(self, first: int, last: int) -> dict[str, Tensor]:
         """What never changes of steps first..last-1 (whole episodes), for a checkpoint."""
@@ -142,15 +115,91 @@ class Replay:
             "scenes": torch.from_numpy(self.scenes[:, episodes]),
         }
 
-    def append_piece(self, piece: dict[str, Tensor]) -> None:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The rewards, which change; everything else is in pieces."""
+        return {"rewards": self.rewards[:, : self.size]}, {}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Inverse of `state`, once the pieces are there."""
+        self.rewards[:, : self.size] = tensors["rewards"].to(self.rewards.device)
+
+    def append_piece(self, piece: Mapping[str, Tensor]) -> None:
         """Inverse of `piece`, at the end of what is there."""
         last = self.size + piece["actions"].shape[1]
         for name, there in self.piece(self.size, last).items():
             there.copy_(piece[name])
         self.size = last
 
+
+class RunReplay:
+    """What one run of a fleet has seen: a view of the fleet's `Replay` that shares its memory.
+
+    observations (episodes, horizon + 1, O), actions (steps, A), true_rewards and rewards (steps,), snapshots (episodes,
+    horizon + 1, S), scenes (episodes, C).
+    """
+
+    def __init__(self, fleet: Replay, run: int) -> None:
+        self._fleet, self._run = fleet, run
+        self.horizon = fleet.horizon
+        self.observations, self.actions = fleet.observations[run], fleet.actions[run]
+        self.true_rewards, self.rewards = fleet.true_rewards[run], fleet.rewards[run]
+        self.snapshots, self.scenes = fleet.snapshots[run], fleet.scenes[run]
+
+    @property
+    def size(self) -> int:
+        """Steps so far."""
+        return self._fleet.size
+
+    @property
+    def complete_episodes(self) -> int:
+        """Episodes that have ended."""
+        return self._fleet.complete_episodes
+
+    @property
+    def device(self) -> torch.device:
+        """Where observations, actions and rewards lie."""
+        return self.actions.device
+
+    def sample(self, generator: np.random.Generator, batch_size: int) -> Batch:
+        """Uniform transitions, as the batch of a fleet of one: (1, batch, ...)."""
+        drawn = generator.integers(self._fleet.sampled_steps(self._run), size=(1, batch_size))
+        steps = torch.from_numpy(drawn).to(self.device)
+        rows, observations = rows_of(steps, self.horizon), self.observations.flatten(0, 1)
+        return Batch(observations[rows], self.actions[steps], self.rewards[steps], observations[rows + 1])
+
+    def inputs(self, steps: Tensor) -> Tensor:
+        """What reward networks see of `steps` (any shape), observation and action: (..., O + A)."""
+        return torch.cat((self.observations.flatten(0, 1)[rows_of(steps, self.horizon)], self.actions[steps]), -1)
+
+    def steps_so_far(self) -> Tensor:
+        """Every step so far, (size,)."""
+        return torch.arange(self.size, device=self.device)
+
+    def seen_observations(self) -> Tensor:
+        """The observation before each step so far: (size, O)."""
+        return self.observations.flatten(0, 1)[rows_of(self.steps_so_far(), self.horizon)]
+
+    def recent_return(self, episodes: int = 10) -> float:
+        """Mean true return of the newest complete episodes."""
+        last = self.complete_episodes * self.horizon
+        first = max(0, last - episodes * self.horizon)
+        return float(self.true_rewards[first:last].sum()) * self.horizon / (last - first)
+
+    def segment_steps(self, starts: IntArray, length: int) -> Tensor:
+        """Every step of segments that begin at `starts` (...): (..., length)."""
+        return torch.from_numpy(starts).to(self.device).unsqueeze(-1) + torch.arange(length, device=self.device)
+
+    def true_segment_rewards(self, starts: IntArray, length: int) -> DoubleArray:
+        """True rewards of pairs of segments, starts (n, 2) -> (n, 2, length)."""
+        return self.true_rewards[self.segment_steps(starts, length)].double().cpu().numpy()
+
+    def true_labels(self, starts: IntArray, length: int) -> DoubleArray:
+        """P(second segment preferred) of pairs (n, 2) by the true reward: 0, 1/2 or 1, (n,)."""
+        returns = self.true_segment_rewards(starts, length).sum(-1)
+        return np.asarray((1 + np.sign(returns[:, 1] - returns[:, 0])) / 2)
+
     def draw_segments(self, generator: np.random.Generator, count: int, length: int, recent_episodes: int) -> IntArray:
-        """First steps (count, 2) of `count` pairs of segments of one run.
+        """First steps (count, 2) of `count` pairs of segments.
 
         As in B-Pref: two independent uniform complete episodes of the `recent_episodes` newest, two independent uniform
         starts.
@@ -158,3 +207,25 @@ class Replay:
         first = max(0, self.complete_episodes - recent_episodes)
         episodes = generator.integers(first, self.complete_episodes, size=(count, 2))
         return episodes * self.horizon + generator.integers(self.horizon - length + 1, size=(count, 2))
+
+
+def make_replay(configs: Sequence[RunConfig], environments: EnvironmentFleet, device: torch.device) -> Replay:
+    """An empty replay for the runs of a fleet."""
+    environments.reset([0] * len(configs))  # only to learn the sizes of snapshots and scenes
+    replay = Replay(
+        len(configs),
+        configs[0].total_steps,
+        configs[0].horizon,
+        OBSERVATION_SIZE,
+        ACTION_SIZE,
+        environments.snapshots.shape[1],
+        environments.scenes.shape[1],
+        device,
+    )
+    replay.rewarded_by_episode = frozenset(run for run, config in enumerate(configs) if config.reward.source == "vlm")
+    return replay
+
+
+def rows_of(steps: Tensor, horizon: int) -> Tensor:
+    """Where the observation before each step lies: an episode has one observation more than it has steps."""
+    return steps + torch.div(steps, horizon, rounding_mode="floor")

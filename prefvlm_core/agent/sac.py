@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, orthogonal
 from prefvlm_core.config.run import SACConfig
+from prefvlm_core.domains.tasks import ACTION_SIZE
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 
@@ -30,6 +31,10 @@ class Batch(NamedTuple):
     actions: Tensor
     rewards: Tensor
     next_observations: Tensor
+
+    def of_run(self, run: int) -> Batch:
+        """The rows of one run as the batch of a fleet of one, sharing memory."""
+        return Batch(*(tensor[run : run + 1] for tensor in self))
 
 
 def squashed_gaussian(parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,3 +173,10 @@ class SAC:
             optimizer: StackedAdam = getattr(self, f"{name}_optimizer")
             state |= {f"{name}_optimizer.{key}": value for key, value in optimizer.state().items()}
         return state
+
+
+def update_noise(generators: Sequence[np.random.Generator], batch_size: int, device: torch.device) -> Tensor:
+    """Standard normal noise for `SAC.update`, (2, runs, batch, A), each run's from its own generator."""
+    shape = (2, batch_size, ACTION_SIZE)
+    drawn = np.stack([run.standard_normal(shape, np.float32) for run in generators], axis=1)
+    return torch.from_numpy(drawn).to(device)

@@ -130,7 +130,7 @@ def _peer_speed(steps: int) -> float:
         batch_size=config.sac.batch_size,
         train_freq=config.sac.update_every,
         gradient_steps=1,
-        first_session_step=250,
+        learning_starts=250,
         policy_kwargs={"net_arch": layers},
         buffer_size=steps,
         device="cpu",

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Stream(enum.IntEnum):
@@ -22,6 +27,26 @@ class Stream(enum.IntEnum):
 def generator(seed: int, stream: Stream, *path: int) -> np.random.Generator:
     """The generator of one stream of one run."""
     return np.random.default_rng(np.random.SeedSequence([seed, int(stream), *path]))
+
+
+class Generators:
+    """The generators of all streams of the runs of a fleet; `generators[stream][run]`."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._streams = {stream: [generator(seed, stream) for seed in seeds] for stream in Stream}
+
+    def __getitem__(self, stream: Stream) -> list[np.random.Generator]:
+        return self._streams[stream]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Where every generator stands, for a checkpoint."""
+        return {}, {stream.name: [run.bit_generator.state for run in runs] for stream, runs in self._streams.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        for stream, runs in self._streams.items():
+            for run, stored in zip(runs, values[stream.name], strict=True):
+                run.bit_generator.state = stored
 
 
 def episode_seed(seed: int, episode: int, evaluation: bool = False) -> int:

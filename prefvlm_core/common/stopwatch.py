@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Stopwatch:
@@ -32,9 +36,13 @@ class Stopwatch:
         """Wall seconds in all."""
         return time.perf_counter() - self._start
 
-    def resume(self, seconds: float, parts: dict[str, float]) -> None:
-        """Go on from counted seconds."""
-        self._start, self.parts = time.perf_counter() - seconds, dict(parts)
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The seconds counted so far, for a checkpoint."""
+        return {}, {"seconds": self.seconds, "parts": self.parts}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        self._start, self.parts = time.perf_counter() - values["seconds"], dict(values["parts"])
 
     @property
     def since_mark(self) -> float:

@@ -61,8 +61,9 @@ class RewardConfig:
 
     source: Literal["true", "learned", "vlm"] = setting("learned", per_run=True)
     """What the agent is rewarded with: the task's own reward, the ensemble's, or the VLM's cosine."""
-    learning: Literal["plain", "surf", "rime"] = setting("plain", per_run=True)
-    """How the ensemble learns from labels: as in PEBBLE, with SURF's pseudo-labels, or through RIME's denoiser."""
+    learning: str = setting("plain", per_run=True)
+    """How the ensemble learns from labels, a name in `reward.learners.LEARNERS`: plain as in PEBBLE, with the
+    pseudo-labels of surf, or through the denoiser of rime."""
     standardise: bool = setting(False, per_run=True)
     """Whether the ensemble's inputs are standardised, anew at each session, by what the run has seen so far."""
     members: int = count(3)
@@ -146,12 +147,14 @@ class FeedbackConfig:
     """Segments are drawn from this many most recent complete episodes."""
     reset_updates: int = count(100, least=0)
     """Gradient updates on fresh critics right after the first session (B-Pref)."""
-    sampling: Literal["uniform", "disagreement"] = "disagreement"
-    """Which pairs are asked; the first session is always uniform."""
+    sampling: str = "disagreement"
+    """Which pairs are asked: a name in `preferences.selection.SELECTIONS` (uniform, disagreement). The first session is
+    always uniform."""
     candidates: int = count(10)
     """Disagreement sampling draws this many times the pairs it needs and keeps the most disputed."""
-    teacher: Literal["oracle", "noisy", "mistake", "skip", "equal", "myopic", "human"] = "oracle"
-    """Who answers: a scripted teacher that stands for the human (B-Pref §3), or people through the label queue."""
+    teacher: str = "oracle"
+    """Who answers: a scripted teacher that stands for the human, a name in `preferences.teachers.TEACHERS` (oracle,
+    noisy, mistake, skip, equal, myopic; B-Pref §3), or human: people, through the label queue."""
     teacher_rationality: float = quantity(1.0)
     """Teacher `noisy`: inverse temperature of its Bradley–Terry choice (per unit of true return)."""
     teacher_mistake: float = fraction(0.1, zero=True)
@@ -176,8 +179,8 @@ class VLMConfig:
     frame_stride: int = count(1)
     """Steps between two frames that the VLM sees (divides horizon and segment length)."""
     ties: Literal["none", "keep", "drop"] = "none"
-    """Whether a pair whose returns are close (see `feedback.TIE_MARGIN`) is labeled 1/2, and whether reward learning
-    then sees it: none (a label is always 0 or 1), keep, drop (as RL-VLM-F does)."""
+    """Whether a pair whose returns are close (see `vlm.labeller.TIE_MARGIN`) is labeled 1/2, and whether reward
+    learning then sees it: none (a label is always 0 or 1), keep, drop (as RL-VLM-F does)."""
     relabel: bool = True
     """Label and filter earlier pairs again at each session, with the VLM and reward ensemble of then."""
 
@@ -204,10 +207,12 @@ class VLMConfig:
 class FilterConfig:
     """The KL filter (PrefVLM §4.2, after RIME; values of RIME's Meta-World runs, since PrefVLM gives none)."""
 
-    mode: Literal["rime", "adaptive", "none"] = "rime"
-    """Where the thresholds come from; none keeps every label of the VLM."""
-    human_selection: Literal["uncertain", "random"] = "uncertain"
-    """Which pairs of a session go to the human: those that the filter calls uncertain, or any."""
+    mode: str = "rime"
+    """Where the thresholds come from, a name in `preferences.filters.FILTERS`: rime, adaptive, or none, which keeps
+    every label of the VLM."""
+    human_selection: str = "uncertain"
+    """Which pairs of a session go to the human, a name in `preferences.selection.HUMAN_SELECTIONS`: those that the
+    filter calls uncertain, or random ones."""
     alpha: float = quantity(0.5, zero=True)
     """rime: weight of rho in the lower threshold."""
     beta_max: float = quantity(3.0, zero=True)

@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.config import fields
@@ -33,6 +33,9 @@ from prefvlm_core.config.groups import (
 )
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.domains.tasks import check_horizon, check_task
+
+if TYPE_CHECKING:
+    import torch
 
 CONFIG_VERSION = 1
 """Raised whenever a stored config would mean something else today: a default changed, or what a field does."""
@@ -85,6 +88,11 @@ class RunConfig:
     def first_session_step(self) -> int:
         """Step of the first feedback session."""
         return self.exploration.random_steps + self.exploration.entropy_steps
+
+    @property
+    def segment_margin(self) -> int:
+        """Steps kept free before and after each segment that is drawn: SURF's crops reach into them."""
+        return self.surf.window if self.reward.learning == "surf" else 0
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, with the config version."""
@@ -162,6 +170,15 @@ class Execution:
     late_answers: bool = False
     """Teacher `human`: only the first session waits; later ones use the answers given by then and leave the other
     pairs open to the next."""
+
+    def torch_device(self) -> torch.device:
+        """The learner's device. Raises `PrefVLMError` where it is cuda and there is none."""
+        import torch
+
+        found = torch.cuda.is_available()
+        if self.device == "cuda" and not found:
+            raise PrefVLMError("device is cuda, but torch finds no CUDA device here; use cpu or auto.")
+        return torch.device(("cuda" if found else "cpu") if self.device == "auto" else self.device)
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):

@@ -14,11 +14,12 @@ from pathlib import Path
 import pandas
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.run import Execution, RunConfig, check_profile
 from prefvlm_core.experiments.grids import EXPERIMENTS
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory, load_labels, load_metrics
-from prefvlm_core.train import check_compatible, train
+from prefvlm_core.train import train
 
 FLEET_SIZE = 16
 """Runs trained together: past this, batched arithmetic gains little and a lost machine loses more."""

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from prefvlm_core.agent.replay import Replay
+from prefvlm_core.agent.replay import Replay, RunReplay
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.labelling.clips import ClipMaker
 from prefvlm_core.labelling.queue import Annotator, LabelQueue, Missing, Pair, Taken
 from prefvlm_core.preferences.log import PARTITIONS
-from prefvlm_core.preferences.teachers import Answers, Query, Teacher, scripted_teacher
+from prefvlm_core.preferences.teachers import HUMAN, TEACHERS, Answers, Query, Teacher
 from prefvlm_core.vlm.texts import task_text
 
 POLL_SECONDS = 0.5
@@ -46,15 +46,15 @@ def queue_url(execution: Execution) -> str:
 def make_teachers(configs: Sequence[RunConfig], replay: Replay, execution: Execution) -> list[Teacher]:
     """The teacher of each run of a fleet. Raises `PrefVLMError` where people are to be asked and the queue cannot be
     reached."""
-    people = any(config.feedback.teacher == "human" for config in configs)
+    people = any(config.feedback.teacher == HUMAN for config in configs)
     queue, clips = (LabelQueue(queue_url(execution)), ClipMaker()) if people else (None, None)
     teachers: list[Teacher] = []
     for run, config in enumerate(configs):
-        if config.feedback.teacher == "human":
+        if config.feedback.teacher == HUMAN:
             assert queue is not None and clips is not None
-            teachers.append(HumanTeacher(config, run, replay, queue, clips, execution))
+            teachers.append(HumanTeacher(config, replay.of_run(run), queue, clips, execution))
         else:
-            teachers.append(scripted_teacher(config.feedback))
+            teachers.append(TEACHERS[config.feedback.teacher](config.feedback))
     return teachers
 
 
@@ -71,9 +71,9 @@ class HumanTeacher:
     """
 
     def __init__(
-        self, config: RunConfig, run: int, replay: Replay, queue: LabelQueue, clips: ClipMaker, execution: Execution
+        self, config: RunConfig, replay: RunReplay, queue: LabelQueue, clips: ClipMaker, execution: Execution
     ) -> None:
-        self.config, self.run, self.replay = config, run, replay
+        self.config, self.replay = config, replay
         self.queue, self.clips = queue, clips
         self.timeout, self.late_answers = execution.label_timeout, execution.late_answers
 
@@ -125,8 +125,8 @@ class HumanTeacher:
         first, second = query.starts[number].tolist()
         episodes, within = np.divmod(query.starts[number], horizon)
         steps = within[:, None] + np.arange(1, length + 1)  # a step's snapshot shows what the action did
-        snapshots = self.replay.snapshots[self.run, episodes[:, None], steps]
-        frames, clip = self.clips.make(self.config.task, snapshots, self.replay.scenes[self.run, episodes])
+        snapshots = self.replay.snapshots[episodes[:, None], steps]
+        frames, clip = self.clips.make(self.config.task, snapshots, self.replay.scenes[episodes])
         returns = query.rewards[number].sum(-1)
         return Pair(
             self.config.run_id,
@@ -140,9 +140,9 @@ class HumanTeacher:
             length,
             frames,
             clip,
-            None if np.isnan(query.vlm_labels[number]) else float(query.vlm_labels[number]),
-            None if np.isnan(query.divergences[number]) else float(query.divergences[number]),
-            PARTITIONS[query.partition[number]],
+            None if np.isnan(query.opinion.labels[number]) else float(query.opinion.labels[number]),
+            None if np.isnan(query.opinion.divergences[number]) else float(query.opinion.divergences[number]),
+            PARTITIONS[query.opinion.partition[number]],
             float(1 + np.sign(returns[1] - returns[0])) / 2,
         )
 

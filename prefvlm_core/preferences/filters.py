@@ -1,25 +1,24 @@
 """The KL filter: which of the vision-language model's labels to keep, which to flip, and which to ask a human about.
 
 PrefVLM (§4.2) splits labels by the Kullback–Leibler divergence between a label and the reward ensemble's opinion, as
-RIME's denoiser does (Cheng et al. 2024), with the middle of the range left to the human.
+RIME's denoiser does (Cheng et al. 2024), and leaves the middle of the range to the human.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from prefvlm_core.common.arrays import BoolArray, DoubleArray
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.config.run import FilterConfig
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+from prefvlm_core.common.registry import Registry
+from prefvlm_core.config.groups import FilterConfig
 
 _SMALLEST_PROBABILITY = 1e-6  # keeps the divergence of a confident reward model finite: at most 13.8
 _MAXIMUM_RATE = 0.1  # of the running estimate of the largest trusted divergence (RIME's code)
@@ -37,7 +36,7 @@ class Partition(NamedTuple):
     """For the human, as far as the budget goes."""
 
 
-def divergence(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArray:
+def divergence(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> DoubleArray:
     """KL(label ‖ P) in nats of labels (n,), P(second preferred) 0, 1/2 or 1, under the reward ensemble's P (n,): (n,).
 
     P is the mean of the members' Bradley–Terry probabilities. For a decided label this is its cross-entropy, -ln P of
@@ -56,78 +55,108 @@ def divergence(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArra
     return np.maximum(-label * np.log(probability) - (1 - label) * np.log1p(-probability) - entropy, 0.0)
 
 
-class KLFilter:
-    """Splits the labels of one run; a label is kept below `lower`, flipped above `upper`, and uncertain between.
+class Filter(Protocol):
+    """Splits the labels of one run, and learns from session to session where to split them."""
 
-    `rime`: lower = -ln(rho) + alpha rho + beta_t s, upper fixed. rho is a running estimate of the largest trusted
-    divergence; it starts at the first session's, where RIME's code starts at 0 and so trusts everything at first. s is
-    the standard deviation of all trusted divergences, as in RIME's paper; its code takes their variance, and at most 3
-    for beta_t s. beta_t falls linearly from beta_max to beta_min.
-
-    `adaptive`: our answer to the question the paper leaves open, how to set thresholds without tuning them per task.
-    The human's labels also tell which of the vision-language model's were right. A logistic regression of "was right"
-    on the log-odds that the reward model gave the label calibrates both at once: its intercept is the log-odds of the
-    vision-language model being right where the reward model has no opinion, its slope how far the reward model's
-    confidence can be taken at its word. The slope is kept at 0 or above, so that the two probabilities of interest
-    (`confidence` right, `confidence` wrong) are two thresholds of the divergence.
-    """
-
-    def __init__(self, config: FilterConfig) -> None:
-        self.config = config
-        self.sessions = 0
-        self._trusted = np.zeros(3)
-        """Number of trusted divergences so far, their sum, and the sum of their squares."""
-        self._rho = 0.0
-        self._audited, self._right = np.empty(0), np.empty(0)
-        self._intercept, self._slope = 0.0, 0.0
-
-    def split(self, divergences: FloatArray) -> Partition:
-        """Partition labels by their divergences (n,), with the thresholds of now."""
-        _check_divergences(divergences)
-        flipped = divergences > self.upper
-        clean = (divergences < self.lower) & ~flipped  # rime's lower threshold can exceed the upper one
-        return Partition(clean, flipped, ~clean & ~flipped)
-
-    def observe(self, trusted: FloatArray) -> None:
-        """End a session: take in the divergences (n,) of the labels it trusted, in mode `rime` the basis of `lower`."""
-        _check_divergences(trusted)
-        self.sessions += 1
-        if len(trusted):
-            largest = float(np.max(trusted))
-            self._rho = self._rho + _MAXIMUM_RATE * (largest - self._rho) if self._trusted[0] else largest
-            self._trusted += [len(trusted), np.sum(trusted), np.sum(np.square(trusted))]
-
-    def audit(self, divergences: FloatArray, right: BoolArray) -> None:
-        """Take in what the human said about labels: their divergences (n,), and which of them were right (n,).
-
-        The divergences must come from a reward model that had not learned from the human's answers yet.
-        """
-        _check_divergences(divergences)
-        if len(divergences) != len(right):
-            raise PrefVLMError(f"audit got {len(divergences)} divergences, but {len(right)} verdicts.")
-        self._audited = np.concatenate((self._audited, divergences))
-        self._right = np.concatenate((self._right, right))
-        self._calibrate()
+    uses_trusted: bool
+    """Whether `observe` wants to be called."""
 
     @property
     def lower(self) -> float:
         """Divergence (nats) below which labels are kept: 0 keeps none, infinity all."""
-        if self.config.mode == "adaptive":
-            return self._divergence_where(self.config.confidence) if self._enough_audited else 0.0
-        if self.config.mode == "rime":
-            return self._rime_lower() if self._trusted[0] else 0.0
-        return math.inf
+        ...
 
     @property
     def upper(self) -> float:
         """Divergence (nats) above which labels are flipped: infinity flips none."""
-        if self.config.mode == "adaptive" and self._enough_audited:
-            return self._divergence_where(1 - self.config.confidence)
-        if self.config.mode == "rime" and self._trusted[0]:
-            return self.config.upper
+        ...
+
+    def split(self, divergences: DoubleArray) -> Partition:
+        """Partition labels by their divergences (n,), with the current thresholds."""
+        ...
+
+    def observe(self, trusted: DoubleArray) -> None:
+        """Take in the divergences (n,) of the labels that reward learning trusts, once per session."""
+        ...
+
+    def audit(self, divergences: DoubleArray, right: BoolArray) -> None:
+        """Take in what the human said about labels of the VLM: their divergences (n,), and which were right (n,).
+
+        The divergences must come from a reward ensemble that had not learned from the human's answers yet.
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs, ready for JSON."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        ...
+
+
+class KeepAll:
+    """No filter: every label is kept. Base of the filters that have two thresholds."""
+
+    uses_trusted = False
+
+    def __init__(self, config: FilterConfig) -> None:
+        self.config = config
+
+    @property
+    def lower(self) -> float:
+        """See `Filter`."""
         return math.inf
 
-    def _rime_lower(self) -> float:
+    @property
+    def upper(self) -> float:
+        """See `Filter`."""
+        return math.inf
+
+    def split(self, divergences: DoubleArray) -> Partition:
+        """Kept below `lower`, flipped above `upper`, uncertain between."""
+        _check_divergences(divergences)
+        flipped = divergences > self.upper
+        clean = (divergences < self.lower) & ~flipped  # RIME's lower threshold can exceed the upper one
+        return Partition(clean, flipped, ~clean & ~flipped)
+
+    def observe(self, trusted: DoubleArray) -> None:
+        """Nothing to learn."""
+
+    def audit(self, divergences: DoubleArray, right: BoolArray) -> None:
+        """Nothing to learn."""
+
+    def state(self) -> dict[str, Any]:
+        """See `Filter`."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `Filter`."""
+
+
+class RIMEThresholds(KeepAll):
+    """RIME's thresholds: lower = -ln(rho) + alpha rho + beta_t s, upper fixed.
+
+    rho is a running estimate of the largest trusted divergence; it starts at the first session's, where RIME's code
+    starts at 0 and so trusts everything at first. s is the standard deviation of all trusted divergences, as in RIME's
+    paper; its code takes their variance, and at most 3 for beta_t s. beta_t falls linearly from beta_max to beta_min.
+    """
+
+    uses_trusted = True
+
+    def __init__(self, config: FilterConfig) -> None:
+        super().__init__(config)
+        self.sessions = 0
+        """How often trusted divergences were observed."""
+        self._trusted = np.zeros(3)
+        """Number of trusted divergences so far, their sum, and the sum of their squares."""
+        self._rho = 0.0
+
+    @property
+    def lower(self) -> float:
+        """See `Filter`; nothing is kept before the first trusted label."""
+        if not self._trusted[0]:
+            return 0.0
         config = self.config
         fallen = (config.beta_max - config.beta_min) * self.sessions / config.beta_sessions
         beta = max(config.beta_min, config.beta_max - fallen)
@@ -135,6 +164,64 @@ class KLFilter:
         spread = math.sqrt(max(squares / count - (total / count) ** 2, 0.0))
         rho = max(self._rho, _SMALLEST_PROBABILITY)
         return -math.log(rho) + config.alpha * rho + beta * spread
+
+    @property
+    def upper(self) -> float:
+        """See `Filter`; nothing is flipped before the first trusted label."""
+        return self.config.upper if self._trusted[0] else math.inf
+
+    def observe(self, trusted: DoubleArray) -> None:
+        """See `Filter`."""
+        _check_divergences(trusted)
+        self.sessions += 1
+        if len(trusted):
+            largest = float(np.max(trusted))
+            self._rho = self._rho + _MAXIMUM_RATE * (largest - self._rho) if self._trusted[0] else largest
+            self._trusted += [len(trusted), np.sum(trusted), np.sum(np.square(trusted))]
+
+    def state(self) -> dict[str, Any]:
+        """See `Filter`."""
+        return {"sessions": self.sessions, "trusted": self._trusted.tolist(), "rho": self._rho}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `Filter`."""
+        self.sessions, self._rho = int(state["sessions"]), float(state["rho"])
+        self._trusted = np.array(state["trusted"], np.float64)
+
+
+class AdaptiveThresholds(KeepAll):
+    """Our answer to a question that the paper leaves open: thresholds that nobody tunes per task.
+
+    The human's labels also tell which of the VLM's were right. A logistic regression of "was right" on the log-odds
+    that the reward ensemble gave the label calibrates both at once: its intercept is the log-odds of the VLM being
+    right where the reward ensemble has no opinion, its slope how far the ensemble's confidence can be taken at its
+    word. The slope is kept at 0 or above, so that the two probabilities of interest (`confidence` right, `confidence`
+    wrong) are two thresholds of the divergence.
+    """
+
+    def __init__(self, config: FilterConfig) -> None:
+        super().__init__(config)
+        self._audited, self._right = np.empty(0), np.empty(0)
+        self._intercept, self._slope = 0.0, 0.0
+
+    @property
+    def lower(self) -> float:
+        """See `Filter`; nothing is kept before `adaptive_minimum` labels were audited."""
+        return self._divergence_where(self.config.confidence) if self._enough_audited else 0.0
+
+    @property
+    def upper(self) -> float:
+        """See `Filter`; nothing is flipped before `adaptive_minimum` labels were audited."""
+        return self._divergence_where(1 - self.config.confidence) if self._enough_audited else math.inf
+
+    def audit(self, divergences: DoubleArray, right: BoolArray) -> None:
+        """See `Filter`."""
+        _check_divergences(divergences)
+        if len(divergences) != len(right):
+            raise PrefVLMError(f"audit got {len(divergences)} divergences, but {len(right)} verdicts.")
+        self._audited = np.concatenate((self._audited, divergences))
+        self._right = np.concatenate((self._right, right))
+        self._calibrate()
 
     @property
     def _enough_audited(self) -> bool:
@@ -145,7 +232,7 @@ class KLFilter:
         odds = _log_odds(self._audited)
         features = np.stack((np.ones_like(odds), odds), axis=1)
 
-        def loss(weights: FloatArray) -> tuple[float, FloatArray]:
+        def loss(weights: DoubleArray) -> tuple[float, DoubleArray]:
             predicted = features @ weights
             penalty = weights @ weights / 2 / _PRIOR_VARIANCE
             value = np.sum(np.logaddexp(0, predicted) - self._right * predicted) + penalty
@@ -161,30 +248,27 @@ class KLFilter:
             return math.inf if surplus >= 0 else 0.0
         return float(np.logaddexp(0, surplus / self._slope))
 
-    def state(self) -> dict[str, float | list[float]]:
-        """What a checkpoint needs, ready for JSON."""
-        return {
-            "sessions": self.sessions,
-            "trusted": self._trusted.tolist(),
-            "rho": self._rho,
-            "audited": self._audited.tolist(),
-            "right": self._right.tolist(),
-        }
+    def state(self) -> dict[str, Any]:
+        """See `Filter`."""
+        return {"audited": self._audited.tolist(), "right": self._right.tolist()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.sessions, self._rho = int(state["sessions"]), float(state["rho"])
-        self._trusted, self._audited, self._right = (
-            np.array(state[name], np.float64) for name in ("trusted", "audited", "right")
-        )
+        """See `Filter`."""
+        self._audited, self._right = (np.array(state[name], np.float64) for name in ("audited", "right"))
         self._calibrate()
 
 
-def _check_divergences(divergences: FloatArray) -> None:
+FILTERS: Registry[Callable[[FilterConfig], Filter]] = Registry(
+    "filter.mode", {"rime": RIMEThresholds, "adaptive": AdaptiveThresholds, "none": KeepAll}
+)
+"""`filter.mode` -> the filter, made from the run's `FilterConfig`."""
+
+
+def _check_divergences(divergences: DoubleArray) -> None:
     if divergences.ndim != 1 or not (np.isfinite(divergences) & (divergences >= 0)).all():
         raise PrefVLMError("The filter takes divergences of shape (n,), all of them finite and 0 or above.")
 
 
-def _log_odds(divergences: FloatArray) -> FloatArray:
-    """ln P / (1 - P) of the probability P that the reward model gives labels of these divergences -ln P."""
+def _log_odds(divergences: DoubleArray) -> DoubleArray:
+    """ln P / (1 - P) of the probability P that the reward ensemble gives labels of these divergences -ln P."""
     return -np.log(np.expm1(np.maximum(divergences, _SMALLEST_PROBABILITY)))

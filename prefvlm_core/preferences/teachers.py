@@ -1,4 +1,4 @@
-"""Who answers queries. One protocol, `ask(query) -> Answers`; here the scripted teachers of B-Pref (people: human.py).
+"""Who answers queries: the protocol `Teacher`, and the scripted teachers of B-Pref. People: `labelling.teacher`.
 
 B-Pref's six teachers (Lee et al. 2021, §3) all compare true returns. Three quirks of the original code are not
 reproduced: it multiplies the margin of `skip` and `equal` by its fraction twice after the first session (here once,
@@ -10,15 +10,37 @@ budget, as there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from prefvlm_core.config.run import FeedbackConfig
+from prefvlm_core.common.arrays import BoolArray, DoubleArray, FloatArray, IntArray
+from prefvlm_core.common.registry import Registry
+from prefvlm_core.config.groups import FeedbackConfig
 
-FloatArray = npt.NDArray[np.float64]
+
+@dataclass(frozen=True)
+class VLMOpinion:
+    """What the VLM and the filter say about n pairs."""
+
+    labels: FloatArray
+    """P(second preferred) as the VLM says, (n,); nan where it was not asked, as the divergences then are."""
+    divergences: DoubleArray
+    """Of these labels from the reward ensemble's opinion, nats, (n,)."""
+    partition: IntArray
+    """What the filter made of them, index into `log.PARTITIONS`, (n,)."""
+
+    @staticmethod
+    def none(count: int) -> VLMOpinion:
+        """Of pairs that the VLM was not asked about."""
+        unknown = np.full(count, np.nan)
+        return VLMOpinion(unknown.astype(np.float32), unknown, np.zeros(count, np.int64))
+
+    def of(self, chosen: BoolArray) -> VLMOpinion:
+        """About the `chosen` pairs, (n,) bool."""
+        return VLMOpinion(self.labels[chosen], self.divergences[chosen], self.partition[chosen])
 
 
 @dataclass(frozen=True)
@@ -27,36 +49,32 @@ class Query:
 
     session: int
     """From 1."""
-    starts: npt.NDArray[np.int64]
+    starts: IntArray
     """First step of both segments, (n, 2)."""
-    rewards: FloatArray
+    rewards: DoubleArray
     """True rewards, (n, 2, length)."""
     recent_return: float
     """Mean true return of recent episodes, scaled to a segment."""
     generator: np.random.Generator
     last: bool
     """Whether no session follows."""
-    vlm_labels: npt.NDArray[np.float32]
-    """P(second preferred) as the VLM says, (n,); nan where it was not asked, as the divergences then are."""
-    divergences: FloatArray
-    """Of these labels from the reward ensemble's opinion, nats, (n,)."""
-    partition: npt.NDArray[np.int64]
-    """What the filter made of them, index into `label_log.PARTITIONS`, (n,)."""
+    opinion: VLMOpinion
+    """What the VLM and the filter say about the pairs."""
 
 
 class Answers(NamedTuple):
-    """The pairs that somebody has looked at, each of which costs one of the budget: the query's or, where answers may
-    come late, those of them and of earlier queries that were answered since."""
+    """Pairs answered or skipped since the last session; each uses one unit of the budget. With late answers they may
+    come from earlier queries."""
 
-    starts: npt.NDArray[np.int64]
+    starts: IntArray
     """First step of both segments, (n, 2)."""
-    labels: npt.NDArray[np.float32]
+    labels: FloatArray
     """P(second segment preferred): 0, 1/2 or 1, (n,)."""
-    answered: npt.NDArray[np.bool_]
+    answered: BoolArray
     """False where the teacher passed, (n,)."""
-    vlm_labels: npt.NDArray[np.float32]
+    vlm_labels: FloatArray
     """As in the query that asked the pair, (n,)."""
-    divergences: FloatArray
+    divergences: DoubleArray
     """As in the query that asked the pair, (n,)."""
     waiting: int = 0
     """Pairs that may still be answered in a later session; until then they keep their part of the budget."""
@@ -87,11 +105,11 @@ class ScriptedTeacher:
     def ask(self, query: Query) -> Answers:
         """See `label`."""
         labels, answered = self.label(query.rewards, query.recent_return, query.generator)
-        return Answers(query.starts, labels, answered, query.vlm_labels, query.divergences)
+        return Answers(query.starts, labels, answered, query.opinion.labels, query.opinion.divergences)
 
     def label(
-        self, rewards: FloatArray, recent_return: float, generator: np.random.Generator
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        self, rewards: DoubleArray, recent_return: float, generator: np.random.Generator
+    ) -> tuple[FloatArray, BoolArray]:
         """Labels P(second segment preferred) (n,), and False where the teacher passes (n,).
 
         rewards: true rewards (n, 2, length) of the pairs; recent_return: mean true return of recent episodes, scaled to
@@ -118,13 +136,17 @@ class ScriptedTeacher:
         return labels, answered
 
 
-def scripted_teacher(config: FeedbackConfig) -> ScriptedTeacher:
-    """The teacher that a config names."""
-    return {
-        "oracle": ScriptedTeacher(),
-        "noisy": ScriptedTeacher(rationality=config.teacher_rationality),
-        "mistake": ScriptedTeacher(mistake=config.teacher_mistake),
-        "skip": ScriptedTeacher(skip_below=config.teacher_margin),
-        "equal": ScriptedTeacher(equal_within=config.teacher_margin),
-        "myopic": ScriptedTeacher(discount=config.teacher_discount),
-    }[config.teacher]
+TEACHERS: Registry[Callable[[FeedbackConfig], Teacher]] = Registry(
+    "feedback.teacher",
+    {
+        "oracle": lambda config: ScriptedTeacher(),
+        "noisy": lambda config: ScriptedTeacher(rationality=config.teacher_rationality),
+        "mistake": lambda config: ScriptedTeacher(mistake=config.teacher_mistake),
+        "skip": lambda config: ScriptedTeacher(skip_below=config.teacher_margin),
+        "equal": lambda config: ScriptedTeacher(equal_within=config.teacher_margin),
+        "myopic": lambda config: ScriptedTeacher(discount=config.teacher_discount),
+    },
+)
+"""`feedback.teacher` -> the teacher, made from the run's `FeedbackConfig`; beside `HUMAN`, who needs a label queue."""
+HUMAN = "human"
+"""`feedback.teacher` of people, see `labelling.teacher`."""

@@ -12,7 +12,7 @@ from prefvlm_core.agent.exploration import RunningStd, disagreement_bonus, neare
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.agent.sac import Batch
 from prefvlm_core.config.run import RunConfig
-from prefvlm_core.reward.ensemble import RewardEnsemble, member_rewards
+from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.reward.rime import normalised_entropy, warm_start
 
 
@@ -20,10 +20,12 @@ class AgentRewards:
     """Rewrites the rewards of a fleet's batches, run by run."""
 
     def __init__(self, configs: Sequence[RunConfig], replay: Replay, ensemble: RewardEnsemble) -> None:
-        self.configs, self.replay, self.ensemble = configs, replay, ensemble
+        self.configs = configs
+        self.replays = [replay.of_run(run) for run in range(len(configs))]
+        self.ensembles = [ensemble.of_run(run) for run in range(len(configs))]
         self.entropy_scale = RunningStd(len(configs), replay.actions.device)
         self.bonus: list[Tensor | None] = [None] * len(configs)
-        """Of each run, the mean bonus of its latest batch (None without one)."""
+        """The mean bonus of each run's latest batch (None without one)."""
 
     def apply(self, batch: Batch, step: int, runs: Sequence[int]) -> None:
         """Rewrite the rewards of `batch`, whose rows belong to `runs`, before an update at environment step `step`."""
@@ -37,10 +39,19 @@ class AgentRewards:
             elif config.exploration.bonus:
                 batch.rewards[row] += self._bonus(run, inputs, step)
 
+    def columns(self, run: int) -> dict[str, float]:
+        """Columns of one run for metrics.csv."""
+        bonus = self.bonus[run]
+        return {} if bonus is None else {"bonus": float(bonus)}
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that training changes, by name."""
+        return self.entropy_scale.state()
+
     @torch.no_grad()
     def _bonus(self, run: int, inputs: Tensor, step: int) -> Tensor:
         exploration = self.configs[run].exploration
-        rewards = member_rewards(self.ensemble.networks.of_run(run), inputs)
+        rewards = self.ensembles[run].member_rewards(inputs)
         bonus = disagreement_bonus(rewards, exploration.bonus, exploration.bonus_decay, step)
         self.bonus[run] = bonus.mean()
         return bonus
@@ -48,13 +59,13 @@ class AgentRewards:
     def _entropy(self, run: int, observations: Tensor, inputs: Tensor) -> Tensor:
         """Rewards (batch,) of a run that still explores; with RIME, the ensemble learns them at once."""
         config = self.configs[run]
-        seen = self.replay.seen_observations(run)
+        seen = self.replays[run].seen_observations()
         distance = nearest_neighbour_distance(observations, seen, config.exploration.neighbours)
         std = self.entropy_scale.update(run, distance)
         if not warm_starts(config):
             return distance / std
         entropy = normalised_entropy(distance, float(self.entropy_scale.mean[run]), std)
-        warm_start(self.ensemble, run, inputs, entropy, config.rime.warm_start_updates)
+        warm_start(self.ensembles[run], inputs, entropy, config.rime.warm_start_updates)
         return entropy
 
 

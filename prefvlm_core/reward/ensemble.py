@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,25 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, identity_scaling, uniform_fan_in
-from prefvlm_core.agent.replay import IntArray, Replay
+from prefvlm_core.agent.replay import RunReplay
+from prefvlm_core.common.arrays import IntArray
 from prefvlm_core.config.run import RewardConfig, RunConfig
-from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss
+from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss, preference_probability
 
 RELABEL_CHUNK = 16_384
 """Steps evaluated at once when relabelling: bounds memory, changes no result beyond float rounding."""
-
-
 SMALLEST_SCALE = 0.05
-"""Of a standardised input: what has hardly moved so far (metres, or a part of a quaternion) is not blown up."""
-
-
-class RewardLearning(NamedTuple):
-    """What one session of reward learning did."""
-
-    epochs: int
-    accuracy: float
-    """Training accuracy (fraction) of the last epoch, mean over members, pairs labelled 1/2 left out; nan without
-    labels."""
+"""Of a standardised input: one that has hardly moved so far (meters, or a part of a quaternion) is not magnified."""
 
 
 class RewardEnsemble:
@@ -44,15 +33,13 @@ class RewardEnsemble:
             len(generators), config.members, sizes, functional.leaky_relu, uniform_fan_in, generators, device
         )
         assert self.networks.gradients is not None
-        self.networks.scaling = identity_scaling(len(generators), input_size, device)
+        self.scaling = identity_scaling(len(generators), input_size, device)
+        self.networks.scaling = self.scaling
         self.optimizer = StackedAdam(self.networks.values, self.networks.gradients, config.learning_rate)
 
-    @torch.no_grad()
-    def standardise(self, replay: Replay, run: int) -> None:
-        """From now on one run's inputs have mean 0 and standard deviation 1 over everything it has seen so far."""
-        inputs = replay.inputs(run, torch.arange(replay.size, device=replay.actions.device))
-        assert self.networks.scaling is not None
-        self.networks.scaling[:, run, 0, 0] = torch.stack((inputs.mean(0), inputs.std(0).clamp(min=SMALLEST_SCALE)))
+    def of_run(self, run: int) -> RunEnsemble:
+        """The members of one run, sharing memory."""
+        return RunEnsemble(self.config, self.networks.of_run(run), self.optimizer.of_run(run))
 
     @torch.no_grad()
     def predict(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -60,95 +47,95 @@ class RewardEnsemble:
         inputs = torch.cat((observations, actions), -1).unsqueeze(1)
         return torch.tanh(self.networks(inputs)).mean(1)[:, 0, 0]
 
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that training changes, by name."""
+        return {"networks": self.networks.values, "scaling": self.scaling} | {
+            f"optimizer.{name}": value for name, value in self.optimizer.state().items()
+        }
+
+
+class RunEnsemble:
+    """The members of one run of a fleet: a view of the fleet's `RewardEnsemble` that shares its memory."""
+
+    def __init__(self, config: RewardConfig, networks: StackedMLP, optimizer: StackedAdam) -> None:
+        self.config, self.networks, self.optimizer = config, networks, optimizer
+
     @torch.no_grad()
-    def relabel(self, replay: Replay, run: int) -> None:
-        """Write the ensemble's mean reward over everything one run has seen."""
-        networks = self.networks.of_run(run)
+    def standardise(self, replay: RunReplay) -> None:
+        """From now on inputs have mean 0 and standard deviation 1 over everything the run has seen so far."""
+        inputs = replay.inputs(replay.steps_so_far())
+        assert self.networks.scaling is not None
+        self.networks.scaling[:, 0, 0, 0] = torch.stack((inputs.mean(0), inputs.std(0).clamp(min=SMALLEST_SCALE)))
+
+    @torch.no_grad()
+    def relabel(self, replay: RunReplay) -> None:
+        """Write the ensemble's mean reward over everything the run has seen."""
         for first in range(0, replay.size, RELABEL_CHUNK):
             last = min(first + RELABEL_CHUNK, replay.size)
-            steps = torch.arange(first, last, device=replay.actions.device)
-            rewards = torch.tanh(networks(replay.inputs(run, steps).unsqueeze(0)))
-            replay.rewards[run, first:last] = rewards.mean(1)[0, :, 0]
+            steps = torch.arange(first, last, device=replay.device)
+            replay.rewards[first:last] = self.member_rewards(replay.inputs(steps)).mean(0)
 
     @torch.no_grad()
-    def member_returns(self, replay: Replay, run: int, starts: IntArray, length: int) -> Tensor:
+    def member_returns(self, replay: RunReplay, starts: IntArray, length: int) -> Tensor:
         """Each member's return of pairs (n, 2) of segments: (members, n, 2)."""
-        inputs = replay.inputs(run, replay.segment_steps(starts, length))
-        rewards = torch.tanh(self.networks.of_run(run)(inputs.flatten(0, 2).unsqueeze(0)))
-        return rewards.view(self.config.members, *inputs.shape[:3]).sum(-1)
+        inputs = replay.inputs(replay.segment_steps(starts, length))
+        return self.member_rewards(inputs.flatten(0, 2)).view(self.config.members, *inputs.shape[:3]).sum(-1)
 
-    def learn(
-        self, replay: Replay, run: int, buffer: PreferenceBuffer, length: int, generator: np.random.Generator
-    ) -> RewardLearning:
-        """Fit one run's members to its labels: each its own order, until `stop_accuracy` or `max_epochs`.
+    def member_probabilities(self, replay: RunReplay, starts: IntArray, length: int) -> Tensor:
+        """Each member's P(second preferred) of pairs (n, 2): (members, n)."""
+        return preference_probability(self.member_returns(replay, starts, length))
 
-        The original code leaves the accuracy undefined when a session brought no label; here nothing is learned then.
-        """
-        accuracy, epochs = float("nan"), 0
-        while len(buffer) and epochs < self.config.max_epochs:
-            epochs += 1
-            accuracy = self.epoch(replay, run, buffer, length, generator)
-            if accuracy > self.config.stop_accuracy:
-                break
-        return RewardLearning(epochs, accuracy)
+    def member_rewards(self, inputs: Tensor) -> Tensor:
+        """Rewards in (-1, 1) that each member gives to inputs (n, O + A): (members, n)."""
+        return torch.tanh(self.networks(inputs.unsqueeze(0)))[0, :, :, 0]
+
+    def segment_rewards(self, replay: RunReplay, starts: Tensor, length: int) -> Tensor:
+        """Rewards (members, n, 2, length) that each member gives to segments of its own, first steps (members, n,
+        2)."""
+        steps = starts.unsqueeze(-1) + torch.arange(length, device=starts.device)
+        inputs = replay.inputs(steps)
+        return torch.tanh(self.networks(inputs.flatten(1, 3).unsqueeze(0))).view(steps.shape)
+
+    def descend(self, loss: Tensor, learning_rate_scale: float = 1.0) -> None:
+        """One step of Adam on `loss`, a scalar; `learning_rate_scale` multiplies the learning rate."""
+        self.networks.differentiate(loss)
+        self.optimizer.step(learning_rate_scale)
 
     def epoch(
         self,
-        replay: Replay,
-        run: int,
+        replay: RunReplay,
         buffer: PreferenceBuffer,
         length: int,
         generator: np.random.Generator,
-        step_size: float = 1.0,
+        learning_rate_scale: float = 1.0,
     ) -> float:
-        """One pass of one run's members over its labels (at least one), each in its own order; `step_size` scales
-        Adam's. Returns the training accuracy (see `RewardLearning`)."""
-        networks, optimizer = self.networks.of_run(run), self.optimizer.of_run(run)
-        optimizer.learning_rate *= step_size
-        device = replay.actions.device
-        starts, labels = torch.from_numpy(buffer.starts).to(device), torch.from_numpy(buffer.labels).to(device)
+        """One pass of the members over the labels (at least one), each in its own order.
+
+        Returns the training accuracy: the fraction of labels other than 1/2 that a member agreed with when it met them,
+        mean over members; nan where all are 1/2.
+        """
+        starts = torch.from_numpy(buffer.starts).to(replay.device)
+        labels = torch.from_numpy(buffer.labels).to(replay.device)
         order = np.stack([generator.permutation(len(buffer)) for _ in range(self.config.members)])
-        correct = torch.zeros((), device=device)
-        for chosen in torch.from_numpy(order).to(device).split(self.config.batch_size, dim=1):
-            returns = segment_rewards(networks, replay, run, starts[chosen], length).sum(-1)
+        correct = torch.zeros((), device=replay.device)
+        for chosen in torch.from_numpy(order).to(replay.device).split(self.config.batch_size, dim=1):
+            returns = self.segment_rewards(replay, starts[chosen], length).sum(-1)
             wanted = labels[chosen]
-            networks.differentiate(bradley_terry_loss(returns, wanted).mean(-1).sum())
-            optimizer.step()
+            self.descend(bradley_terry_loss(returns, wanted).mean(-1).sum(), learning_rate_scale)
             margin = (returns[..., 1] - returns[..., 0]).detach()
             correct += (margin * (wanted - 0.5) > 0).sum()
         decided = int((labels != 0.5).sum()) * self.config.members
         return float(correct) / decided if decided else float("nan")
 
-    def state(self) -> dict[str, Tensor]:
-        """Every tensor that training changes, by name."""
-        assert self.networks.scaling is not None
-        return {"networks": self.networks.values, "scaling": self.networks.scaling} | {
-            f"optimizer.{name}": value for name, value in self.optimizer.state().items()
-        }
-
-
-def member_rewards(networks: StackedMLP, inputs: Tensor) -> Tensor:
-    """Rewards in (-1, 1) that each member of one run's ensemble gives to inputs (n, O + A): (members, n)."""
-    return torch.tanh(networks(inputs.unsqueeze(0)))[0, :, :, 0]
-
-
-def segment_rewards(networks: StackedMLP, replay: Replay, run: int, starts: Tensor, length: int) -> Tensor:
-    """Rewards that each member of one run's ensemble gives to its own segments, first steps (members, n, 2):
-    (members, n, 2, length)."""
-    steps = starts.unsqueeze(-1) + torch.arange(length, device=starts.device)
-    inputs = replay.inputs(run, steps)
-    return torch.tanh(networks(inputs.flatten(1, 3).unsqueeze(0))).view(steps.shape)
-
 
 def reward_accuracy(
-    replay: Replay, run: int, ensemble: RewardEnsemble, config: RunConfig, generator: np.random.Generator
+    replay: RunReplay, ensemble: RunEnsemble, config: RunConfig, generator: np.random.Generator
 ) -> float:
     """Fraction of random pairs that the ensemble orders as the true reward does; equal true returns are left out."""
     length = config.feedback.segment_length
-    pairs = config.evaluation.held_out_pairs
-    starts = replay.draw_segments(generator, pairs, length, config.feedback.recent_episodes)
-    rewards = replay.true_segment_rewards(run, starts, length).sum(-1)
+    starts = replay.draw_segments(generator, config.evaluation.held_out_pairs, length, config.feedback.recent_episodes)
+    rewards = replay.true_segment_rewards(starts, length).sum(-1)
     truth = rewards[:, 1] - rewards[:, 0]
-    returns = ensemble.member_returns(replay, run, starts, length).mean(0).double().cpu().numpy()
+    returns = ensemble.member_returns(replay, starts, length).mean(0).double().cpu().numpy()
     decided = truth != 0
     return float(np.mean(((returns[:, 1] - returns[:, 0]) * truth > 0)[decided])) if decided.any() else float("nan")

@@ -6,10 +6,10 @@ temporal-difference loss of a copy of the critic; outer loss, Bradley–Terry on
 transition, of both critics (MRN §4, its Algorithm 1). The agent's own update follows on the same batch with the new
 rewards, and everything seen is relabelled.
 
-Of the original code's oddities, two are not followed: its outer loss reads labels that were never written when the
-first session brought fewer than a batch, here it takes what there is; its meta-update treats the time limit as the end
-of the task, its other updates do not, here none does. Followed are: the copy of the critic takes a plain step although
-the critic itself is trained by Adam, and there are no meta-updates once the budget is spent.
+Deliberate deviations from the reference code: its outer loss reads labels that were never written when the first
+session brought fewer than a batch, here it takes those that exist; its meta-update treats the time limit as the end of
+the task although its other updates do not, here none does. Kept as there: the copy of the critic takes a plain step
+although the critic itself is trained by Adam, and there are no meta-updates once the budget is spent.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from prefvlm_core.agent.networks import StackedMLP
-from prefvlm_core.agent.replay import Replay
+from prefvlm_core.agent.replay import RunReplay
 from prefvlm_core.agent.sac import SAC, Batch
-from prefvlm_core.config.run import MRNConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss
-from prefvlm_core.reward.ensemble import RewardEnsemble, member_rewards
+from prefvlm_core.reward.ensemble import RunEnsemble
 
 
 def outer_loss(
@@ -51,31 +50,27 @@ def outer_loss(
 
 def meta_update(
     agent: SAC,
-    ensemble: RewardEnsemble,
-    replay: Replay,
-    run: int,
+    ensemble: RunEnsemble,
+    replay: RunReplay,
     batch: Batch,
     noise: Tensor,
     buffer: PreferenceBuffer,
-    config: MRNConfig,
+    outer_weight: float,
 ) -> dict[str, float]:
     """One meta-update of one run's ensemble; rewrites `batch.rewards` and the replay's rewards with the new ensemble's.
 
     agent: that run's, as a fleet of one. batch: rows of one run, (1, b, ...); noise (1, b, A): the agent's update of
     this batch uses the same. buffer: the pairs of the outer loss. Returns columns for metrics.csv.
     """
-    networks, optimizer = ensemble.networks.of_run(run), ensemble.optimizer.of_run(run)
     inputs = torch.cat((batch.observations[0], batch.actions[0]), -1)
-    device = inputs.device
-    first_inputs = replay.inputs(run, torch.from_numpy(buffer.starts).to(device))
-    rewards = member_rewards(networks, inputs).mean(0)
+    first_inputs = replay.inputs(torch.from_numpy(buffer.starts).to(inputs.device))
+    rewards = ensemble.member_rewards(inputs).mean(0)
     targets = rewards + agent.discounted_value(batch, noise)[0]
-    labels = torch.from_numpy(buffer.labels).to(device)
+    labels = torch.from_numpy(buffer.labels).to(inputs.device)
     loss = outer_loss(agent.critic, inputs, targets, agent.config.critic_learning_rate, first_inputs, labels)
-    networks.differentiate(config.outer_weight * loss)
-    optimizer.step()
-    ensemble.relabel(replay, run)
+    ensemble.descend(outer_weight * loss)
+    ensemble.relabel(replay)
     with torch.no_grad():
-        batch.rewards[0] = member_rewards(networks, inputs).mean(0)
+        batch.rewards[0] = ensemble.member_rewards(inputs).mean(0)
     change = (batch.rewards[0] - rewards).detach().abs().mean()
     return {"meta_loss": float(loss.detach()), "meta_reward_change": float(change)}

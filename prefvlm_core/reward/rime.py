@@ -1,10 +1,10 @@
 """RIME (Cheng et al. 2024, arXiv 2402.17257): reward learning from noisy labels, by denoising and a warm start.
 
 Before each pass over the labels, the divergence between each label and the ensemble's opinion decides: kept, left out
-of this pass, or flipped for this pass (`KLFilter` in mode `rime`, RIME §4.2). Before the first labels, the ensemble is
+of this pass, or flipped for this pass (`RIMEThresholds`, RIME §4.2). Before the first labels, the ensemble is
 fitted to the normalised state entropy that the agent explores with, and the agent's critic is kept (§4.3).
 
-The original code differs in places, knowingly not followed here:
+Deliberate deviations from the reference code:
 - Its threshold starts from a largest trusted divergence of 0, so it trusts everything for several passes; here the
   first pass trusts everything, and the second already knows the divergences of the first.
 - While the lower threshold is above the upper one, it trains on the same pair twice, kept and flipped; here once.
@@ -18,18 +18,18 @@ The original code differs in places, knowingly not followed here:
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from prefvlm_core.agent.replay import Replay
-from prefvlm_core.config.run import RIMEConfig
-from prefvlm_core.preferences.filters import KLFilter, Partition, divergence
-from prefvlm_core.preferences.pairs import PreferenceBuffer, preference_probability
-from prefvlm_core.reward.ensemble import RewardEnsemble, RewardLearning, member_rewards
+from prefvlm_core.common.arrays import DoubleArray
+from prefvlm_core.preferences.filters import Partition, RIMEThresholds, divergence
+from prefvlm_core.preferences.pairs import PreferenceBuffer
+from prefvlm_core.reward.ensemble import RunEnsemble
+from prefvlm_core.reward.learning import LearningSetting, RewardLearning
 
 
 class Denoised(NamedTuple):
@@ -41,55 +41,71 @@ class Denoised(NamedTuple):
     """What became of each label (n,); `uncertain` ones are left out."""
 
 
-def denoise(buffer: PreferenceBuffer, probabilities: NDArray[np.float64], kl_filter: KLFilter) -> Denoised:
-    """Split labels by the ensemble's P(second preferred) of now, (n,), and let the filter take in the trusted ones."""
+def denoise(buffer: PreferenceBuffer, probabilities: DoubleArray, thresholds: RIMEThresholds) -> Denoised:
+    """Split labels by the ensemble's current P(second preferred), (n,), and let the thresholds take in the trusted
+    ones."""
     divergences = divergence(buffer.labels, probabilities)
-    if kl_filter.sessions:
-        partition = kl_filter.split(divergences)
+    if thresholds.sessions:
+        partition = thresholds.split(divergences)
     else:
         none = np.zeros(len(buffer), bool)
         partition = Partition(~none, none, none)
-    kl_filter.observe(divergences[partition.clean])
+    thresholds.observe(divergences[partition.clean])
     used = partition.clean | partition.flipped
     labels = np.where(partition.flipped, 1 - buffer.labels, buffer.labels)
     return Denoised(PreferenceBuffer(buffer.starts[used], labels[used]), partition)
 
 
-def learn(
-    ensemble: RewardEnsemble,
-    replay: Replay,
-    run: int,
-    buffer: PreferenceBuffer,
-    truth: NDArray[np.float64],
-    length: int,
-    config: RIMEConfig,
-    kl_filter: KLFilter,
-    generator: np.random.Generator,
-) -> tuple[RewardLearning, dict[str, float]]:
-    """Fit one run's members to its denoised labels, and say how right the denoiser was in the last pass.
+class RIMELearner:
+    """Fits the members of one run to its denoised labels, and says how right the denoiser was in the last pass.
 
-    truth: P(second preferred) by the true reward, 0, 1/2 or 1, (n,), for the metrics only. The filter counts passes.
+    Its thresholds count passes over the labels, not sessions.
     """
-    accuracy, epochs = float("nan"), 0
-    partition: Partition | None = None
-    while len(buffer) and epochs < ensemble.config.max_epochs:
-        epochs += 1
-        step_size = min(1.0, (kl_filter.sessions + 1) / config.warm_up_epochs)
-        returns = ensemble.member_returns(replay, run, buffer.starts, length)
-        probabilities = preference_probability(returns).double().mean(0).cpu().numpy()
-        denoised, partition = denoise(buffer, probabilities, kl_filter)
-        if len(denoised):
-            accuracy = ensemble.epoch(replay, run, denoised, length, generator, step_size)
-        if epochs >= config.minimum_epochs and accuracy > config.stop_accuracy:
-            break
-    learning = RewardLearning(epochs, accuracy)
-    return learning, _metrics(partition, buffer, truth, kl_filter) if partition is not None else {}
+
+    def __init__(self, setting: LearningSetting) -> None:
+        self.setting, self.config = setting, setting.config.rime
+        self.length = setting.config.feedback.segment_length
+        self.thresholds = RIMEThresholds(setting.config.filter)
+
+    def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
+        """See `RewardLearner.learn`."""
+        setting, ensemble = self.setting, self.setting.ensemble
+        accuracy, epochs = float("nan"), 0
+        partition: Partition | None = None
+        while len(buffer) and epochs < ensemble.config.max_epochs:
+            epochs += 1
+            warm_up = min(1.0, (self.thresholds.sessions + 1) / self.config.warm_up_epochs)
+            probabilities = ensemble.member_probabilities(setting.replay, buffer.starts, self.length)
+            denoised, partition = denoise(buffer, probabilities.double().mean(0).cpu().numpy(), self.thresholds)
+            if len(denoised):
+                accuracy = ensemble.epoch(setting.replay, denoised, self.length, setting.generator, warm_up)
+            if epochs >= self.config.minimum_epochs and accuracy > self.config.stop_accuracy:
+                break
+        if partition is None:
+            return RewardLearning(epochs, accuracy)
+        truth = setting.replay.true_labels(buffer.starts, self.length)
+        return RewardLearning(epochs, accuracy, _metrics(partition, buffer, truth, self.thresholds))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def values(self) -> dict[str, Any]:
+        """The thresholds."""
+        return self.thresholds.state()
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Inverse of `values`."""
+        self.thresholds.restore(values)
 
 
 def _metrics(
-    partition: Partition, buffer: PreferenceBuffer, truth: NDArray[np.float64], kl_filter: KLFilter
+    partition: Partition, buffer: PreferenceBuffer, truth: DoubleArray, thresholds: RIMEThresholds
 ) -> dict[str, float]:
-    """Of the last pass: labels flipped and left out, and how many of the flipped and of the kept ones are now right."""
+    """The last pass: how many labels were flipped and left out, and how right the flipped and the kept ones are.
+
+    truth: P(second preferred) by the true reward, 0, 1/2 or 1, (n,), for the metrics only.
+    """
     decided = truth != 0.5
     flipped, clean = partition.flipped & decided, partition.clean & decided
     return {
@@ -97,19 +113,17 @@ def _metrics(
         "flip_accuracy": float(np.mean(1 - buffer.labels[flipped] == truth[flipped])) if flipped.any() else math.nan,
         "left_out": float(partition.uncertain.sum()),
         "kept_accuracy": float(np.mean(buffer.labels[clean] == truth[clean])) if clean.any() else math.nan,
-        "tau_lower": kl_filter.lower,
-        "tau_upper": kl_filter.upper,
+        "tau_lower": thresholds.lower,
+        "tau_upper": thresholds.upper,
     }
 
 
-def warm_start(ensemble: RewardEnsemble, run: int, inputs: Tensor, entropy: Tensor, updates: int) -> None:
-    """Gradient updates of one run's members towards the normalised state entropy (n,) of inputs (n, O + A): mean
-    squared error."""
-    networks, optimizer = ensemble.networks.of_run(run), ensemble.optimizer.of_run(run)
+def warm_start(ensemble: RunEnsemble, inputs: Tensor, entropy: Tensor, updates: int) -> None:
+    """Gradient updates of the members towards the normalised state entropy (n,) of inputs (n, O + A): mean squared
+    error."""
     for _ in range(updates):
-        error = member_rewards(networks, inputs) - entropy
-        networks.differentiate(error.square().mean(-1).sum())
-        optimizer.step()
+        error = ensemble.member_rewards(inputs) - entropy
+        ensemble.descend(error.square().mean(-1).sum())
 
 
 def normalised_entropy(distance: Tensor, mean: float, std: float) -> Tensor:

@@ -4,24 +4,24 @@ Every segment is kept with some steps before and after it. A labelled pair is le
 segments; an unlabelled pair likewise, with the label that the member itself gives to the uncropped pair, if it is
 confident enough (SURF §4.1 and 4.2). Members learn from their own pseudo-labels only.
 
-Of the original code's oddities, one matters and is not followed: with the teacher `skip`, it compares what is left by
-the returns of the widened segments, not of the segments asked about. Followed are: the number of updates grows with
-the labels and nothing stops it early, and the mean over unlabelled pairs counts the rejected ones as 0.
+Deliberate deviation from the reference code: with the teacher `skip`, it compares the remaining pairs by the returns of
+the widened segments; here the segments that were asked about are compared. Kept as there: the number of updates grows
+with the labels and nothing stops it early, and the mean over unlabelled pairs counts the rejected ones as 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from prefvlm_core.agent.replay import IntArray, Replay
-from prefvlm_core.config.run import SURFConfig
+from prefvlm_core.common.arrays import IntArray
+from prefvlm_core.config.groups import SURFConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss
-from prefvlm_core.reward.ensemble import RewardEnsemble, RewardLearning, segment_rewards
+from prefvlm_core.reward.learning import LearningSetting, RewardLearning
 
 
 def crop_masks(shape: tuple[int, int], length: int, config: SURFConfig, generator: np.random.Generator) -> Tensor:
@@ -49,63 +49,104 @@ def shuffled(count: int, size: int, members: int, generator: np.random.Generator
         yield from (order[:, first : first + size] for first in range(0, count, size))
 
 
-def learn(
-    ensemble: RewardEnsemble,
-    replay: Replay,
-    run: int,
-    buffer: PreferenceBuffer,
-    unlabelled: IntArray,
-    truth: NDArray[np.float64],
-    length: int,
-    config: SURFConfig,
-    generator: np.random.Generator,
-) -> tuple[RewardLearning, dict[str, float]]:
-    """Fit one run's members to its labels and to their own pseudo-labels of `unlabelled` pairs (u, 2).
+class SURFLearner:
+    """Fits the members of one run to its labels and to their own pseudo-labels of pairs that nobody is asked about.
 
-    Segments are named by their own first step; the `window` before and after must lie in the same episode. truth:
-    P(second preferred) of the unlabelled pairs by the true reward, (u,), for the metrics only.
+    Segments are named by their own first step; the `window` before and after lies in the same episode.
     """
-    if not len(buffer):
-        return RewardLearning(0, float("nan")), {}
-    networks, optimizer = ensemble.networks.of_run(run), ensemble.optimizer.of_run(run)
-    device, members, size = replay.actions.device, ensemble.config.members, ensemble.config.batch_size
-    updates = -(-config.epochs * len(buffer) // size)
-    labelled_batches = shuffled(len(buffer), size, members, generator)
-    unlabelled_batches = shuffled(len(unlabelled), size * config.unlabelled_batches, members, generator)
-    correct, seen, decided = torch.zeros((), device=device), 0, 0
-    accepted, right, judged = (torch.zeros((), device=device) for _ in range(3))
 
-    def widened(starts: IntArray) -> Tensor:
-        first = torch.from_numpy(starts - config.window).to(device)
-        return segment_rewards(networks, replay, run, first, length + 2 * config.window)
+    def __init__(self, setting: LearningSetting) -> None:
+        self.setting, self.config = setting, setting.config.surf
+        self.length = setting.config.feedback.segment_length
+        self.unlabelled: IntArray = np.empty((0, 2), np.int64)
+        """Pairs that nobody is asked about, (u, 2)."""
 
-    def cropped(rewards: Tensor) -> Tensor:
+    def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
+        """See `RewardLearner.learn`; first draws `unlabelled_ratio` unlabelled pairs per query."""
+        drawn = self.setting.pairs.draw(asked * self.config.unlabelled_ratio)
+        self.unlabelled = np.concatenate((self.unlabelled, drawn))
+        if not len(buffer):
+            return RewardLearning(0, float("nan"))
+        ensemble, generator, config = self.setting.ensemble, self.setting.generator, self.config
+        members, size = ensemble.config.members, ensemble.config.batch_size
+        updates = -(-config.epochs * len(buffer) // size)
+        labelled_batches = shuffled(len(buffer), size, members, generator)
+        unlabelled_batches = shuffled(len(self.unlabelled), size * config.unlabelled_batches, members, generator)
+        counts = _Counts(members, self.setting.replay.true_labels(self.unlabelled, self.length))
+        for _ in range(updates):
+            chosen, others = next(labelled_batches), next(unlabelled_batches)
+            labels = torch.from_numpy(buffer.labels[chosen]).to(self.setting.replay.device)
+            returns = self._cropped(self._widened(buffer.starts[chosen]))
+            rewards = self._widened(self.unlabelled[others])
+            uncropped = rewards[..., config.window : config.window + self.length].detach().sum(-1)
+            pseudo, accept = pseudo_labels(uncropped, config.confidence)
+            loss = bradley_terry_loss(returns, labels).mean(-1)
+            loss = loss + config.weight * (bradley_terry_loss(self._cropped(rewards), pseudo) * accept).mean(-1)
+            ensemble.descend(loss.sum())
+            counts.add_labelled(returns.detach(), labels)
+            counts.add_pseudo(others, pseudo, accept)
+        return RewardLearning(-(-updates * size // len(buffer)), counts.accuracy, counts.metrics())
+
+    def _widened(self, starts: IntArray) -> Tensor:
+        """Rewards (members, n, 2, length + 2 window) of segments (members, n, 2) with the steps around them."""
+        first = torch.from_numpy(starts - self.config.window).to(self.setting.replay.device)
+        return self.setting.ensemble.segment_rewards(self.setting.replay, first, self.length + 2 * self.config.window)
+
+    def _cropped(self, rewards: Tensor) -> Tensor:
+        """Returns (members, n, 2) of random crops of widened segments."""
         shape = (rewards.shape[0], rewards.shape[1])
-        return (rewards * crop_masks(shape, length, config, generator).to(device)).sum(-1)
+        masks = crop_masks(shape, self.length, self.config, self.setting.generator)
+        return (rewards * masks.to(rewards.device)).sum(-1)
 
-    for _ in range(updates):
-        chosen, others = next(labelled_batches), next(unlabelled_batches)
-        labels = torch.from_numpy(buffer.labels[chosen]).to(device)
-        returns = cropped(widened(buffer.starts[chosen]))
-        rewards = widened(unlabelled[others])
-        uncropped = rewards[..., config.window : config.window + length].detach().sum(-1)
-        pseudo, accept = pseudo_labels(uncropped, config.confidence)
-        loss = bradley_terry_loss(returns, labels).mean(-1)
-        loss = loss + config.weight * (bradley_terry_loss(cropped(rewards), pseudo) * accept).mean(-1)
-        networks.differentiate(loss.sum())
-        optimizer.step()
+    def tensors(self) -> dict[str, Tensor]:
+        """The unlabelled pairs."""
+        return {"unlabelled": torch.from_numpy(self.unlabelled)}
 
-        margin = (returns[..., 1] - returns[..., 0]).detach()
-        correct += (margin * (labels - 0.5) > 0).sum()
-        decided += int((buffer.labels[chosen] != 0.5).sum())
-        seen += others.size
-        true = torch.from_numpy(truth[others]).to(device)
-        accepted += accept.sum()
-        judged += (accept & (true != 0.5)).sum()
-        right += (accept & (true == pseudo)).sum()
-    accuracy = float(correct) / decided if decided else float("nan")
-    return RewardLearning(-(-updates * size // len(buffer)), accuracy), {
-        "pseudo_labels": float(accepted) / members,
-        "pseudo_label_fraction": float(accepted) / seen,
-        "pseudo_label_accuracy": float(right / judged) if judged else float("nan"),
-    }
+    def values(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Inverse of `tensors`."""
+        self.unlabelled = tensors["unlabelled"].numpy()
+
+
+class _Counts:
+    """How often members agreed with labels and with the truth of unlabelled pairs, over the updates of a session.
+
+    Args:
+        members: Members of the ensemble.
+        truth: P(second preferred) of the unlabelled pairs by the true reward, (u,), for the metrics only.
+    """
+
+    def __init__(self, members: int, truth: np.ndarray) -> None:
+        self.members, self.truth = members, truth
+        self.decided = self.seen = 0
+        self.correct, self.accepted, self.right, self.judged = (torch.zeros(()) for _ in range(4))
+
+    def add_labelled(self, returns: Tensor, labels: Tensor) -> None:
+        """Returns (members, n, 2) and labels (members, n) of an update."""
+        margin = returns[..., 1] - returns[..., 0]
+        self.correct += (margin * (labels - 0.5) > 0).sum().cpu()
+        self.decided += int((labels != 0.5).sum())
+
+    def add_pseudo(self, pairs: IntArray, pseudo: Tensor, accept: Tensor) -> None:
+        """Pseudo-labels of unlabelled pairs (members, n), and which of them were confident enough."""
+        true = torch.from_numpy(self.truth[pairs]).to(pseudo.device)
+        self.seen += pairs.size
+        self.accepted += accept.sum().cpu()
+        self.judged += (accept & (true != 0.5)).sum().cpu()
+        self.right += (accept & (true == pseudo)).sum().cpu()
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the labels other than 1/2 that members agreed with; nan without such a label."""
+        return float(self.correct) / self.decided if self.decided else float("nan")
+
+    def metrics(self) -> dict[str, float]:
+        """Columns for metrics.csv."""
+        return {
+            "pseudo_labels": float(self.accepted) / self.members,
+            "pseudo_label_fraction": float(self.accepted) / self.seen,
+            "pseudo_label_accuracy": float(self.right / self.judged) if self.judged else float("nan"),
+        }

@@ -1,13 +1,14 @@
-"""The vision-language model as a plug: what the rest of the package asks of one, and the models there are, by name."""
+"""Interface of vision-language models, and a registry of those available."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.registry import Registry
 
 TINYLIV_NAMES = ("tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random")
 OFFICIAL_NAMES = ("liv", "decisionnce")
@@ -38,7 +39,7 @@ class VisionLanguageModel(Protocol):
 
 
 def load(name: str, weights: str | Path | None = None) -> VisionLanguageModel:
-    """The vision-language model called `name`.
+    """The vision-language model called `name`, an entry of `VLMS`.
 
     Args:
         name: "tinyliv" and its variants come with the package; "liv", "decisionnce" and "open_clip:<model>", such as
@@ -47,17 +48,29 @@ def load(name: str, weights: str | Path | None = None) -> VisionLanguageModel:
 
     Raises PrefVLMError for an unknown name, or a file that is missing or is not this model's.
     """
-    if name in TINYLIV_NAMES:
-        from prefvlm_core.vlm import tinyliv
+    return VLMS[name](name, weights)
 
-        if weights is not None:
-            raise PrefVLMError(f"'{name}' comes with the package and takes no weights file, but got {weights}.")
-        return tinyliv.random() if name == "random" else tinyliv.TinyLIV.load(tinyliv.WEIGHTS / f"{name}.safetensors")
-    if name in OFFICIAL_NAMES or name.startswith(OPEN_CLIP_PREFIX):
-        from prefvlm_core.vlm.open_clip import load as load_open_clip
 
-        return load_open_clip(name, weights)
-    raise unknown_name("vision-language model", name, (*TINYLIV_NAMES, *OFFICIAL_NAMES, f"{OPEN_CLIP_PREFIX}<model>"))
+def _load_tinyliv(name: str, weights: str | Path | None) -> VisionLanguageModel:
+    from prefvlm_core.vlm import tinyliv
+
+    if weights is not None:
+        raise PrefVLMError(f"'{name}' comes with the package and takes no weights file, but got {weights}.")
+    return tinyliv.random() if name == "random" else tinyliv.TinyLIV.load(tinyliv.WEIGHTS / f"{name}.safetensors")
+
+
+def _load_open_clip(name: str, weights: str | Path | None) -> VisionLanguageModel:
+    from prefvlm_core.vlm.open_clip import load as load_open_clip
+
+    return load_open_clip(name, weights)
+
+
+VLMS: Registry[Callable[[str, str | Path | None], VisionLanguageModel]] = Registry(
+    "vision-language model",
+    dict.fromkeys(TINYLIV_NAMES, _load_tinyliv) | dict.fromkeys((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX), _load_open_clip),
+)
+"""`vlm.model` -> what loads the model, from its name and its weights file. A simulated model, `simulated:<p>`, is not
+loaded: it sees no frames (`vlm.labeller.SimulatedVLM`)."""
 
 
 def check_frames(frames: NDArray[np.uint8], size: int) -> None:

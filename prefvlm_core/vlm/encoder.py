@@ -1,4 +1,4 @@
-"""The VLM of each run of a fleet at work: frames of the steps asked about, embeddings, zero-shot returns."""
+"""The frozen vision-language models of a fleet at work: which frames they see, their embeddings, zero-shot returns."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from prefvlm_core.agent.replay import IntArray, Replay
+from prefvlm_core.agent.replay import Replay, RunReplay
+from prefvlm_core.common.arrays import FloatArray, IntArray
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm import VisionLanguageModel, load
 from prefvlm_core.vlm.feature_cache import FeatureCache
-from prefvlm_core.vlm.texts import TASK_TEXTS
-
-FloatArray = NDArray[np.float32]
+from prefvlm_core.vlm.texts import task_text
 
 
-class VLMTeacher:
-    """Embeddings of what runs have seen. Each frame is rendered and embedded at most once per run.
-
-    Frames are those at steps divisible by `vlm.frame_stride`, so that overlapping segments share them.
-    """
+class FleetEncoder:
+    """Embeddings of what the runs of a fleet have seen. Each frame is rendered and embedded at most once per run."""
 
     def __init__(
         self,
@@ -45,54 +42,28 @@ class VLMTeacher:
         for config in configs:
             if uses_vlm(config):
                 model = self._models[config.vlm.model]
-                text = model.encode_text([TASK_TEXTS[config.task]])[0]
+                text = model.encode_text([task_text(config.task)])[0]
                 self._texts[config.vlm.model, config.task] = text
                 self._caches.setdefault(
                     config.vlm.model,
                     FeatureCache(folder, model.fingerprint, len(configs), replay.actions.shape[1], len(text)),
                 )
 
-    def text(self, run: int) -> FloatArray:
-        """Embedding of the run's task, (D,)."""
-        return self._texts[self.configs[run].vlm.model, self.configs[run].task]
+    def of_run(self, run: int) -> RunEncoder:
+        """The model of one run, and what it has seen. Only for runs that ask a model, see `uses_vlm`."""
+        config = self.configs[run]
+        model, text = self._models[config.vlm.model], self._texts[config.vlm.model, config.task]
+        return RunEncoder(self, run, config, text, model.fingerprint)
 
-    def fingerprint(self, run: int) -> str:
-        """Name and hash of the weights of the run's model."""
-        return self._models[self.configs[run].vlm.model].fingerprint
+    def reward_episode(self, episode: int) -> None:
+        """Write the rewards of a complete episode, for runs whose agent is rewarded with the VLM's cosine."""
+        for run in sorted(self.replay.rewarded_by_episode):
+            rewards = torch.from_numpy(self.of_run(run).episode_rewards(episode))
+            steps = slice(episode * self.replay.horizon, (episode + 1) * self.replay.horizon)
+            self.replay.rewards[run, steps] = rewards.to(self.replay.rewards.device)
 
-    def frames(self, run: int, starts: IntArray) -> FloatArray:
-        """Embeddings of the frames of segments that begin at `starts` (n, 2): (n, 2, F, D)."""
-        steps = self._frame_steps(run, starts)
-        features = self._features(run, steps.ravel())
-        return features.reshape(*steps.shape, -1)
-
-    def zero_shot_returns(self, run: int, frames: FloatArray) -> FloatArray:
-        """Sum over a segment of the cosine between text and frames (n, 2, F, D): (n, 2) (PrefVLM §4.1)."""
-        return (frames @ self.text(run)).sum(-1) * self.configs[run].vlm.frame_stride
-
-    def dynamics(self, run: int, starts: IntArray, frames: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Consecutive frames of segments and the mean action between them: (m, D), (m, D), (m, A).
-
-        With a stride of 1 these are the paper's (o_t, o_{t+1}, a_t).
-        """
-        stride = self.configs[run].vlm.frame_stride
-        steps = self._frame_steps(run, starts)[..., :-1, None] + np.arange(stride)
-        actions = self.replay.actions[run].cpu().numpy()[steps].mean(-2)
-        size = frames.shape[-1]
-        return frames[:, :, :-1].reshape(-1, size), frames[:, :, 1:].reshape(-1, size), actions.reshape(-1, 4)
-
-    def episode_rewards(self, run: int, episode: int) -> FloatArray:
-        """Cosine of every step of a complete episode, each frame's value held until the next: (horizon,)."""
-        stride, horizon = self.configs[run].vlm.frame_stride, self.replay.horizon
-        steps = np.arange(episode * horizon, (episode + 1) * horizon, stride)
-        return np.repeat(self._features(run, steps) @ self.text(run), stride)
-
-    def _frame_steps(self, run: int, starts: IntArray) -> IntArray:
-        """The steps divisible by the stride inside segments that begin at `starts` (...): (..., F)."""
-        stride, length = self.configs[run].vlm.frame_stride, self.configs[run].feedback.segment_length
-        return -(-starts // stride)[..., None] * stride + np.arange(0, length, stride)
-
-    def _features(self, run: int, steps: IntArray) -> FloatArray:
+    def features(self, run: int, steps: IntArray) -> FloatArray:
+        """Embeddings (n, D) of one run's frames of `steps` (n,)."""
         cache = self._caches[self.configs[run].vlm.model]
         return cache.get(np.full(len(steps), run), steps, self._embed)
 
@@ -118,6 +89,50 @@ class VLMTeacher:
             renderer.close()
 
 
+class RunEncoder:
+    """The vision-language model of one run. Frames are those of steps divisible by `vlm.frame_stride`, so that
+    overlapping segments share them.
+
+    text: embedding of the task, (D,). fingerprint: name and hash of the model's weights.
+    """
+
+    def __init__(self, fleet: FleetEncoder, run: int, config: RunConfig, text: FloatArray, fingerprint: str) -> None:
+        self._fleet, self._run = fleet, run
+        self.text, self.fingerprint = text, fingerprint
+        self.replay: RunReplay = fleet.replay.of_run(run)
+        self.stride, self.length = config.vlm.frame_stride, config.feedback.segment_length
+
+    def frames(self, starts: IntArray) -> FloatArray:
+        """Embeddings of the frames of segments that begin at `starts` (n, 2): (n, 2, F, D)."""
+        steps = self._frame_steps(starts)
+        return self._fleet.features(self._run, steps.ravel()).reshape(*steps.shape, -1)
+
+    def zero_shot_returns(self, frames: FloatArray) -> FloatArray:
+        """Sum over a segment of the cosine between text and frames (n, 2, F, D): (n, 2) (PrefVLM §4.1)."""
+        return (frames @ self.text).sum(-1) * self.stride
+
+    def dynamics(self, starts: IntArray, frames: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Consecutive frames of segments and the mean action between them: (m, D), (m, D), (m, A).
+
+        With a stride of 1 these are the paper's (o_t, o_{t+1}, a_t).
+        """
+        steps = self._frame_steps(starts)[..., :-1, None] + np.arange(self.stride)
+        actions = self.replay.actions.cpu().numpy()[steps].mean(-2)
+        size = frames.shape[-1]
+        before, after = frames[:, :, :-1].reshape(-1, size), frames[:, :, 1:].reshape(-1, size)
+        return before, after, actions.reshape(-1, ACTION_SIZE)
+
+    def episode_rewards(self, episode: int) -> FloatArray:
+        """Cosine of every step of a complete episode, each frame's value held until the next: (horizon,)."""
+        horizon = self.replay.horizon
+        steps = np.arange(episode * horizon, (episode + 1) * horizon, self.stride)
+        return np.repeat(self._fleet.features(self._run, steps) @ self.text, self.stride)
+
+    def _frame_steps(self, starts: IntArray) -> IntArray:
+        """The steps divisible by the stride inside segments that begin at `starts` (...): (..., F)."""
+        return -(-starts // self.stride)[..., None] * self.stride + np.arange(0, self.length, self.stride)
+
+
 def uses_vlm(config: RunConfig) -> bool:
-    """Whether a run asks a model at all."""
+    """Whether a run shows frames to a model."""
     return (config.vlm.labels and config.vlm.simulated_accuracy is None) or config.reward.source == "vlm"

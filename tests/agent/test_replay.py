@@ -37,30 +37,31 @@ def test_sampled_transitions_belong_together_and_never_cross_episodes() -> None:
 def test_a_run_samples_the_same_alone_and_in_the_fleet() -> None:
     replay = filled(3)
     together = replay.sample([np.random.default_rng(run) for run in range(RUNS)], 20)
-    alone = replay.sample([np.random.default_rng(1)], 20, run=1)
+    alone = replay.of_run(1).sample(np.random.default_rng(1), 20)
     assert all(torch.equal(one[0], all_runs[1]) for one, all_runs in zip(alone, together, strict=True))
 
 
 def test_segments_stay_inside_complete_recent_episodes() -> None:
     replay = filled(4)
-    starts = replay.draw_segments(np.random.default_rng(0), 500, 3, recent_episodes=2)
+    starts = replay.of_run(0).draw_segments(np.random.default_rng(0), 500, 3, recent_episodes=2)
     assert starts.shape == (500, 2)
     assert set(starts.ravel().tolist()) == {8, 9, 12, 13}  # episodes 2 and 3, starts 0 and 1
-    rewards = replay.true_segment_rewards(1, np.array([[8, 13]]), 3)
+    rewards = replay.of_run(1).true_segment_rewards(np.array([[8, 13]]), 3)
     assert rewards.tolist() == [[[1200, 1201, 1202], [1301, 1302, 1303]]]
+    assert replay.of_run(1).true_labels(np.array([[8, 13], [13, 8], [8, 8]]), 3).tolist() == [1, 0, 0.5]
 
 
 def test_reward_inputs_are_observation_and_action_of_the_same_step() -> None:
     replay = filled(2)
-    inputs = replay.inputs(1, torch.tensor([[0, 5]]))
+    inputs = replay.of_run(1).inputs(torch.tensor([[0, 5]]))
     assert inputs.tolist() == [[[1000.0] * 5, [1101.0] * 5]]
-    assert replay.seen_observations(0)[:, 0].tolist() == [0, 1, 2, 3, 100, 101, 102, 103]
+    assert replay.of_run(0).seen_observations()[:, 0].tolist() == [0, 1, 2, 3, 100, 101, 102, 103]
 
 
 def test_recent_return_is_the_mean_over_the_last_episodes() -> None:
     replay = filled(3)
-    assert replay.recent_return(0, episodes=1) == 200 + 201 + 202 + 203
-    assert replay.recent_return(0) == pytest.approx((6 + 406 + 806) / 3)
+    assert replay.of_run(0).recent_return(episodes=1) == 200 + 201 + 202 + 203
+    assert replay.of_run(0).recent_return() == pytest.approx((6 + 406 + 806) / 3)
 
 
 def test_pieces_put_together_give_the_replay_back() -> None:
@@ -79,3 +80,13 @@ def test_memory_per_step_stays_below_700_bytes() -> None:
     tensors = [replay.observations, replay.actions, replay.true_rewards, replay.rewards]
     size = sum(tensor.numel() * 4 for tensor in tensors) + replay.snapshots.nbytes + replay.scenes.nbytes
     assert size / 5_000 < 300
+
+
+def test_a_view_of_a_run_shares_the_memory_of_the_fleet() -> None:
+    replay = filled(2)
+    view = replay.of_run(1)
+    view.rewards[3] = 42
+    assert replay.rewards[1, 3] == 42 and replay.rewards[0, 3] != 42 and view.size == 8
+    replay.begin_episode(torch.zeros(2, 3), np.zeros((2, 5), np.float32), np.zeros((2, 6), np.float32))
+    replay.add(torch.ones(2, 2), torch.ones(2), torch.ones(2), torch.ones(2, 3), np.ones((2, 5), np.float32))
+    assert view.size == 9 and view.complete_episodes == 2 and view.true_rewards[8] == 1

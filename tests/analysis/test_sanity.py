@@ -11,7 +11,8 @@ from metaworld.policies import ENV_POLICY_MAP
 from prefvlm_core.analysis import sanity
 from prefvlm_core.analysis.sanity import RewardCurve, SanityPlan, SeenTask
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.config.run import PROFILES, AdapterConfig
+from prefvlm_core.config.profiles import PROFILES
+from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.plots import sanity as sanity_plots
 

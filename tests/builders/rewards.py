@@ -1,12 +1,17 @@
 """Builders that several tests use."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from prefvlm_core.agent.replay import Replay
-from prefvlm_core.config.run import RewardConfig
+from prefvlm_core.config.groups import FeedbackConfig, RewardConfig
+from prefvlm_core.config.run import RunConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer
+from prefvlm_core.preferences.selection import PairSource
 from prefvlm_core.reward.ensemble import RewardEnsemble
+from prefvlm_core.reward.learning import LearningSetting
 
 CONFIG = RewardConfig(hidden_layers=2, width=32, learning_rate=3e-3, batch_size=32, max_epochs=60)
 CPU = torch.device("cpu")
@@ -32,10 +37,29 @@ def random_replay(episodes: int = 20, horizon: int = 20) -> Replay:
 
 
 def labelled(replay: Replay, count: int, seed: int) -> PreferenceBuffer:
-    starts = replay.draw_segments(np.random.default_rng(seed), count, LENGTH, 100)
-    returns = replay.true_segment_rewards(0, starts, LENGTH).sum(-1)
+    """Pairs of run 0 that the true reward labels."""
+    seen = replay.of_run(0)
+    starts = seen.draw_segments(np.random.default_rng(seed), count, LENGTH, 100)
+    returns = seen.true_segment_rewards(starts, LENGTH).sum(-1)
     return PreferenceBuffer(starts, (returns[:, 1] > returns[:, 0]).astype(np.float32))
 
 
 def ensemble(config: RewardConfig = CONFIG) -> RewardEnsemble:
     return RewardEnsemble(config, 6, [np.random.default_rng(run) for run in range(2)], CPU)
+
+
+def setting(replay: Replay, rewards: RewardEnsemble, seed: int, **groups: Any) -> LearningSetting:
+    """What a learner of run 0 works with; `groups` are groups of a `RunConfig`, as in surf=SURFConfig()."""
+    changes = {"total_steps": 10_000, "horizon": 20, "reward": rewards.config} | groups
+    config = RunConfig(
+        "drawer-close-v3", "pebble", 0, "paper", feedback=FeedbackConfig(segment_length=LENGTH), **changes
+    )
+    generator = np.random.default_rng(seed)
+    pairs = PairSource(config, replay.of_run(0), generator)
+    return LearningSetting(config, rewards.of_run(0), replay.of_run(0), pairs, generator)
+
+
+def accuracy(replay: Replay, rewards: RewardEnsemble, held_out: PreferenceBuffer) -> float:
+    """Fraction of run 0's held-out labels that its ensemble agrees with."""
+    returns = rewards.of_run(0).member_returns(replay.of_run(0), held_out.starts, LENGTH).mean(0)
+    return float(((returns[:, 1] > returns[:, 0]).numpy() == held_out.labels).mean())

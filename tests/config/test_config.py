@@ -12,12 +12,12 @@ import pytest
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.seeding import Stream, episode_seed, generator
+from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.groups import SACConfig
 from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.run import Execution, FeedbackConfig, RunConfig, flatten, replace
 from prefvlm_core.methods import METHODS, run_config
 from prefvlm_core.runs.directory import RunDirectory, find_runs, write_json
-from prefvlm_core.train import check_compatible
 
 BASE = {  # what the numbers below rest on, whatever the profile says
     "total_steps": 20_000,

@@ -10,7 +10,8 @@ import nbformat
 import pytest
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.config.run import PROFILES, Execution, RunConfig
+from prefvlm_core.config.profiles import PROFILES
+from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.experiments import batch
 from prefvlm_core.experiments import plan as experiments
 from prefvlm_core.experiments.arms import Arm

@@ -8,7 +8,7 @@ import pytest
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import FilterConfig
-from prefvlm_core.preferences.filters import KLFilter, divergence
+from prefvlm_core.preferences.filters import FILTERS, AdaptiveThresholds, KeepAll, RIMEThresholds, divergence
 
 
 def test_divergence_is_the_kl_of_the_label() -> None:
@@ -37,7 +37,7 @@ def test_divergence_refuses(labels: list[float], probabilities: list[float], mes
 
 
 def test_rime_thresholds_over_three_sessions() -> None:
-    kl = KLFilter(FilterConfig(beta_sessions=4))
+    kl = RIMEThresholds(FilterConfig(beta_sessions=4))
     values = np.array([0.0, 0.1, 5.0, 12.0])
     assert kl.split(values).uncertain.all() and (kl.lower, kl.upper) == (0, math.inf)
 
@@ -62,7 +62,7 @@ def test_rime_thresholds_over_three_sessions() -> None:
 
 
 def test_rime_beta_stops_at_its_minimum_and_a_session_without_trusted_labels_changes_nothing_else() -> None:
-    kl = KLFilter(FilterConfig(beta_sessions=2))
+    kl = RIMEThresholds(FilterConfig(beta_sessions=2))
     kl.observe(np.array([0.1, 0.3]))
     for _ in range(5):
         kl.observe(np.empty(0))
@@ -73,7 +73,7 @@ def test_rime_beta_stops_at_its_minimum_and_a_session_without_trusted_labels_cha
 def test_every_label_is_in_exactly_one_set(mode: str) -> None:
     generator = np.random.default_rng(7)
     for _ in range(40):
-        kl = KLFilter(FilterConfig(mode=mode, beta_max=20 * generator.random()))  # type: ignore[arg-type]
+        kl = FILTERS[mode](FilterConfig(beta_max=20 * generator.random()))
         for _ in range(int(generator.integers(4))):
             kl.observe(generator.exponential(2, int(generator.integers(20))))
             kl.audit(generator.exponential(2, 8), generator.random(8) < generator.random())
@@ -84,7 +84,7 @@ def test_every_label_is_in_exactly_one_set(mode: str) -> None:
 
 
 def test_rime_flips_where_its_thresholds_cross() -> None:
-    kl = KLFilter(FilterConfig(beta_max=9.0, beta_min=9.0))
+    kl = RIMEThresholds(FilterConfig(beta_max=9.0, beta_min=9.0))
     kl.observe(np.array([0.0, 4.0]))
     assert kl.lower > 15 > kl.upper
     split = kl.split(np.array([3.0, 8.0]))
@@ -92,16 +92,16 @@ def test_rime_flips_where_its_thresholds_cross() -> None:
 
 
 def test_none_keeps_everything() -> None:
-    assert KLFilter(FilterConfig(mode="none")).split(np.linspace(0, 13.8, 50)).clean.all()
+    assert KeepAll(FilterConfig()).split(np.linspace(0, 13.8, 50)).clean.all()
 
 
-def audited(count: int, intercept: float, slope: float) -> KLFilter:
+def audited(count: int, intercept: float, slope: float) -> AdaptiveThresholds:
     """A filter that has seen `count` verdicts with P(right) = sigmoid(intercept + slope * log-odds of the label)."""
     generator = np.random.default_rng(count)
     given = 1 / (1 + np.exp(-generator.normal(0, 3, count)))  # probability the reward model gives each label
     odds = np.log(given / (1 - given))
     right = generator.random(count) < 1 / (1 + np.exp(-intercept - slope * odds))
-    kl = KLFilter(FilterConfig(mode="adaptive"))
+    kl = AdaptiveThresholds(FilterConfig())
     for part in np.array_split(np.arange(count), 4):
         kl.audit(-np.log(given[part]), right[part])
     return kl
@@ -116,7 +116,7 @@ def test_adaptive_finds_the_divergences_at_which_labels_are_nine_to_one_right_or
 
 
 def test_adaptive_trusts_nothing_before_enough_labels_are_audited() -> None:
-    kl = KLFilter(FilterConfig(mode="adaptive"))
+    kl = AdaptiveThresholds(FilterConfig())
     kl.audit(np.full(9, 0.01), np.full(9, True))
     assert (kl.lower, kl.upper) == (0, math.inf) and kl.split(np.array([0.0, 0.01, 13.0])).uncertain.all()
     kl.audit(np.array([0.01]), np.array([True]))
@@ -126,7 +126,7 @@ def test_adaptive_trusts_nothing_before_enough_labels_are_audited() -> None:
 @pytest.mark.parametrize(("accuracy", "lower", "upper"), [(0.99, math.inf, math.inf), (0.6, 0, math.inf), (0.01, 0, 0)])
 def test_adaptive_with_a_reward_model_without_opinion(accuracy: float, lower: float, upper: float) -> None:
     """Every divergence is ln 2, so only the share of right labels counts."""
-    kl = KLFilter(FilterConfig(mode="adaptive"))
+    kl = AdaptiveThresholds(FilterConfig())
     kl.audit(np.full(300, math.log(2)), np.arange(300) < 300 * accuracy)
     assert (kl.lower, kl.upper) == (lower, upper)
 
@@ -138,7 +138,7 @@ def test_adaptive_ignores_a_reward_model_that_is_right_less_often_the_surer_it_i
 
 @pytest.mark.parametrize("mode", ["rime", "adaptive"])
 def test_state_survives_json(mode: str) -> None:
-    kl, again = (KLFilter(FilterConfig(mode=mode)) for _ in range(2))  # type: ignore[arg-type]
+    kl, again = (FILTERS[mode](FilterConfig()) for _ in range(2))
     again.restore(json.loads(json.dumps(kl.state())))
     assert (again.lower, again.upper) == (0, math.inf)
     generator = np.random.default_rng(3)
@@ -151,14 +151,17 @@ def test_state_survives_json(mode: str) -> None:
     for one in (kl, again):
         one.observe(np.array([0.7]))
         one.audit(np.array([0.3]), np.array([True]))
-    assert (again.lower, again.upper, again.sessions) == (kl.lower, kl.upper, kl.sessions)
+    assert (again.lower, again.upper, again.state()) == (kl.lower, kl.upper, kl.state())
 
 
 @pytest.mark.parametrize("wrong", [[math.nan], [-0.1], [math.inf], [[0.1]]])
 def test_wrong_divergences_are_refused(wrong: list[float]) -> None:
-    kl = KLFilter(FilterConfig())
+    kl = RIMEThresholds(FilterConfig())
     for use in (lambda: kl.split(np.array(wrong)), lambda: kl.observe(np.array(wrong))):
         with pytest.raises(PrefVLMError, match="finite and 0 or above"):
             use()
+    adaptive = AdaptiveThresholds(FilterConfig())
+    with pytest.raises(PrefVLMError, match="finite and 0 or above"):
+        adaptive.audit(np.array(wrong), np.array([True]))
     with pytest.raises(PrefVLMError, match="2 divergences, but 1"):
-        kl.audit(np.array([0.1, 0.2]), np.array([True]))
+        adaptive.audit(np.array([0.1, 0.2]), np.array([True]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prefvlm_core.config.run import FeedbackConfig
-from prefvlm_core.preferences.teachers import scripted_teacher
+from prefvlm_core.preferences.teachers import TEACHERS, ScriptedTeacher
 
 # Returns: (3, 6), (6, 3), (4, 4), (1, 0), (5.0, 5.4)
 REWARDS = np.array(
@@ -22,7 +22,9 @@ REWARDS = np.array(
 
 def answer(teacher: str, recent_return: float = 10.0, seed: int = 0, rewards=REWARDS, **changes):
     config = dataclasses.replace(FeedbackConfig(teacher=teacher), **changes)
-    return scripted_teacher(config).label(rewards, recent_return, np.random.default_rng(seed))
+    teacher = TEACHERS[config.teacher](config)
+    assert isinstance(teacher, ScriptedTeacher)
+    return teacher.label(rewards, recent_return, np.random.default_rng(seed))
 
 
 def test_oracle_prefers_the_larger_return_and_is_indifferent_between_equals() -> None:

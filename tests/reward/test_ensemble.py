@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from builders.rewards import CONFIG, LENGTH, ensemble, labelled, random_replay
+from builders.rewards import CONFIG, LENGTH, accuracy, ensemble, labelled, random_replay, setting
 
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward.ensemble import SMALLEST_SCALE, RewardEnsemble
+from prefvlm_core.reward.learning import PlainLearner
 
 
 def test_learns_the_order_of_unseen_pairs_and_leaves_other_runs_alone() -> None:
@@ -16,13 +17,9 @@ def test_learns_the_order_of_unseen_pairs_and_leaves_other_runs_alone() -> None:
     other = rewards.networks.values[1].clone()
     held_out = labelled(replay, 300, seed=9)
 
-    def accuracy() -> float:
-        returns = rewards.member_returns(replay, 0, held_out.starts, LENGTH).mean(0)
-        return float(((returns[:, 1] > returns[:, 0]).numpy() == held_out.labels).mean())
-
-    before = accuracy()
-    rewards.learn(replay, 0, labelled(replay, 400, seed=1), LENGTH, np.random.default_rng(2))
-    assert before < 0.75 and accuracy() > 0.9
+    before = accuracy(replay, rewards, held_out)
+    PlainLearner(setting(replay, rewards, seed=2)).learn(labelled(replay, 400, seed=1), 400)
+    assert before < 0.75 and accuracy(replay, rewards, held_out) > 0.9
     assert torch.equal(rewards.networks.values[1], other)
 
 
@@ -31,7 +28,7 @@ def test_standardises_by_what_its_own_run_has_seen_and_no_further_than_the_small
     replay.observations[0, ..., 1] = 7 + 0.001 * replay.observations[0, ..., 1]  # hardly moves
     replay.observations[0, ..., 2] = 3 + 20 * replay.observations[0, ..., 2]
     seen = torch.cat((replay.observations[0, :, :-1].flatten(0, 1), replay.actions[0]), -1).double().numpy()
-    rewards.standardise(replay, 0)
+    rewards.of_run(0).standardise(replay.of_run(0))
     center, scale = rewards.networks.scaling[:, 0, 0, 0].double().numpy()
     assert center == pytest.approx(seen.mean(0), rel=1e-4, abs=1e-4)
     expected = seen.std(0, ddof=1)
@@ -48,24 +45,23 @@ def test_learns_from_few_labels_only_where_inputs_are_standardised() -> None:
         pairs, held_out = labelled(replay, 60, seed=1), labelled(replay, 300, seed=9)
         replay.observations[0, ..., 0] *= 0.06
         if standardise:
-            rewards.standardise(replay, 0)
-        rewards.learn(replay, 0, pairs, LENGTH, np.random.default_rng(2))
-        returns = rewards.member_returns(replay, 0, held_out.starts, LENGTH).mean(0)
-        held_out_accuracy[standardise] = float(((returns[:, 1] > returns[:, 0]).numpy() == held_out.labels).mean())
+            rewards.of_run(0).standardise(replay.of_run(0))
+        PlainLearner(setting(replay, rewards, seed=2)).learn(pairs, 60)
+        held_out_accuracy[standardise] = accuracy(replay, rewards, held_out)
     assert held_out_accuracy[True] > held_out_accuracy[False] + 0.1
 
 
 def test_stops_early_at_the_wanted_accuracy() -> None:
     replay, rewards = random_replay(), ensemble()
     easy = labelled(replay, 20, seed=1)
-    learning = rewards.learn(replay, 0, easy, LENGTH, np.random.default_rng(2))
+    learning = PlainLearner(setting(replay, rewards, seed=2)).learn(easy, 0)
     assert learning.epochs < CONFIG.max_epochs and learning.accuracy > CONFIG.stop_accuracy
 
 
 def test_without_labels_nothing_is_learned() -> None:
     replay, rewards = random_replay(), ensemble()
     before = rewards.networks.values.clone()
-    learning = rewards.learn(replay, 0, PreferenceBuffer(), LENGTH, np.random.default_rng(2))
+    learning = PlainLearner(setting(replay, rewards, seed=2)).learn(PreferenceBuffer(), 0)
     assert learning.epochs == 0 and math.isnan(learning.accuracy)
     assert torch.equal(rewards.networks.values, before)
 
@@ -74,20 +70,23 @@ def test_undecided_labels_pull_the_returns_together() -> None:
     replay, rewards = random_replay(), ensemble()
     pairs = labelled(replay, 64, seed=1)
     even = PreferenceBuffer(pairs.starts, np.full(64, 0.5, np.float32))
-    gap = lambda: float(rewards.member_returns(replay, 0, pairs.starts, LENGTH).diff(dim=-1).abs().mean())  # noqa: E731
+    gap = lambda: float(  # noqa: E731
+        rewards.of_run(0).member_returns(replay.of_run(0), pairs.starts, LENGTH).diff(dim=-1).abs().mean()
+    )
     before = gap()
-    learning = rewards.learn(replay, 0, even, LENGTH, np.random.default_rng(2))
+    learning = PlainLearner(setting(replay, rewards, seed=2)).learn(even, 0)
     assert gap() < 0.5 * before and math.isnan(learning.accuracy) and learning.epochs == CONFIG.max_epochs
 
 
 def test_relabel_writes_the_mean_of_the_members() -> None:
     replay, rewards = random_replay(), ensemble()
-    rewards.relabel(replay, 1)
-    inputs = replay.inputs(1, torch.arange(replay.size))
+    seen = replay.of_run(1)
+    rewards.of_run(1).relabel(seen)
+    inputs = seen.inputs(torch.arange(replay.size))
     expected = torch.stack([_member(rewards, 1, member, inputs) for member in range(3)]).mean(0)
     torch.testing.assert_close(replay.rewards[1], expected)
     assert not replay.rewards[0].any()
-    returns = rewards.member_returns(replay, 1, np.array([[0, 21]]), LENGTH)
+    returns = rewards.of_run(1).member_returns(seen, np.array([[0, 21]]), LENGTH)
     assert returns.mean(0)[0, 1].item() == pytest.approx(float(expected[21 : 21 + LENGTH].sum()), rel=1e-4)
     predicted = rewards.predict(inputs[:1, :4].expand(2, -1), inputs[:1, 4:].expand(2, -1))
     assert predicted[1].item() == pytest.approx(expected[0].item(), rel=1e-5)

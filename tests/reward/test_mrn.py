@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from prefvlm_core.agent.networks import StackedMLP
 from prefvlm_core.agent.sac import SAC, Batch
-from prefvlm_core.config.run import MRNConfig, SACConfig
+from prefvlm_core.config.run import SACConfig
 from prefvlm_core.reward.mrn import meta_update, outer_loss
 
 
@@ -67,20 +67,21 @@ def test_a_meta_update_lowers_the_outer_loss_and_touches_its_run_only() -> None:
     config = SACConfig(hidden_layers=2, width=32, batch_size=64, critic_learning_rate=0.05)
     generators = [np.random.default_rng(run) for run in range(2)]
     agent = SAC.create(config, 4, 2, generators, CPU, [0.1, 0.1])
-    rewards.relabel(replay, 0)
+    seen = replay.of_run(0)
+    rewards.of_run(0).relabel(seen)
     buffer = labelled(replay, 32, seed=1)
     critic, other = agent.critic.values.clone(), rewards.networks.values[1].clone()
     losses = []
     for _ in range(30):
-        sampled = replay.sample([np.random.default_rng(5)], 64, 0)
+        sampled = seen.sample(np.random.default_rng(5), 64)
         batch = Batch(*(tensor.clone() for tensor in sampled))
-        parts = agent.of_run(0), rewards, replay, 0, batch, torch.zeros(1, 64, 2)
-        losses.append(meta_update(*parts, buffer, MRNConfig(meta_every=1)))
+        noise = torch.zeros(1, 64, 2)
+        losses.append(meta_update(agent.of_run(0), rewards.of_run(0), seen, batch, noise, buffer, outer_weight=0.1))
         assert not torch.equal(batch.rewards, sampled.rewards)
     assert losses[-1]["meta_loss"] < losses[0]["meta_loss"] - 1e-3
     assert all(loss["meta_reward_change"] > 0 for loss in losses)
     assert torch.equal(agent.critic.values, critic) and torch.equal(rewards.networks.values[1], other)
-    inputs = replay.inputs(0, torch.arange(5))
+    inputs = seen.inputs(torch.arange(5))
     expected = torch.tanh(rewards.networks(inputs.expand(2, -1, -1)))[0, :, :, 0].mean(0)
     torch.testing.assert_close(replay.rewards[0, :5], expected.detach())
     assert not replay.rewards[1].any()

@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from builders.rewards import CPU, LENGTH, ensemble, labelled, random_replay
+from builders.rewards import CPU, accuracy, ensemble, labelled, random_replay, setting
 
 from prefvlm_core.config.run import FilterConfig, RewardConfig, RIMEConfig
-from prefvlm_core.preferences.filters import KLFilter
+from prefvlm_core.preferences.filters import RIMEThresholds
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward import rime
 from prefvlm_core.reward.ensemble import RewardEnsemble
+from prefvlm_core.reward.learning import PlainLearner
 
 
 def pairs(labels: list[float]) -> PreferenceBuffer:
@@ -19,25 +20,25 @@ def pairs(labels: list[float]) -> PreferenceBuffer:
 
 
 def test_the_first_pass_trusts_everything_and_the_second_splits_by_rimes_thresholds() -> None:
-    kl_filter = KLFilter(FilterConfig(beta_sessions=600))
+    thresholds = RIMEThresholds(FilterConfig(beta_sessions=600))
     buffer, probabilities = pairs([1, 0, 1, 0]), np.array([0.9, 0.2, 0.5, 0.6])
-    first = rime.denoise(buffer, probabilities, kl_filter)
+    first = rime.denoise(buffer, probabilities, thresholds)
     assert first.partition.clean.all() and first.buffer.labels.tolist() == [1, 0, 1, 0]
     trusted = [-math.log(0.9), -math.log(0.8), -math.log(0.5), -math.log(0.4)]
     rho = max(trusted)
     beta = 3 - (3 - 1) / 600
     lower = -math.log(rho) + 0.5 * rho + beta * float(np.std(trusted))
-    assert kl_filter.lower == pytest.approx(lower)
-    assert lower < 2 < 6.9 < kl_filter.upper == pytest.approx(-math.log(0.001))
+    assert thresholds.lower == pytest.approx(lower)
+    assert lower < 2 < 6.9 < thresholds.upper == pytest.approx(-math.log(0.001))
     # Divergences now: 0.105 kept, 2.30 left out, 9.2 flipped, ln 2 - ln 2 = 0 of an equal label kept.
-    second = rime.denoise(pairs([1, 1, 0, 0.5]), np.array([0.9, 0.1, 1 - 1e-4, 0.5]), kl_filter)
+    second = rime.denoise(pairs([1, 1, 0, 0.5]), np.array([0.9, 0.1, 1 - 1e-4, 0.5]), thresholds)
     assert second.partition.clean.tolist() == [True, False, False, True]
     assert second.partition.flipped.tolist() == [False, False, True, False]
     assert second.buffer.labels.tolist() == [1, 1, 0.5]
     assert second.buffer.starts.tolist() == [[0, 1], [4, 5], [6, 7]]
     # Statistics take in what was trusted only: rho moves a tenth of the way to 0.105.
-    assert kl_filter._rho == pytest.approx(rho + 0.1 * (-math.log(0.9) - rho))
-    assert kl_filter.sessions == 2
+    assert thresholds._rho == pytest.approx(rho + 0.1 * (-math.log(0.9) - rho))
+    assert thresholds.sessions == 2
 
 
 def test_entropy_is_centred_scaled_and_clipped() -> None:
@@ -51,18 +52,17 @@ def test_the_warm_start_fits_the_entropy() -> None:
     inputs = torch.randn(64, 6, generator=generator)
     entropy = torch.tanh(inputs[:, 0])
     other = rewards.networks.values[1].clone()
-    rime.warm_start(rewards, 0, inputs, entropy, 300)
-    error = rime.member_rewards(rewards.networks.of_run(0), inputs) - entropy
+    rime.warm_start(rewards.of_run(0), inputs, entropy, 300)
+    error = rewards.of_run(0).member_rewards(inputs) - entropy
     assert float(error.detach().square().mean(-1).max()) < 0.1 * float(entropy.var())
     assert torch.equal(rewards.networks.values[1], other)
 
 
-def noisy(seed: int) -> tuple[PreferenceBuffer, np.ndarray]:
-    """400 labels, a fifth of them wrong, and the truth."""
+def noisy(seed: int) -> PreferenceBuffer:
+    """400 labels, a fifth of them wrong."""
     buffer = labelled(random_replay(), 400, seed)
     wrong = np.random.default_rng(seed).random(400) < 0.2
-    truth = buffer.labels.astype(np.float64)
-    return PreferenceBuffer(buffer.starts, np.where(wrong, 1 - buffer.labels, buffer.labels)), truth
+    return PreferenceBuffer(buffer.starts, np.where(wrong, 1 - buffer.labels, buffer.labels))
 
 
 def test_flips_are_right_and_the_reward_generalises_better_than_without() -> None:
@@ -70,36 +70,30 @@ def test_flips_are_right_and_the_reward_generalises_better_than_without() -> Non
     replay = random_replay()
     held_out = labelled(replay, 1000, seed=9)
     config = RewardConfig(hidden_layers=2, width=32, learning_rate=3e-3, batch_size=32, max_epochs=40)
-
-    def accuracy(rewards: RewardEnsemble) -> float:
-        returns = rewards.member_returns(replay, 0, held_out.starts, LENGTH).mean(0)
-        return float(((returns[:, 1] > returns[:, 0]).numpy() == held_out.labels).mean())
-
+    groups = {"filter": FilterConfig(beta_sessions=20, upper=2.0), "rime": RIMEConfig(warm_up_epochs=1)}
     gains = []
     for seed in (3, 4):
-        buffer, truth = noisy(seed)
         plain, denoised = (RewardEnsemble(config, 6, [np.random.default_rng(0)], CPU) for _ in range(2))
-        plain.learn(replay, 0, buffer, LENGTH, np.random.default_rng(2))
-        kl_filter = KLFilter(FilterConfig(beta_sessions=20, upper=2.0))
-        common = buffer, truth, LENGTH, RIMEConfig(warm_up_epochs=1), kl_filter
-        learning, metrics = rime.learn(denoised, replay, 0, *common, np.random.default_rng(2))
+        PlainLearner(setting(replay, plain, 2)).learn(noisy(seed), 0)
+        learner = rime.RIMELearner(setting(replay, denoised, 2, **groups))
+        learning = learner.learn(noisy(seed), 0)
+        metrics = learning.metrics
         assert metrics["flips"] > 20 and metrics["flip_accuracy"] > 0.75 and metrics["kept_accuracy"] > 0.9
-        assert learning.epochs == kl_filter.sessions <= 40
-        gains.append(accuracy(denoised) - accuracy(plain))
+        assert learning.epochs == learner.thresholds.sessions <= 40
+        gains.append(accuracy(replay, denoised, held_out) - accuracy(replay, plain, held_out))
     assert np.mean(gains) > 0.015
 
 
 def test_passes_stop_no_earlier_than_the_minimum() -> None:
     replay, rewards = random_replay(), ensemble()
     easy = labelled(replay, 10, seed=1)
-    learn = easy, easy.labels.astype(np.float64), LENGTH, RIMEConfig(warm_up_epochs=1, minimum_epochs=30)
-    learning, _ = rime.learn(rewards, replay, 0, *learn, KLFilter(FilterConfig()), np.random.default_rng(2))
+    config = RIMEConfig(warm_up_epochs=1, minimum_epochs=30)
+    learning = rime.RIMELearner(setting(replay, rewards, 2, rime=config)).learn(easy, 0)
     assert 30 <= learning.epochs < 60 and learning.accuracy > 0.98
 
 
 def test_without_labels_nothing_is_learned() -> None:
     replay, rewards = random_replay(), ensemble()
     before = rewards.networks.values.clone()
-    nothing = PreferenceBuffer(), np.empty(0), LENGTH, RIMEConfig()
-    learning, metrics = rime.learn(rewards, replay, 0, *nothing, KLFilter(FilterConfig()), np.random.default_rng(2))
-    assert learning.epochs == 0 and metrics == {} and torch.equal(rewards.networks.values, before)
+    learning = rime.RIMELearner(setting(replay, rewards, 2)).learn(PreferenceBuffer(), 0)
+    assert learning.epochs == 0 and learning.metrics == {} and torch.equal(rewards.networks.values, before)

@@ -1,15 +1,19 @@
 """SURF: crop lengths and offsets, acceptance by hand, and pseudo-labels that help."""
 
 import math
+from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
-from builders.rewards import LENGTH, ensemble, labelled, random_replay
+from builders.rewards import LENGTH, accuracy, ensemble, labelled, random_replay, setting
 
-from prefvlm_core.config.run import SURFConfig
+from prefvlm_core.agent.replay import Replay
+from prefvlm_core.config.groups import SURFConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward import surf
+from prefvlm_core.reward.ensemble import RewardEnsemble
 
 
 def test_crops_are_surfs() -> None:
@@ -43,46 +47,54 @@ def test_minibatches_show_everything_before_anything_twice() -> None:
         assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
 
 
-def pairs(count: int, seed: int) -> tuple[PreferenceBuffer, np.ndarray]:
-    """Labelled pairs with room for the window, and their truth as float64."""
-    replay = random_replay()
-    starts = 2 + replay.draw_segments(np.random.default_rng(seed), count, LENGTH + 4, 100)
-    returns = replay.true_segment_rewards(0, starts, LENGTH).sum(-1)
-    labels = (returns[:, 1] > returns[:, 0]).astype(np.float32)
-    return PreferenceBuffer(starts, labels), labels.astype(np.float64)
+def learner(replay: Replay, rewards: RewardEnsemble, **changes: Any) -> surf.SURFLearner:
+    config = SURFConfig(window=2, crop=2, unlabelled_batches=2, **changes)
+    learning = replace(rewards.config, learning="surf")
+    return surf.SURFLearner(setting(replay, rewards, 3, surf=config, reward=learning))
+
+
+def pairs(count: int, seed: int) -> PreferenceBuffer:
+    """Labelled pairs with room for the window."""
+    seen = random_replay().of_run(0)
+    starts = 2 + seen.draw_segments(np.random.default_rng(seed), count, LENGTH + 4, 100)
+    returns = seen.true_segment_rewards(starts, LENGTH).sum(-1)
+    return PreferenceBuffer(starts, (returns[:, 1] > returns[:, 0]).astype(np.float32))
+
+
+def test_draws_unlabelled_pairs_for_every_query_with_room_for_the_window() -> None:
+    replay, rewards = random_replay(), ensemble()
+    surf_learner = learner(replay, rewards, epochs=1, unlabelled_ratio=7)
+    for session in (1, 2):
+        surf_learner.learn(pairs(30, session), asked=20)
+        assert surf_learner.unlabelled.shape == (session * 140, 2)
+    within = surf_learner.unlabelled % 20
+    assert within.min() == 2 and within.max() == 20 - LENGTH - 2
 
 
 def test_counts_updates_and_pseudo_labels() -> None:
     replay, rewards = random_replay(), ensemble()
-    (buffer, _), (others, truth) = pairs(100, 1), pairs(400, 2)
     before = float(rewards.optimizer.steps[0])
-    config = SURFConfig(window=2, crop=2, epochs=5, unlabelled_batches=2, confidence=0.5)
-    common = replay, 0, buffer, others.starts, truth, LENGTH, config
-    learning, metrics = surf.learn(rewards, *common, np.random.default_rng(3))
+    learning = learner(replay, rewards, epochs=5, confidence=0.5, unlabelled_ratio=4).learn(pairs(100, 1), asked=100)
     assert float(rewards.optimizer.steps[0]) - before == 16  # ceil(5 * 100 / 32)
     # Everything is at least 0.5 sure: 16 batches of 64, of which two ended a round of 400 with 16 only.
-    assert metrics["pseudo_label_fraction"] == 1 and metrics["pseudo_labels"] == 14 * 64 + 2 * 16
-    assert 0.4 < metrics["pseudo_label_accuracy"] <= 1 and learning.epochs == 6
-    sure = SURFConfig(window=2, crop=2, epochs=5, unlabelled_batches=2, confidence=1.0)
-    learning, metrics = surf.learn(rewards, *common[:-1], sure, np.random.default_rng(3))
-    assert metrics["pseudo_labels"] == 0 and math.isnan(metrics["pseudo_label_accuracy"])
+    assert learning.metrics["pseudo_label_fraction"] == 1 and learning.metrics["pseudo_labels"] == 14 * 64 + 2 * 16
+    assert 0.4 < learning.metrics["pseudo_label_accuracy"] <= 1 and learning.epochs == 6
+    learning = learner(replay, rewards, epochs=5, confidence=1.0, unlabelled_ratio=4).learn(pairs(100, 1), asked=100)
+    assert learning.metrics["pseudo_labels"] == 0 and math.isnan(learning.metrics["pseudo_label_accuracy"])
 
 
 def test_confident_pseudo_labels_are_mostly_right_and_the_reward_generalises() -> None:
     replay, rewards = random_replay(), ensemble()
-    (buffer, _), (others, truth) = pairs(200, 1), pairs(800, 2)
     held_out = labelled(replay, 400, seed=9)
     other = rewards.networks.values[1].clone()
-    config = SURFConfig(window=2, crop=2, epochs=20, unlabelled_batches=2, confidence=0.95)
-    _, metrics = surf.learn(rewards, replay, 0, buffer, others.starts, truth, LENGTH, config, np.random.default_rng(3))
-    assert metrics["pseudo_labels"] > 100 and metrics["pseudo_label_accuracy"] > 0.9
-    returns = rewards.member_returns(replay, 0, held_out.starts, LENGTH).mean(0)
-    assert float(((returns[:, 1] > returns[:, 0]).numpy() == held_out.labels).mean()) > 0.85
+    learning = learner(replay, rewards, epochs=20, confidence=0.95, unlabelled_ratio=4).learn(pairs(200, 1), asked=200)
+    assert learning.metrics["pseudo_labels"] > 100 and learning.metrics["pseudo_label_accuracy"] > 0.9
+    assert accuracy(replay, rewards, held_out) > 0.85
     assert torch.equal(rewards.networks.values[1], other)
 
 
 def test_without_labels_nothing_is_learned() -> None:
-    rewards = ensemble()
-    nothing = PreferenceBuffer(), np.empty((0, 2), np.int64), np.empty(0), LENGTH, SURFConfig()
-    learning, metrics = surf.learn(rewards, random_replay(), 0, *nothing, np.random.default_rng(2))
-    assert learning.epochs == 0 and metrics == {}
+    replay, rewards = random_replay(), ensemble()
+    before = rewards.networks.values.clone()
+    learning = learner(replay, rewards).learn(PreferenceBuffer(), asked=0)
+    assert learning.epochs == 0 and learning.metrics == {} and torch.equal(rewards.networks.values, before)

@@ -1,0 +1,29 @@
+"""Which runs can train together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.fields import per_run_fields
+from prefvlm_core.config.run import RunConfig, flatten
+
+PER_RUN = per_run_fields(RunConfig)
+"""Dotted fields in which runs of a fleet may differ."""
+
+
+def check_compatible(configs: Sequence[RunConfig]) -> None:
+    """Raise `PrefVLMError` naming the first field that keeps two of the runs from sharing a fleet."""
+    if not configs:
+        raise PrefVLMError("A fleet needs at least one run.")
+    first, *others = [flatten(dataclasses.asdict(config)) for config in configs]
+    for config, other in zip(configs[1:], others, strict=True):
+        for name, value in first.items():
+            if other[name] != value and name not in PER_RUN:
+                raise PrefVLMError(
+                    f"{configs[0].run_id} and {config.run_id} cannot share a fleet: {name} is {value} in one and "
+                    f"{other[name]} in the other."
+                )
+    if len({config.run_id for config in configs}) < len(configs):
+        raise PrefVLMError("The same run is asked for twice in one fleet.")

@@ -1,0 +1,54 @@
+"""The labels of one run so far: the human's, those of the VLM that the filter keeps, and the log of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from prefvlm_core.preferences.log import LabelLog
+from prefvlm_core.preferences.pairs import PreferenceBuffer
+
+
+class RunLabels:
+    """What a run has been told about pairs of segments."""
+
+    def __init__(self) -> None:
+        self.human = PreferenceBuffer()
+        """Pairs with human labels."""
+        self.kept = PreferenceBuffer()
+        """Pairs that reward learning sees with a label of the VLM, flipped where the filter said so."""
+        self.asked_vlm = PreferenceBuffer()
+        """Every pair that the VLM was asked about and the human was not, with the VLM's label of the latest session."""
+        self.log = LabelLog()
+
+    def for_learning(self) -> PreferenceBuffer:
+        """What reward learning sees now: the human's labels, then the VLM's."""
+        both = PreferenceBuffer(self.human.starts, self.human.labels)
+        both.add(self.kept.starts, self.kept.labels)
+        return both
+
+    def newest_human(self, count: int) -> PreferenceBuffer:
+        """The `count` newest pairs with human labels, fewer where there are fewer."""
+        return PreferenceBuffer(self.human.starts[-count:], self.human.labels[-count:])
+
+    def forget_vlm(self) -> None:
+        """Drop the VLM's labels: its pairs are about to be labelled anew."""
+        self.kept, self.asked_vlm = PreferenceBuffer(), PreferenceBuffer()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint needs."""
+        tensors = {"log": torch.from_numpy(self.log.rows)}
+        for name in ("human", "kept", "asked_vlm"):
+            buffer: PreferenceBuffer = getattr(self, name)
+            tensors[f"{name}.starts"] = torch.from_numpy(buffer.starts)
+            tensors[f"{name}.labels"] = torch.from_numpy(buffer.labels)
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Inverse of `tensors`."""
+        self.log.rows = tensors["log"].numpy()
+        for name in ("human", "kept", "asked_vlm"):
+            starts, labels = tensors[f"{name}.starts"].numpy(), tensors[f"{name}.labels"].numpy()
+            setattr(self, name, PreferenceBuffer(starts, labels))

@@ -1,0 +1,63 @@
+"""The pairs of one session with what the VLM, the filter and the true reward say about each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from prefvlm_core.common.arrays import BoolArray, DoubleArray, FloatArray, IntArray
+from prefvlm_core.preferences.filters import Filter, Partition
+
+
+@dataclass(frozen=True)
+class LabelledPool:
+    """n pairs that the VLM has labelled and the filter has sorted."""
+
+    starts: IntArray
+    """First step of both segments, (n, 2)."""
+    new: BoolArray
+    """Pairs drawn in this session; the others were asked in earlier ones and are labelled anew, (n,)."""
+    labels: FloatArray
+    """The VLM's P(second preferred), 0, 1/2 or 1, (n,)."""
+    zero_shot: FloatArray
+    """Returns that the frozen VLM gives to both segments, (n, 2)."""
+    divergences: DoubleArray
+    """Of the labels from the reward ensemble's opinion, nats, (n,)."""
+    partition: Partition
+    """What the filter makes of the labels."""
+    truth: DoubleArray
+    """P(second preferred) by the true reward, 0, 1/2 or 1, (n,); for the log and the metrics only."""
+
+    @property
+    def sorted_as(self) -> IntArray:
+        """Index into `log.PARTITIONS` of each pair, (n,)."""
+        return 1 + np.argmax(self.partition, axis=0)
+
+    @property
+    def used_labels(self) -> FloatArray:
+        """The labels as reward learning sees them: the opposite where the filter flips, (n,)."""
+        return np.where(self.partition.flipped, 1 - self.labels, self.labels).astype(np.float32)
+
+    def metrics(self, kl_filter: Filter) -> dict[str, float]:
+        """How right labels are, for metrics.csv; pairs of equal true return are left out of accuracies."""
+        labels, decided = self.labels, self.labels != 0.5
+        clean, flipped, uncertain = self.partition
+        return {
+            "vlm_accuracy": self._accuracy(self.zero_shot[:, 1] > self.zero_shot[:, 0], np.ones_like(decided)),
+            "adapted_vlm_accuracy": self._accuracy(labels, decided),
+            "vlm_equal_fraction": float(np.mean(~decided)),
+            "clean_accuracy": self._accuracy(labels, clean & decided),
+            "flipped_accuracy": self._accuracy(1 - labels, flipped),
+            "uncertain_accuracy": self._accuracy(labels, uncertain),
+            "clean_fraction": float(clean.mean()),
+            "flipped_fraction": float(flipped.mean()),
+            "uncertain_fraction": float(uncertain.mean()),
+            "tau_lower": kl_filter.lower,
+            "tau_upper": kl_filter.upper,
+        }
+
+    def _accuracy(self, said: FloatArray | BoolArray, where: BoolArray) -> float:
+        counted = where & (self.truth != 0.5)
+        return float(np.mean(said[counted] == self.truth[counted])) if counted.any() else math.nan

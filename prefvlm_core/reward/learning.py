@@ -1,0 +1,96 @@
+"""How a reward ensemble learns from the labels of a session: the protocol, PEBBLE's way, and the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from prefvlm_core.agent.replay import RunReplay
+from prefvlm_core.config.run import RunConfig
+from prefvlm_core.preferences.pairs import PreferenceBuffer
+from prefvlm_core.preferences.selection import PairSource
+from prefvlm_core.reward.ensemble import RunEnsemble
+
+
+@dataclass(frozen=True)
+class RewardLearning:
+    """What one session of reward learning did."""
+
+    epochs: int
+    """Passes over the labels."""
+    accuracy: float
+    """Training accuracy (fraction) of the last pass, mean over members, pairs labelled 1/2 left out; nan without
+    labels."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Further columns for metrics.csv."""
+
+
+@dataclass(frozen=True)
+class LearningSetting:
+    """What a reward learner works with, all of one run."""
+
+    config: RunConfig
+    ensemble: RunEnsemble
+    replay: RunReplay
+    pairs: PairSource
+    generator: np.random.Generator
+
+
+class RewardLearner(Protocol):
+    """Fits the ensemble of one run to its labels, session by session."""
+
+    def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
+        """Learn from all labels so far; `asked`: queries that the human was asked in this session."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors that a checkpoint needs, beyond the ensemble's own."""
+        ...
+
+    def values(self) -> dict[str, Any]:
+        """Further state that a checkpoint needs, ready for JSON."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Inverse of `tensors` and `values`."""
+        ...
+
+
+class PlainLearner:
+    """PEBBLE's: passes over the labels, each member in its own order, until `stop_accuracy` or `max_epochs`.
+
+    The original code leaves the accuracy undefined when a session brought no label; here nothing is learned then.
+    """
+
+    def __init__(self, setting: LearningSetting) -> None:
+        self.setting = setting
+        self.length = setting.config.feedback.segment_length
+
+    def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
+        """See `RewardLearner.learn`."""
+        setting, config = self.setting, self.setting.config.reward
+        accuracy, epochs = float("nan"), 0
+        while len(buffer) and epochs < config.max_epochs:
+            epochs += 1
+            accuracy = setting.ensemble.epoch(setting.replay, buffer, self.length, setting.generator)
+            if accuracy > config.stop_accuracy:
+                break
+        return RewardLearning(epochs, accuracy)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def values(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+MakeLearner = Callable[[LearningSetting], RewardLearner]

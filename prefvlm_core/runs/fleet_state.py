@@ -1,0 +1,110 @@
+"""What a checkpoint of a fleet holds: every part that training changes, by name, and the replay in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.runs.directory import FleetCheckpoint
+
+Tensors = dict[str, Tensor]
+Values = dict[str, Any]
+
+
+class Part(Protocol):
+    """A part of a fleet that training changes."""
+
+    def state(self) -> tuple[Tensors, Values]:
+        """Its tensors, and what else it needs, ready for JSON."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        ...
+
+
+class HasTensors(Protocol):
+    """What `InPlace` restores."""
+
+    def state(self) -> Tensors:
+        """Every tensor that training changes, by name."""
+        ...
+
+
+class InPlace:
+    """A part whose tensors keep their shape: restoring copies into them."""
+
+    def __init__(self, holder: HasTensors) -> None:
+        self.holder = holder
+
+    def state(self) -> tuple[Tensors, Values]:
+        """See `Part`."""
+        return self.holder.state(), {}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """See `Part`."""
+        for name, tensor in self.holder.state().items():
+            tensor.copy_(tensors[name])
+
+
+class GrowingReplay(Part, Protocol):
+    """A replay: what it holds never changes, so a checkpoint stores only what came since the one before."""
+
+    size: int
+
+    def piece(self, first: int, last: int) -> Tensors:
+        """What never changes of steps first..last-1."""
+        ...
+
+    def append_piece(self, piece: Mapping[str, Tensor]) -> None:
+        """Inverse of `piece`, at the end of what is there."""
+        ...
+
+
+class FleetState:
+    """Saves and restores a fleet.
+
+    Args:
+        checkpoint: Where.
+        replay: What the runs have seen.
+        parts: Every other part, by name.
+    """
+
+    def __init__(self, checkpoint: FleetCheckpoint, replay: GrowingReplay, parts: Mapping[str, Part]) -> None:
+        self.checkpoint, self.replay = checkpoint, replay
+        self.parts: dict[str, Part] = {"replay": replay, **parts}
+        self._saved_steps = 0
+
+    def save(self) -> None:
+        """Commit everything that a resumed fleet needs; only between two episodes."""
+        tensors: Tensors = {}
+        values: Values = {}
+        for name, part in self.parts.items():
+            part_tensors, values[name] = part.state()
+            tensors |= {f"{name}/{key}": tensor for key, tensor in part_tensors.items()}
+        gained = self.replay.piece(self._saved_steps, self.replay.size)
+        self.checkpoint.save(self.replay.size, tensors, gained, values)
+        self._saved_steps = self.replay.size
+
+    def restore(self) -> bool:
+        """Go back to the last checkpoint; False where there is none. Raises `PrefVLMError` for a damaged one."""
+        loaded = self.checkpoint.load()
+        if loaded is None:
+            return False
+        step, tensors, pieces, values = loaded
+        for piece in pieces:
+            self.replay.append_piece(piece)
+        if self.replay.size != step:
+            raise PrefVLMError(
+                f"{self.checkpoint.path} is damaged: it holds {self.replay.size} of {step} steps; remove it to start "
+                "again."
+            )
+        for name, part in self.parts.items():
+            prefix = f"{name}/"
+            own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            part.restore(own, values[name])
+        self._saved_steps = step
+        return True

@@ -1,0 +1,43 @@
+"""Registries: open to entries from outside, closed to those that would change what the package's names mean."""
+
+import pytest
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.registry import Registry
+
+
+def animals() -> Registry[int]:
+    return Registry("animal", {"cat": 1, "dog": 2, "bird:": 3})
+
+
+def test_names_and_families_are_found() -> None:
+    registry = animals()
+    assert registry["cat"] == 1 and registry["bird:wren"] == 3 and list(registry) == ["cat", "dog", "bird:"]
+    assert "bird:wren" in registry and "cat:black" not in registry and "bird" not in registry and 3 not in registry
+
+
+@pytest.mark.parametrize("name", ["cow", "cat:black", "bird", "bird:x/"[:0]])
+def test_unknown_names_are_refused_with_what_is_allowed(name: str) -> None:
+    with pytest.raises(PrefVLMError, match=rf"Unknown animal '{name}'.* Allowed: bird:, cat, dog\."):
+        animals()[name]
+
+
+def test_a_suggestion_is_made_for_a_typing_error() -> None:
+    with pytest.raises(PrefVLMError, match="Did you mean 'cat'"):
+        animals().check("cta")
+
+
+def test_own_entries_can_be_added_and_replaced_but_not_those_of_the_package() -> None:
+    registry = animals()
+    assert registry.register("cow", 4) == registry["cow"] == 4
+    registry.register("cow", 5)
+    assert registry["cow"] == 5 and len(registry) == 4
+    with pytest.raises(PrefVLMError, match="The animal 'cat' comes with the package; choose another name"):
+        registry.register("cat", 9)
+    assert registry["cat"] == 1
+
+
+@pytest.mark.parametrize("name", ["", " cow", "cow ", "farm/cow"])
+def test_names_that_could_not_be_part_of_a_path_are_refused(name: str) -> None:
+    with pytest.raises(PrefVLMError, match="needs a name without spaces around it or slashes"):
+        animals().register(name, 4)
