@@ -261,7 +261,7 @@ def _looking_at(camera: Camera) -> NDArray[np.float64]:
     backward = np.subtract(camera.position, camera.target)
     right = np.cross((0.0, 0.0, 1.0), backward)
     if not np.linalg.norm(right) > 0:
-        raise PrefVLMError(f"{camera} looks straight up or down or has no direction, so no image of it is upright.")
+        raise PrefVLMError(f"{camera} looks straight up or down or nowhere, so it has no upright image.")
     axes = np.stack([right, np.cross(backward, right), backward], axis=1)
     quaternion = np.empty(4)
     mujoco.mju_mat2Quat(quaternion, (axes / np.linalg.norm(axes, axis=0)).ravel())

@@ -1,1 +1,1 @@
-"""People label pairs: queue, clips, teacher, widget."""
+"""Labels from people: the queue of pairs, clips, the teacher that asks, and the widget that answers."""

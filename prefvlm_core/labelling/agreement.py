@@ -1,4 +1,4 @@
-"""How far a queue's labels agree: people with each other, with themselves, and with the true reward."""
+"""Agreement of the labels in a queue: of people with each other, with themselves, with the VLM and the true reward."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import NamedTuple
 import pandas
 from sqlalchemy import func, select
 
-from prefvlm_core.labelling.database import ANSWERS, PAIRS, Database
+from prefvlm_core.labelling.database import ANSWERS, IS_LABEL, PAIRS, Database
 
 
 class Agreement(NamedTuple):
-    """Two opinions on the same pairs, those skipped by either left out."""
+    """Agreement of two opinions on the same pairs, without those that either skipped."""
 
     pairs: int
+    """Number of pairs that both labelled."""
     percent: float
-    """Of pairs labelled alike; nan without pairs."""
+    """Percentage of these pairs with equal labels; nan without pairs."""
     kappa: float
-    """Cohen's κ (1960): agreement beyond chance, 1 at most; nan without pairs, and where chance alone gives 100 %."""
+    """Cohen's κ (1960): agreement beyond chance, at most 1; nan without pairs, or if chance alone gives 100 %."""
 
 
 def agreement(first: Sequence[float | None], second: Sequence[float | None]) -> Agreement:
-    """Of labels 0, 1/2, 1 in the same order; None and nan are skipped."""
+    """Compare two lists of labels 0, 1/2 or 1 of the same pairs; a pair with None or nan in either is skipped."""
     both = [(a, b) for a, b in zip(first, second, strict=True) if not (pandas.isna(a) or pandas.isna(b))]
     if not both:
         return Agreement(0, math.nan, math.nan)
@@ -35,8 +36,10 @@ def agreement(first: Sequence[float | None], second: Sequence[float | None]) -> 
 
 
 def answers_table(database: Database, run_id: str = "") -> pandas.DataFrame:
-    """One row per answer that stands: pair_id, run_id, truth, vlm_label, annotator, purpose, label (nan: skipped),
-    seconds. Only of `run_id`, where it is given."""
+    """One row per answer (of one run, if `run_id` is given).
+
+    Columns: run_id, truth, vlm_label, pair_id, annotator, purpose, label (nan if skipped), seconds.
+    """
     about_pair = [PAIRS.c[name] for name in ("run_id", "truth", "vlm_label")]
     columns = about_pair + [ANSWERS.c[name] for name in ("pair_id", "annotator", "purpose", "label", "seconds")]
     query = select(*columns).join(PAIRS, PAIRS.c.id == ANSWERS.c.pair_id).where(ANSWERS.c.choice.is_not(None))
@@ -48,8 +51,11 @@ def answers_table(database: Database, run_id: str = "") -> pandas.DataFrame:
 
 
 def agreement_table(database: Database, run_id: str = "") -> pandas.DataFrame:
-    """Rows of first, second, pairs, percent, kappa. `second` is another person, the same one (repeats), or
-    "true reward" or "VLM"."""
+    """Agreement of each annotator with everybody else, one row per comparison that has pairs.
+
+    Columns: first, second, pairs, percent, kappa. `second` is another annotator, the same one ("… (repeats)"), "true
+    reward" or "VLM".
+    """
     answers = answers_table(database, run_id)
     own = answers[answers["purpose"] != "repeat"]
     rows: list[tuple[str, str, Agreement]] = []
@@ -65,7 +71,7 @@ def agreement_table(database: Database, run_id: str = "") -> pandas.DataFrame:
 
 
 def repeats(answers: pandas.DataFrame, annotator: str) -> Agreement:
-    """Of a person's repeats with what the same person said before."""
+    """Agreement of a person's repeats with the same person's earlier answers."""
     mine = answers[answers["annotator"] == annotator]
     again = mine["purpose"] == "repeat"
     return _of_common_pairs(mine[~again], mine[again])
@@ -77,22 +83,24 @@ def _of_common_pairs(first: pandas.DataFrame, second: pandas.DataFrame) -> Agree
 
 
 class Progress(NamedTuple):
-    """Where the labelling of one run stands."""
+    """The state of the labelling of one run."""
 
     answered: int
-    """Pairs that people have answered or skipped."""
+    """Number of pairs that people have answered or skipped."""
     budget: int
-    """Pairs that the run may ask in all."""
+    """Number of pairs that the run may ask in total."""
     mine: int
-    """Answers of one annotator, with repeats and second opinions."""
+    """Number of answers of one annotator, including repeats and second opinions."""
     seconds: float | None
-    """Median time that this annotator takes to answer; None before the first."""
+    """Median time that this annotator takes to answer; None before the first answer."""
     repeats: Agreement
+    """Of this annotator's repeats with the first answers."""
     oracle: Agreement
+    """Of this annotator with the true reward."""
 
 
 def progress(database: Database, annotator: str, run_id: str) -> Progress:
-    """Of one run and one annotator."""
+    """The progress of one annotator in one run."""
     answers = answers_table(database, run_id)
     with database.transaction(reading=True) as connection:
         budget = connection.execute(select(func.max(PAIRS.c.budget)).where(PAIRS.c.run_id == run_id)).scalar()
@@ -109,8 +117,12 @@ def progress(database: Database, annotator: str, run_id: str) -> Progress:
 
 
 def status_table(database: Database, run_id: str = "") -> pandas.DataFrame:
-    """One row per run and session: pairs asked, answered, skipped, open, withdrawn, and how long people took."""
-    used = (ANSWERS.c.pair_id == PAIRS.c.id) & (ANSWERS.c.training == 1) & ANSWERS.c.choice.is_not(None)
+    """One row per run and session (of one run, if `run_id` is given).
+
+    Columns: run_id, session, the number of pairs answered, skipped, open and withdrawn, and the median seconds that an
+    answer took.
+    """
+    used = (ANSWERS.c.pair_id == PAIRS.c.id) & IS_LABEL
     columns = PAIRS.c.run_id, PAIRS.c.session, PAIRS.c.closed_at, ANSWERS.c.choice, ANSWERS.c.label, ANSWERS.c.seconds
     query = select(*columns).select_from(PAIRS).join(ANSWERS, used, isouter=True)
     if run_id:

@@ -1,7 +1,8 @@
-"""Clips for people: both segments of a pair in one picture, a sprite sheet that a browser plays without a codec.
+"""Clips for people: both segments of a pair in one image, a sprite sheet that a browser plays without a codec.
 
-Frames stand below each other, the first segment in the left column, the second in the right. One still picture keeps
-both sides in step and can be scrubbed. An animated WebP would be a third smaller, but no browser can set it to a frame.
+Frames are stacked vertically, the first segment in the left column and the second in the right one. A single still
+image keeps both segments synchronized and can be scrubbed. An animated WebP would be a third smaller, but browsers
+cannot seek to one of its frames.
 """
 
 from __future__ import annotations
@@ -16,25 +17,32 @@ from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.tasks import check_task
 
 CLIP_SIZE = 240
-"""Side of a frame, pixels."""
+"""Side length of a frame, pixels."""
 MOST_FRAMES = 20
-"""Frames of a segment, at most: longer ones are shown faster, not longer."""
+"""Largest number of frames of a segment: longer segments play faster, not longer."""
 QUALITY = 75
-"""Of WebP: a pair takes about 180 kB; JPEG takes twice as much for the same look, PNG eight times."""
+"""WebP quality. A pair takes about 180 kB; JPEG takes twice as much for the same visual quality, PNG eight times."""
 
 
 class ClipMaker:
-    """Renders clips of any tasks; from one thread only, as every renderer."""
+    """Renders clips of any task, from one thread only, like every renderer."""
 
     def __init__(self) -> None:
         self._renderers: dict[str, FrameRenderer] = {}
 
     def make(self, task: str, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> tuple[int, bytes]:
-        """Number of frames F and the sprite sheet of a pair: snapshots (2, length, S), scenes (2, C) as `replay` holds
-        them.
+        """Render a pair of segments.
 
-        The F <= MOST_FRAMES steps are spread evenly from the first to the last. Raises `PrefVLMError` for an unknown
-        task and where nothing can be rendered.
+        Args:
+            task: The task of both segments.
+            snapshots: (2, length, S) float32, as the replay stores them.
+            scenes: (2, C) float32, as the replay stores them.
+
+        Returns:
+            The number of frames F ≤ `MOST_FRAMES`, evenly spaced from the first step to the last, and the sprite sheet.
+
+        Raises:
+            PrefVLMError: For an unknown task, or if frames cannot be rendered.
         """
         check_task(task)
         if task not in self._renderers:
@@ -49,7 +57,7 @@ class ClipMaker:
 
 
 def encode(frames: NDArray[np.uint8]) -> bytes:
-    """Sprite sheet, WebP, of frames (F, 2, height, width, 3)."""
+    """Encode frames (F, 2, height, width, 3) uint8 RGB as a sprite sheet in WebP format."""
     count, sides, height, width, _ = frames.shape
     sheet = frames.transpose(0, 2, 1, 3, 4).reshape(count * height, sides * width, 3)
     file = io.BytesIO()

@@ -1,7 +1,8 @@
-"""Labels as files: JSONL, one pair per line with everything known about it and every answer to it.
+"""Labels as JSONL files: one pair per line, with everything known about it and every answer to it.
 
-A run is repeated from such a file by importing it into an empty queue and training the same run with that queue: it
-finds each answer where people gave it. The clips are not in the file, since the repeated run renders the same ones.
+To repeat a run from such a file, import it into an empty queue and train the same run with that queue: the run finds
+every answer in the session in which people gave it. Clips are not in the file, since the repeated run renders the same
+ones.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ _TIMES = ("posted_at", "closed_at", "claimed_at", "answered_at")
 
 
 def export_labels(database: Database, path: Path, run_id: str = "") -> int:
-    """Write the pairs that were answered or withdrawn (of one run, where `run_id` is given) to `path`, all or nothing.
+    """Write the pairs that were answered or withdrawn (of one run, if `run_id` is given) to `path` atomically.
 
-    Returns the number of answers. Raises `PrefVLMError` where the file cannot be written.
+    Returns the number of answers. Raises `PrefVLMError` if the file cannot be written.
     """
     pairs = select(PAIRS.c.id, *(PAIRS.c[name] for name in _PAIR)).order_by(PAIRS.c.id)
     if run_id:
@@ -62,9 +63,9 @@ def export_labels(database: Database, path: Path, run_id: str = "") -> int:
 
 
 def import_labels(database: Database, path: Path) -> int:
-    """Add the pairs and answers of a file to a queue, all or nothing; returns the number of answers.
+    """Add the pairs and answers of a file to a queue, all or none of them, and return the number of answers.
 
-    Raises `PrefVLMError` naming the line that is not as `export_labels` writes it, and where a pair is in the queue
+    Raises `PrefVLMError`, naming the line, if one is not in the format of `export_labels` or its pair is in the queue
     already.
     """
     try:
@@ -82,24 +83,23 @@ def import_labels(database: Database, path: Path) -> int:
                 raise PrefVLMError(f"{path}, line {number}: {name} is in {database.name} already.") from error
             assert key is not None
             for answer in answers:
-                training = 1 if answer["purpose"] == "label" else None
-                connection.execute(ANSWERS.insert().values(**answer, pair_id=key[0], training=training, window=""))
+                connection.execute(ANSWERS.insert().values(**answer, pair_id=key[0], window=""))
             count += len(answers)
     return count
 
 
 def _parsed(line: str, where: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The columns of a line's pair and of its answers."""
+    """The columns of the pair in a line, and those of its answers."""
     try:
         values = json.loads(line)
         if values["format"] != FORMAT:
-            raise PrefVLMError(f"{where} is of format {values['format']}, this package reads {FORMAT}.")
+            raise PrefVLMError(f"{where} has format {values['format']}, but this package reads format {FORMAT}.")
         pair = {name: _stored(name, values[name]) for name in _PAIR}
         return pair, [{name: _stored(name, one[name]) for name in _ANSWER} for one in values["answers"]]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, PrefVLMError):
             raise
-        raise PrefVLMError(f"{where} is no line of a label file: {type(error).__name__} {error}.") from error
+        raise PrefVLMError(f"{where} is not a line of a label file: {type(error).__name__} {error}.") from error
 
 
 def _readable(name: str, value: Any) -> Any:

@@ -1,23 +1,22 @@
-"""The label queue: training posts pairs of segments, people answer them, each in a process of their own.
+"""The label queue: training posts pairs of segments and people answer them, each in a process of their own.
 
-A database holds the queue, so whatever is killed, an answer that was acknowledged is on the disk and counts once:
+A database holds the queue, so whichever process is killed, an acknowledged answer is on the disk and counts once:
 
-- A pair is named by (run_id, session, pair). Posting it again changes nothing: a resumed run finds its answers.
-- Who wants to answer claims the pair first. A claim belongs to one window of one person and lapses after
-  `LEASE_SECONDS` when somebody else wants the pair; only an answer under a claim that still stands is taken.
-- A session of training takes all answers there are at once. From then on they are final, and the queue remembers which
-  session took them. Pairs without an answer are withdrawn, or stay open to a later session.
+- A pair is identified by (run_id, session, pair). Posting it again changes nothing: a resumed run finds its answers.
+- To answer a pair, a person claims it first. A claim belongs to one window of one person and lapses after
+  `LEASE_SECONDS` if somebody else wants the pair. An answer is accepted only while its claim is valid.
+- A session of training takes all existing answers at once. From then on they are final, and the queue remembers which
+  session took them. Pairs without an answer are withdrawn or stay open for a later session.
 
-What has to be unique is a unique key of the tables and order is a counter, so neither a race nor a clock that jumps can
-lose or double an answer. Clocks only decide when a forgotten claim lapses.
+Uniqueness is guaranteed by unique keys of the tables and order by a counter, so neither a race nor a clock that jumps
+can lose or double an answer. Clocks only decide when a forgotten claim lapses.
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,28 +25,28 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.labelling.database import ANSWERS, LONGEST_NAME, PAIRS, Database
+from prefvlm_core.labelling.database import ANSWERS, IS_LABEL, PAIRS, Database
 
 LEASE_SECONDS = 600.0
-"""After that long without an answer, a claimed pair may go to somebody else."""
+"""How long a claim without an answer keeps a pair from everybody else."""
 CHOICES = ("left", "right", "equal", "skip")
-"""What a person can say; skip is "can't tell"."""
+"""The possible answers; "skip" means "can't tell"."""
 PURPOSES = ("label", "agreement", "repeat")
-"""label: training uses the answer. agreement: a second opinion on somebody else's pair. repeat: the same person again,
-on a pair answered before."""
-Missing = Literal["wait", "leave", "withdraw"]
-"""What becomes of pairs without an answer when training takes a session, see `LabelQueue.take`."""
+"""label: training uses the answer. agreement: a second opinion on a pair that somebody else has answered. repeat: a
+person's second answer to the same pair."""
+UnansweredPolicy = Literal["wait", "leave", "withdraw"]
+"""What happens to pairs without an answer when training takes a session; see `LabelQueue.take`."""
 REPEAT_DISTANCE = 5
-"""Answers that must lie between a person's answer and its repeat."""
+"""The number of a person's answers that must lie between an answer and its repeat."""
 
 
-class Refused(PrefVLMError):
-    """An answer or undo that came too late: the claim went to somebody else, or training has taken the session."""
+class AnswerRejected(PrefVLMError):
+    """An answer or undo came too late: the claim went to somebody else, or training has taken the session."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair as it is posted. `first` and `second`: environment steps at which the segments of `length` begin."""
+    """A pair of segments as training posts it; the columns of `database.PAIRS` describe the fields."""
 
     run_id: str
     session: int
@@ -68,12 +67,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Question:
-    """A claimed pair, as one person sees it."""
+    """A claimed pair as one person sees it."""
 
     answer_id: int
     purpose: str
     swapped: bool
-    """Whether the second segment stands left."""
+    """Whether the second segment is shown on the left."""
     text: str
     frames: int
     clip: bytes
@@ -85,30 +84,35 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A pair that training takes, since somebody has answered or skipped it; names as in `Pair`."""
+class ClosedPair:
+    """A pair that training takes because somebody has answered or skipped it; fields are named as in `Pair`."""
 
     session: int
-    """In which it was posted."""
+    """The session in which the pair was posted."""
     pair: int
     first: int
     second: int
     vlm_label: float | None
     divergence: float | None
     label: float | None
-    """P(second preferred); None for skipped."""
+    """P(second preferred); None if skipped."""
 
 
 def label_of(choice: str, swapped: bool) -> float | None:
-    """P(second segment preferred) that a choice means; None for skip. Raises `PrefVLMError` for no choice of ours."""
+    """P(second segment preferred) that a choice expresses; None for "skip".
+
+    `swapped` says whether the second segment is shown on the left. Raises `PrefVLMError` for a choice not in `CHOICES`.
+    """
     if choice not in CHOICES:
         raise unknown_name("answer", choice, CHOICES)
     return {"left": float(swapped), "right": float(not swapped), "equal": 0.5, "skip": None}[choice]
 
 
 class LabelQueue:
-    """The queue in the database at `url`. Every method raises `PrefVLMError` when the database is locked for too long,
-    full or gone, and then has changed nothing."""
+    """The queue in the database at `url`.
+
+    Every method raises `PrefVLMError` if the database is locked for too long, full or gone, and then changes nothing.
+    """
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
@@ -117,13 +121,13 @@ class LabelQueue:
     # ---- training
 
     def posted(self, run_id: str, session: int) -> dict[int, tuple[int, int]]:
-        """Pairs of a session that are in the queue: their number -> where their two segments begin."""
+        """The pairs of a session in the queue: number of the pair -> first steps of its two segments."""
         query = select(PAIRS.c.pair, PAIRS.c.first, PAIRS.c.second).where(_of_session(run_id, session))
         with self.transaction(reading=True) as connection:
             return {row.pair: (row.first, row.second) for row in connection.execute(query)}
 
     def post(self, pair: Pair) -> None:
-        """Ask a pair; nothing happens where (run_id, session, pair) is in the queue already."""
+        """Add a pair; nothing happens if (run_id, session, pair) is in the queue already."""
         try:
             with self.transaction() as connection:
                 connection.execute(PAIRS.insert().values(**vars(pair), posted_at=time.time()))
@@ -131,41 +135,45 @@ class LabelQueue:
             pass
 
     def unanswered(self, run_id: str, session: int) -> int:
-        """Pairs, posted by then, that people still have to answer for a session; 0 once training has taken it."""
-        counted = select(func.count()).where(_undecided(run_id, session), ~_answered())
+        """The number of pairs posted up to a session that still need an answer; 0 once training has taken it."""
+        counted = select(func.count()).where(_undecided(run_id, session), ~_has_answer(IS_LABEL))
         with self.transaction(reading=True) as connection:
             return int(connection.execute(counted).scalar_one())
 
-    def take(self, run_id: str, session: int, missing: Missing) -> list[Taken] | None:
-        """End a session: the answers, final from now on, to pairs posted by then that no earlier session has taken; in
-        the order of posting.
+    def take(self, run_id: str, session: int, unanswered: UnansweredPolicy) -> list[ClosedPair] | None:
+        """End a session and return its answered pairs, in the order of posting; their answers are final from now on.
 
-        missing: what to do where answers are. "wait": nothing changes, and the result is None. "leave": their pairs
-        stay open to a later session. "withdraw": nobody can answer them any more. A session taken before gives the
-        same again.
+        These are all pairs posted up to this session that no earlier session has taken. Taking a session again returns
+        the same pairs.
+
+        Args:
+            run_id: The run.
+            session: The session, counted from 1.
+            unanswered: What to do if some pairs have no answer. "wait": change nothing and return None. "leave": keep
+                these pairs open for a later session. "withdraw": close them, so that nobody can answer them anymore.
         """
-        names = "session", "pair", "first", "second", "vlm_label", "divergence"
-        given = select(*(PAIRS.c[name] for name in names), ANSWERS.c.label).join(ANSWERS)
-        given = given.where(PAIRS.c.run_id == run_id, PAIRS.c.last_session == session, PAIRS.c.closed_at.is_not(None))
-        given = given.where(ANSWERS.c.training == 1, ANSWERS.c.choice.is_not(None))
+        columns = [PAIRS.c[name] for name in ("session", "pair", "first", "second", "vlm_label", "divergence")]
+        taken = PAIRS.c.run_id == run_id, PAIRS.c.last_session == session, PAIRS.c.closed_at.is_not(None)
+        answered = select(*columns, ANSWERS.c.label).join(ANSWERS).where(*taken, IS_LABEL)
         with self.transaction() as connection:
-            locked = select(PAIRS.c.id).where(_undecided(run_id, session)).order_by(PAIRS.c.id).with_for_update()
-            undecided = connection.execute(locked).scalars().all()
-            answered = connection.execute(select(PAIRS.c.id).where(PAIRS.c.id.in_(undecided), _answered()))
-            closed = answered.scalars().all()
+            of_session = select(PAIRS.c.id).where(_undecided(run_id, session)).order_by(PAIRS.c.id).with_for_update()
+            undecided = connection.execute(of_session).scalars().all()
+            with_answer = select(PAIRS.c.id).where(PAIRS.c.id.in_(undecided), _has_answer(IS_LABEL))
+            closed = connection.execute(with_answer).scalars().all()
             if len(closed) < len(undecided):
-                if missing == "wait":
+                if unanswered == "wait":
                     return None
-                if missing == "withdraw":
+                if unanswered == "withdraw":
                     closed = undecided
-            claimed = ANSWERS.c.pair_id.in_(closed), ANSWERS.c.training == 1, ANSWERS.c.choice.is_(None)
+            claimed = ANSWERS.c.pair_id.in_(closed), ANSWERS.c.purpose == "label", ANSWERS.c.choice.is_(None)
             connection.execute(delete(ANSWERS).where(*claimed))
             connection.execute(update(PAIRS).where(PAIRS.c.id.in_(undecided)).values(last_session=session))
             connection.execute(update(PAIRS).where(PAIRS.c.id.in_(closed)).values(closed_at=time.time()))
-            return [Taken(*row) for row in connection.execute(given.order_by(PAIRS.c.session, PAIRS.c.pair))]
+            rows = connection.execute(answered.order_by(PAIRS.c.session, PAIRS.c.pair))
+            return [ClosedPair(**row._mapping) for row in rows]
 
     def left_open(self, run_id: str, session: int) -> int:
-        """Pairs that a session, when training took it, has left to later ones."""
+        """The number of pairs that a session left open for later ones when training took it."""
         decided_later = sqlalchemy.or_(PAIRS.c.closed_at.is_(None), PAIRS.c.last_session > session)
         counted = select(func.count()).where(PAIRS.c.run_id == run_id, PAIRS.c.session <= session, decided_later)
         with self.transaction(reading=True) as connection:
@@ -174,20 +182,17 @@ class LabelQueue:
     # ---- people
 
     def claim(self, annotator: str, window: str, purpose: str, held: Sequence[int]) -> Question | None:
-        """The oldest pair that nobody else has for this purpose; None where there is none.
+        """Claim the oldest pair that is free for this purpose; None if there is none.
 
-        A pair this window has claimed before and does not name among `held` (ids of answers) comes first.
+        A pair that this window has claimed before and does not list in `held` (ids of answers) comes first.
         """
-        for _ in range(20):  # attempts: on PostgreSQL two windows may choose the same pair, and one insert fails
+        for _ in range(20):  # attempts: on PostgreSQL two windows may choose the same pair, and one insert then fails
             try:
                 with self.transaction() as connection:
                     _drop_lapsed(connection, window)
-                    mine = select(ANSWERS.c.id).where(
-                        ANSWERS.c.window == window, ANSWERS.c.choice.is_(None), ANSWERS.c.purpose == purpose
-                    )
-                    found = connection.execute(
-                        mine.where(ANSWERS.c.id.not_in(held)).order_by(ANSWERS.c.id).limit(1)
-                    ).scalar()
+                    mine = ANSWERS.c.window == window, ANSWERS.c.choice.is_(None), ANSWERS.c.purpose == purpose
+                    oldest = select(ANSWERS.c.id).where(*mine, ANSWERS.c.id.not_in(held)).order_by(ANSWERS.c.id)
+                    found = connection.execute(oldest.limit(1)).scalar()
                     found = found or _insert_claim(connection, annotator, window, purpose)
                     return None if found is None else _question(connection, found)
             except IntegrityError:
@@ -195,20 +200,20 @@ class LabelQueue:
         return None
 
     def adopt(self, annotator: str, window: str) -> None:
-        """Move a person's open claims to a new window: the old one is gone after a crash or reload, or has to wait."""
+        """Move a person's open claims to a new window, since a crash or a reload may have ended the old one."""
         mine = ANSWERS.c.annotator == annotator, ANSWERS.c.choice.is_(None)
         with self.transaction() as connection:
             connection.execute(update(ANSWERS).where(*mine).values(window=window, claimed_at=time.time()))
 
     def release(self, window: str) -> None:
-        """Give back what a window has claimed and not answered."""
+        """Give back what a window has claimed but not answered."""
         with self.transaction() as connection:
             connection.execute(delete(ANSWERS).where(ANSWERS.c.window == window, ANSWERS.c.choice.is_(None)))
 
     def answer(self, question: Question, window: str, choice: str, seconds: float) -> None:
-        """Store an answer; when this returns it is on the disk. Said twice, it counts once.
+        """Store an answer, which is on the disk when this returns. Storing the same answer again has no effect.
 
-        Raises `Refused` where the claim has lapsed and gone, or training has taken the session.
+        Raises `AnswerRejected` if the claim has lapsed and gone to somebody else, or training has taken the session.
         """
         label = label_of(choice, question.swapped)
         with self.transaction() as connection:
@@ -216,17 +221,16 @@ class LabelQueue:
             if row is not None and (row.window, row.choice) == (window, choice):
                 return
             if final or row is None or row.choice is not None or row.window != window:
-                raise Refused("This pair was withdrawn or went to somebody else; your answer to it was not used.")
-            number = select(func.coalesce(func.max(ANSWERS.c.number), 0) + 1).where(
-                ANSWERS.c.annotator == row.annotator
-            )
+                raise AnswerRejected("This pair was withdrawn or went to somebody else; your answer was not used.")
             values = {"choice": choice, "label": label, "seconds": seconds, "answered_at": time.time()}
-            one = update(ANSWERS).where(ANSWERS.c.id == question.answer_id)
-            connection.execute(one.values(number=connection.execute(number).scalar_one(), **values))
+            values["number"] = _newest_number(connection, row.annotator) + 1
+            connection.execute(update(ANSWERS).where(ANSWERS.c.id == question.answer_id).values(**values))
 
     def undo(self, annotator: str, window: str) -> Question | None:
-        """Take the last answer that a person gave here back and ask it again; None where there is none. Raises
-        `Refused` where training has used it."""
+        """Take a person's last answer back and return its question; None if there is no answer.
+
+        Raises `AnswerRejected` if training has used the answer.
+        """
         last = (
             select(ANSWERS.c.id)
             .join(PAIRS, PAIRS.c.id == ANSWERS.c.pair_id)
@@ -240,49 +244,11 @@ class LabelQueue:
                 return None
             row, final = _locked(connection, found)
             if final:
-                raise Refused("Training has used your last answer already; it cannot be taken back.")
+                raise AnswerRejected("Training has used your last answer already; it cannot be taken back.")
             empty = dict.fromkeys(("choice", "label", "seconds", "answered_at", "number"))
             values = empty | {"window": window, "claimed_at": time.time(), "undone": row.undone + 1}
             connection.execute(update(ANSWERS).where(ANSWERS.c.id == found).values(**values))
             return _question(connection, found)
-
-
-class Annotator:
-    """One person at one window: claims pairs, answers them, takes answers back.
-
-    Every `repeat_every`-th question is one this person has answered before (0: none): it measures how constant a
-    person is, and training does not use it. With `agreement` all questions are pairs that others have answered. A new
-    window takes over the claims of the same person's other windows.
-    """
-
-    def __init__(self, queue: LabelQueue, name: str, repeat_every: int = 0, agreement: bool = False) -> None:
-        if not 1 <= len(name.strip()) <= LONGEST_NAME:
-            raise PrefVLMError(f"An annotator needs a name of 1 to {LONGEST_NAME} characters, got '{name}'.")
-        self.queue, self.name, self.window = queue, name.strip(), secrets.token_hex(16)
-        self.repeat_every, self.purpose = repeat_every, "agreement" if agreement else "label"
-        self._claimed = 0
-        queue.adopt(self.name, self.window)
-
-    def claim(self, held: Sequence[Question] = ()) -> Question | None:
-        """The next question, other than those `held` already; None where there is nothing to do now."""
-        ids = [question.answer_id for question in held]
-        self._claimed += 1
-        question = None
-        if self.repeat_every and self._claimed % self.repeat_every == 0:
-            question = self.queue.claim(self.name, self.window, "repeat", ids)
-        return question or self.queue.claim(self.name, self.window, self.purpose, ids)
-
-    def answer(self, question: Question, choice: str, seconds: float) -> None:
-        """See `LabelQueue.answer`."""
-        self.queue.answer(question, self.window, choice, seconds)
-
-    def undo(self) -> Question | None:
-        """See `LabelQueue.undo`."""
-        return self.queue.undo(self.name, self.window)
-
-    def close(self) -> None:
-        """Give back what is claimed."""
-        self.queue.release(self.window)
 
 
 def _of_session(run_id: str, session: int) -> sqlalchemy.ColumnElement[bool]:
@@ -290,70 +256,64 @@ def _of_session(run_id: str, session: int) -> sqlalchemy.ColumnElement[bool]:
 
 
 def _undecided(run_id: str, session: int) -> sqlalchemy.ColumnElement[bool]:
-    """Whether a session has still to take a pair or to go on without it."""
+    """Whether a session has yet to take a pair or to continue without it."""
     posted = sqlalchemy.and_(PAIRS.c.run_id == run_id, PAIRS.c.session <= session)
     return sqlalchemy.and_(posted, PAIRS.c.closed_at.is_(None), PAIRS.c.last_session < session)
 
 
-def _answered(**also: Any) -> sqlalchemy.ColumnElement[bool]:
-    """Whether a pair has the answer that training uses."""
-    by = [ANSWERS.c[name] == value for name, value in also.items()]
-    conditions = ANSWERS.c.pair_id == PAIRS.c.id, ANSWERS.c.training == 1, ANSWERS.c.choice.is_not(None), *by
-    return sqlalchemy.exists().where(*conditions).correlate(PAIRS)
+def _has_answer(*conditions: sqlalchemy.ColumnElement[bool]) -> sqlalchemy.ColumnElement[bool]:
+    """Whether a pair has an answer, or a claim, that meets all conditions."""
+    return sqlalchemy.exists().where(ANSWERS.c.pair_id == PAIRS.c.id, *conditions).correlate(PAIRS)
 
 
 def _drop_lapsed(connection: sqlalchemy.Connection, window: str) -> None:
-    """Forget other windows' claims that are too old, or from a future that a corrected clock has undone."""
+    """Forget other windows' claims that are too old, or lie in the future because a clock was set back."""
     now = time.time()
     lapsed = sqlalchemy.or_(ANSWERS.c.claimed_at < now - LEASE_SECONDS, ANSWERS.c.claimed_at > now + LEASE_SECONDS)
     connection.execute(delete(ANSWERS).where(ANSWERS.c.choice.is_(None), ANSWERS.c.window != window, lapsed))
 
 
 def _insert_claim(connection: sqlalchemy.Connection, annotator: str, window: str, purpose: str) -> int | None:
-    """Claim the oldest pair that is free for this purpose; returns the id of the new answer."""
-    taken = sqlalchemy.exists().where(ANSWERS.c.pair_id == PAIRS.c.id, ANSWERS.c.purpose == purpose)
-    chosen = select(PAIRS.c.id, PAIRS.c.run_id, PAIRS.c.session, PAIRS.c.pair).where(PAIRS.c.clip.is_not(None))
-    if purpose == "label":
-        chosen = chosen.where(PAIRS.c.closed_at.is_(None), ~taken.correlate(PAIRS))
-    else:
-        chosen = chosen.where(~taken.where(ANSWERS.c.annotator == annotator).correlate(PAIRS))
-        if purpose == "agreement":
-            chosen = chosen.where(_answered(), ~_answered(annotator=annotator))
-        else:
-            newest = select(func.max(ANSWERS.c.number)).where(ANSWERS.c.annotator == annotator)
-            last = connection.execute(newest).scalar() or 0
-            chosen = chosen.where(
-                sqlalchemy.exists()
-                .where(ANSWERS.c.pair_id == PAIRS.c.id, ANSWERS.c.annotator == annotator)
-                .where(ANSWERS.c.purpose != "repeat", ANSWERS.c.number <= last - REPEAT_DISTANCE)
-                .correlate(PAIRS)
-            )
-    pair = connection.execute(chosen.order_by(PAIRS.c.id).limit(1).with_for_update(skip_locked=True)).first()
+    """Claim the oldest pair that is free for this purpose and return the id of the new answer; None without one."""
+    free = PAIRS.c.clip.is_not(None), _is_free(connection, annotator, purpose)
+    oldest = select(PAIRS.c.id, PAIRS.c.run_id, PAIRS.c.session, PAIRS.c.pair).where(*free).order_by(PAIRS.c.id)
+    pair = connection.execute(oldest.limit(1).with_for_update(skip_locked=True)).first()
     if pair is None:
         return None
-    # Sides are drawn by a hash, so that they are balanced, the same in a repeated run, and new for a repeat.
-    drawn = hashlib.sha256(f"{pair.run_id}/{pair.session}/{pair.pair}/{annotator}/{purpose}".encode()).digest()[0] & 1
-    claim: Mapping[str, Any] = {
-        "pair_id": pair.id,
-        "training": 1 if purpose == "label" else None,
-        "purpose": purpose,
-        "annotator": annotator,
-        "window": window,
-        "claimed_at": time.time(),
-        "swapped": drawn,
-    }
-    inserted = connection.execute(ANSWERS.insert().values(**claim)).inserted_primary_key
-    assert inserted is not None
-    return int(inserted[0])
+    # A hash decides the sides, so that they are balanced, equal in a repeated run, and drawn anew for a repeat.
+    swapped = hashlib.sha256(f"{pair.run_id}/{pair.session}/{pair.pair}/{annotator}/{purpose}".encode()).digest()[0] & 1
+    claim = {"purpose": purpose, "annotator": annotator, "window": window, "claimed_at": time.time()}
+    inserted = connection.execute(ANSWERS.insert().values(pair_id=pair.id, swapped=swapped, **claim))
+    assert inserted.inserted_primary_key is not None
+    return int(inserted.inserted_primary_key[0])
+
+
+def _is_free(connection: sqlalchemy.Connection, annotator: str, purpose: str) -> sqlalchemy.ColumnElement[bool]:
+    """Whether a person may claim a pair for this purpose."""
+    mine = ANSWERS.c.annotator == annotator
+    same_purpose = ANSWERS.c.purpose == purpose
+    if purpose == "label":
+        return PAIRS.c.closed_at.is_(None) & ~_has_answer(same_purpose)
+    new_to_me = ~_has_answer(same_purpose, mine)
+    if purpose == "agreement":
+        return new_to_me & _has_answer(IS_LABEL) & ~_has_answer(IS_LABEL, mine)
+    long_ago = ANSWERS.c.number <= _newest_number(connection, annotator) - REPEAT_DISTANCE
+    return new_to_me & _has_answer(mine, ANSWERS.c.purpose != "repeat", long_ago)
+
+
+def _newest_number(connection: sqlalchemy.Connection, annotator: str) -> int:
+    """The number of a person's last answer; 0 before the first."""
+    newest = select(func.coalesce(func.max(ANSWERS.c.number), 0)).where(ANSWERS.c.annotator == annotator)
+    return int(connection.execute(newest).scalar_one())
 
 
 def _locked(connection: sqlalchemy.Connection, answer_id: int) -> tuple[Any, bool]:
-    """The answer, locked against other transactions (None where it is gone), and whether training has taken it."""
+    """The answer, locked against other transactions (None if it is gone), and whether training has taken it."""
     pair_id = select(ANSWERS.c.pair_id).where(ANSWERS.c.id == answer_id).scalar_subquery()
-    # The pair first, as in `take`: two transactions that lock in different order can wait for each other.
+    # The pair is locked first, as in `take`: transactions that lock in different orders can deadlock.
     closed_at = connection.execute(select(PAIRS.c.closed_at).where(PAIRS.c.id == pair_id).with_for_update()).scalar()
     row = connection.execute(select(ANSWERS).where(ANSWERS.c.id == answer_id).with_for_update()).first()
-    return row, closed_at is not None and row is not None and row.training == 1
+    return row, closed_at is not None and row is not None and row.purpose == "label"
 
 
 def _question(connection: sqlalchemy.Connection, answer_id: int) -> Question:
@@ -361,4 +321,4 @@ def _question(connection: sqlalchemy.Connection, answer_id: int) -> Question:
     columns = ANSWERS.c.purpose, ANSWERS.c.swapped, *(PAIRS.c[name] for name in names)
     joined = select(*columns).join(PAIRS, PAIRS.c.id == ANSWERS.c.pair_id)
     row = connection.execute(joined.where(ANSWERS.c.id == answer_id)).one()
-    return Question(answer_id, row.purpose, bool(row.swapped), *(row._mapping[name] for name in names))
+    return Question(**(dict(row._mapping) | {"answer_id": answer_id, "swapped": bool(row.swapped)}))

@@ -1,10 +1,10 @@
-// The pair on screen. Runs as `onload` of the sprite sheet, so in JupyterLab, Voila and after a page reload alike: `this`
-// is the picture (frames below each other, first segment left, second right), data-* are set by widgets.py.
+// Plays the pair on screen. Runs as `onload` of the sprite sheet, hence also in Voila and after a page reload: `this` is
+// the image (frames stacked vertically, first segment left, second right), and widget.py sets data-*.
 const sheet = this, box = sheet.parentElement, root = sheet.closest(".prefvlm-labeller");
 const panes = [...box.querySelectorAll("canvas")], scrubber = box.querySelector("input");
 const frames = Number(sheet.dataset.frames), swapped = Number(sheet.dataset.swapped);
 
-if (!root.hasAttribute("tabindex")) {  // first picture of this view: keys and clicks
+if (!root.hasAttribute("tabindex")) {  // first image of this view: register keys and clicks
   root.tabIndex = 0;
   const keys = {ArrowLeft: "left", ArrowRight: "right", ArrowUp: "equal", ArrowDown: "skip", Backspace: "undo"};
   const onKey = (event) => {

@@ -1,7 +1,7 @@
-"""The pair labeller: `Labeller(url, "your name")` as the last line of a notebook's cell, in JupyterLab or Voila.
+"""The pair labeller for JupyterLab and Voila: `Labeller(url, "your name")` as the last line of a notebook cell.
 
-Plain ipywidgets. They take no keys and cannot scrub a picture, so `widget.js` (no library, no extension) comes
-along in the HTML widget that shows the pair.
+It consists of plain ipywidgets. They cannot handle keys or scrub an image, so the HTML widget that shows the pair also
+carries `widget.js`, which needs no library and no extension.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from IPython.display import display
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling.agreement import Progress, progress
-from prefvlm_core.labelling.queue import Annotator, LabelQueue, Question, Refused
+from prefvlm_core.labelling.annotator import Annotator
+from prefvlm_core.labelling.queue import AnswerRejected, LabelQueue, Question
 
 SOONEST_SECONDS = 0.25
-"""An answer sooner after the pair appeared is the second half of a double click and is not taken."""
+"""An answer sooner after a pair appears is ignored, since it is the second half of a double click."""
 REFRESH_SECONDS = 1.0
 REPEAT_EVERY = 10
-"""Every so many pairs, one that was answered before is asked again."""
+"""After every so many pairs, one that was answered before is asked again."""
 
 _BUTTONS = {
     "left": ("← left is better", "primary", "2 2 0"),
@@ -33,7 +34,7 @@ _BUTTONS = {
     "right": ("right is better →", "primary", "2 2 0"),
     "undo": ("⌫ undo", "", "0 0 auto"),
 }
-"""Text, style, and share of the width: each side's button stands below its clip."""
+"""Text, style and share of the width of each button; those of the two sides are below their clips."""
 _SCRIPT = html.escape(resources.files("prefvlm_core.labelling").joinpath("widget.js").read_text(encoding="utf-8"))
 _NO_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 _PANE = '<canvas width="480" height="480" style="width:49.5%;border-radius:6px;cursor:pointer" title="pause"></canvas>'
@@ -42,18 +43,26 @@ _SOFT = "color:var(--jp-ui-font-color2, #666)"
 
 
 class Labeller:
-    """A person's view of the queue at `url`: both clips of a pair side by side, keys and buttons to answer.
+    """Shows the pairs of a queue, both clips side by side, with keys and buttons to answer them.
 
-    Keys, once the labeller was clicked: ← left, → right, ↑ equal, ↓ can't tell, Backspace takes the last answer back.
-    An answer is on the disk before the next pair appears. After a restart of the kernel run the cell again: it goes on
-    where the same name stopped. `agreement`: give second opinions on pairs that others answered.
-    Raises `PrefVLMError` for an empty name and a queue that cannot be reached.
+    Keys, once the labeller has been clicked: ← left, → right, ↑ equal, ↓ can't tell, Backspace to undo. An answer is on
+    the disk before the next pair appears. After a restart of the kernel, run the cell again: the labeller continues
+    where the same person stopped.
+
+    Args:
+        url: URL of the queue's database.
+        annotator: Name of the person who answers.
+        agreement: Ask only for second opinions on pairs that others have answered.
+        repeat_every: After every so many pairs, ask one again that this person has answered before; 0 for never.
+
+    Raises:
+        PrefVLMError: For an empty name, or if the queue cannot be reached.
     """
 
     def __init__(self, url: str, annotator: str, agreement: bool = False, repeat_every: int = REPEAT_EVERY) -> None:
         self._queue = LabelQueue(url)
         self._annotator = Annotator(self._queue, annotator, repeat_every, agreement)
-        self._turn = threading.Lock()  # JupyterLab may deliver a click in a thread beside that of `_wait_for_pairs`
+        self._turn = threading.Lock()  # JupyterLab may deliver clicks in another thread than that of `_wait_for_pairs`
         self._question: Question | None = None
         self._ahead: Question | None = None
         self._run_id = ""
@@ -94,7 +103,7 @@ class Labeller:
                     self._next()
 
     def click(self, name: str) -> None:
-        """What a button or its key does: left, right, equal, skip or undo."""
+        """Perform the action of a button or its key: left, right, equal, skip or undo."""
         with self._turn:
             self._do(name)
 
@@ -107,20 +116,20 @@ class Labeller:
                 self._next()
             else:
                 self._show(self._question)
-        except Refused as error:
+        except AnswerRejected as error:
             self._next(str(error))
-        except PrefVLMError as error:  # not stored: the same pair stays, to be answered again
+        except PrefVLMError as error:  # nothing was stored, so the same pair stays to be answered again
             self._show(self._question, str(error))
 
     def _undo(self) -> None:
         back = self._annotator.undo()
         if back is None:
             return self._show(self._question, "There is no answer to take back.")
-        self._ahead = None  # still claimed by this window, so it comes again
+        self._ahead = None  # this window still holds the claim, so the pair comes again
         self._show(back)
 
     def _next(self, problem: str = "") -> None:
-        """Show the next pair, claimed while its predecessor was on screen, and claim one ahead."""
+        """Show the next pair, which was claimed while its predecessor was on screen, and claim the one after it."""
         try:
             question = self._ahead or self._annotator.claim()
             self._ahead = None
@@ -139,14 +148,14 @@ class Labeller:
         self._describe(problem)
 
     def _describe(self, problem: str = "") -> None:
-        """The words around the clips."""
+        """Update the texts around the clips."""
         question = self._question
-        text = "All answered. New pairs appear here when training asks." if question is None else question.text
+        text = "All answered. New pairs appear here when training asks for them." if question is None else question.text
         self._task.value = f'<div style="font-size:1.5em;text-align:center;padding:4px">{html.escape(text)}</div>'
         self._run_id = self._run_id if question is None else question.run_id
         said = [html.escape(problem)]
         try:
-            said.insert(0, _in_words(progress(self._queue.database, self._annotator.name, self._run_id)))
+            said.insert(0, _summary(progress(self._queue.database, self._annotator.name, self._run_id)))
         except PrefVLMError as error:
             said = [html.escape(str(error))]
         if self._hint.value and question is not None:
@@ -155,12 +164,12 @@ class Labeller:
         self._status.value = f'<div style="text-align:center;line-height:1.7">{lines}</div>'
 
     def close(self) -> None:
-        """Give back what is claimed and unanswered."""
+        """Give back every claimed pair that is unanswered."""
         self._annotator.close()
 
 
 def _player(question: Question | None, shown: int) -> str:
-    """HTML of a pair, or of none."""
+    """The HTML that plays a pair, or an empty player without one."""
     picture = _NO_PICTURE
     if question is not None:
         picture = f"data:image/webp;base64,{base64.b64encode(question.clip).decode()}"
@@ -182,15 +191,15 @@ def _guess(question: Question) -> str:
     return f"The VLM prefers the {side} one."
 
 
-def _in_words(counts: Progress) -> str:
-    """The lines below the clips, HTML: how far the budget is used, and what is known about this person's answers."""
+def _summary(counts: Progress) -> str:
+    """The lines below the clips as HTML: how much of the budget is used, and statistics of this person's answers."""
     bar = f'<progress value="{counts.answered}" max="{counts.budget or 1}" style="width:160px"></progress>'
     parts = [f"yours: {counts.mine}"]
     if counts.seconds is not None:
         parts.append(f"{counts.seconds:.1f} s each")
     if counts.repeats.pairs:
-        parts.append(f"{counts.repeats.percent:.0f} % of {counts.repeats.pairs} repeats alike")
+        parts.append(f"{counts.repeats.percent:.0f} % of {counts.repeats.pairs} repeats agree")
     if counts.oracle.pairs:
-        parts.append(f"{counts.oracle.percent:.0f} % as the true reward says")
+        parts.append(f"{counts.oracle.percent:.0f} % agree with the true reward")
     budget = f"{bar} <b>{counts.answered} of {counts.budget}</b> labels"
     return f'{budget}<br><span style="{_SOFT}">{" · ".join(parts)}</span>'

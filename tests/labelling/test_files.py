@@ -9,8 +9,9 @@ from builders.queue import pair, post, stored
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling import database as label_database
+from prefvlm_core.labelling.annotator import Annotator
 from prefvlm_core.labelling.files import export_labels, import_labels
-from prefvlm_core.labelling.queue import Annotator, LabelQueue
+from prefvlm_core.labelling.queue import LabelQueue
 
 
 def test_a_locked_database_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

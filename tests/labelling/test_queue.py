@@ -20,8 +20,9 @@ from sqlalchemy import select, text
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling import queue as labels
 from prefvlm_core.labelling.agreement import agreement, agreement_table, progress, status_table
+from prefvlm_core.labelling.annotator import Annotator
 from prefvlm_core.labelling.database import ANSWERS, PAIRS
-from prefvlm_core.labelling.queue import Annotator, LabelQueue, Refused, Taken, label_of
+from prefvlm_core.labelling.queue import AnswerRejected, ClosedPair, LabelQueue, label_of
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["prefvlm_core.labelling.agreement", "prefvlm_core.labelling.files", "pytest"])
@@ -93,7 +94,7 @@ def test_a_session_from_post_to_take(url: str) -> None:
     with queue.transaction(reading=True) as connection:
         sides = [bool(row[0]) for row in connection.execute(select(ANSWERS.c.swapped).order_by(ANSWERS.c.pair_id))]
     given = float(sides[0]), float(not sides[1]), 0.5, None
-    expected = [Taken(1, number, number, 500 + number, 1.0, 0.25, label) for number, label in enumerate(given)]
+    expected = [ClosedPair(1, number, number, 500 + number, 1.0, 0.25, label) for number, label in enumerate(given)]
     assert queue.take("run", 1, "wait") == expected
     assert queue.take("run", 1, "withdraw") == expected  # a resumed run gets the same
     assert queue.posted("run", 1) == {number: (number, 500 + number) for number in range(4)}
@@ -116,7 +117,7 @@ def test_undo_takes_the_last_answer_back_until_training_has_it(url: str) -> None
     ann.answer(back, "right", 1)
     assert stored(queue) == [(0, "Ann", "left"), (1, "Ann", "right")]
     assert [taken.pair for taken in queue.take("run", 1, "withdraw") or []] == [0, 1]
-    with pytest.raises(Refused, match="Training has used your last answer"):
+    with pytest.raises(AnswerRejected, match="Training has used your last answer"):
         ann.undo()
 
 
@@ -126,7 +127,7 @@ def test_a_withdrawn_pair_takes_no_answer(url: str) -> None:
     ann = Annotator(queue, "Ann")
     question = ann.claim()
     assert question is not None and queue.take("run", 1, "withdraw") == []
-    with pytest.raises(Refused, match="withdrawn"):
+    with pytest.raises(AnswerRejected, match="withdrawn"):
         ann.answer(question, "left", 1)
     assert ann.claim() is None and queue.take("run", 1, "withdraw") == []
 
@@ -141,7 +142,7 @@ def test_a_late_answer_goes_to_the_next_session_and_to_no_other(url: str) -> Non
             assert question is not None
             ann.answer(question, "equal", 1)
 
-    def taken(session: int, missing: labels.Missing = "leave") -> list[tuple[int, int]]:
+    def taken(session: int, missing: labels.UnansweredPolicy = "leave") -> list[tuple[int, int]]:
         return [(one.session, one.pair) for one in queue.take("run", session, missing) or []]
 
     post(queue, 3)
@@ -187,11 +188,11 @@ def test_a_second_window_of_the_same_person_takes_over(url: str) -> None:
     new = Annotator(queue, "Ann")  # after a kernel restart, say: no waiting for the old claim to lapse
     again = new.claim()
     assert question is not None and again == question
-    with pytest.raises(Refused, match="went to somebody else"):
+    with pytest.raises(AnswerRejected, match="went to somebody else"):
         old.answer(question, "left", 1)
     new.answer(question, "right", 1)
     new.answer(question, "right", 1)  # a repeated message counts once
-    with pytest.raises(Refused):
+    with pytest.raises(AnswerRejected):
         new.answer(question, "left", 1)
     assert stored(queue) == [(0, "Ann", "right")]
 
@@ -354,7 +355,7 @@ def test_a_forgotten_claim_lapses_and_clock_jumps_do_no_harm(url: str, monkeypat
     now[0] += 1e6  # the clock jumps: every claim looks forgotten
     taken_over = ben.claim([second])
     assert third is not None and taken_over is not None and taken_over.pair == third.pair == 2
-    with pytest.raises(Refused):
+    with pytest.raises(AnswerRejected):
         ann.answer(third, "left", 1)
     ben.answer(taken_over, "right", 1)
     now[0] -= 2e6  # and back, before everything

@@ -20,12 +20,13 @@ from PIL import Image
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
 from prefvlm_core.domains.metaworld import Environment
-from prefvlm_core.labelling import teacher as human
 from prefvlm_core.labelling.agreement import answers_table, status_table
+from prefvlm_core.labelling.annotator import Annotator
+from prefvlm_core.labelling.background import annotate_by_script, train_in_background, true_choice
 from prefvlm_core.labelling.clips import CLIP_SIZE, MOST_FRAMES, ClipMaker
 from prefvlm_core.labelling.files import export_labels, import_labels
-from prefvlm_core.labelling.queue import Annotator, LabelQueue, Taken
-from prefvlm_core.labelling.teacher import annotate_by_script, queue_url, train_in_background
+from prefvlm_core.labelling.queue import ClosedPair, LabelQueue
+from prefvlm_core.labelling.teacher import queue_url
 from prefvlm_core.plots.people import draw_rewards_along_expert, in_words, rank_correlations, rewards_along_expert
 from prefvlm_core.runs.directory import RunDirectory, load_labels
 from prefvlm_core.train import train
@@ -63,7 +64,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, La
             process.wait()
             annotator = Annotator(queue, "Ann")  # people go on while the trainer is dead
             while (question := annotator.claim()) is not None:
-                choice = human._true_choice(question.truth, question.swapped, mistaken=False)
+                choice = true_choice(question.truth, question.swapped)
                 annotator.answer(question, choice, 1.0)
         process = train_in_background(config, execution)
         assert annotate_by_script(queue, "script", process) == 7
@@ -120,7 +121,7 @@ def answer_when_asked(monkeypatch: pytest.MonkeyPatch, until: dict[int, int] | N
     def answer(queue: LabelQueue, session: int) -> None:
         ann, given = Annotator(queue, "Ann"), len(answers_table(queue.database))
         while (until is None or given < until[session]) and (question := ann.claim()):
-            choice = human._true_choice(question.truth, question.swapped, mistaken=False)
+            choice = true_choice(question.truth, question.swapped)
             ann.answer(question, "skip" if until and given == 0 else choice, 1)
             given += 1
 
@@ -128,9 +129,9 @@ def answer_when_asked(monkeypatch: pytest.MonkeyPatch, until: dict[int, int] | N
         answer(queue, session)
         return unanswered(queue, run_id, session)
 
-    def answer_and_take(queue: LabelQueue, run_id: str, session: int, missing: Any) -> list[Taken] | None:
+    def answer_and_take(queue: LabelQueue, run_id: str, session: int, unanswered: Any) -> list[ClosedPair] | None:
         answer(queue, session)
-        taken = take(queue, run_id, session, missing)
+        taken = take(queue, run_id, session, unanswered)
         if session == die_after:
             os.kill(os.getpid(), signal.SIGKILL)
         return taken
@@ -176,7 +177,7 @@ def test_late_answers_are_used_once_within_the_budget_and_again_after_a_kill(tmp
         while len(answers_table(ann.queue.database)) < LATE[die_after + 1]:  # before training goes on and asks again
             question = ann.claim()
             assert question is not None
-            ann.answer(question, human._true_choice(question.truth, question.swapped, mistaken=False), 1)
+            ann.answer(question, true_choice(question.truth, question.swapped), 1)
     train_with_late_answers(results, 0)
     assert numbers(RunDirectory(results, config)) == numbers(directory)
 

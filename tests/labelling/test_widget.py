@@ -74,6 +74,6 @@ def test_the_words_count_answers_and_budget(queue: LabelQueue) -> None:
     for _ in range(3):
         assert labeller._question is not None
         labeller.click("left" if labeller._question.swapped else "right")  # where the second segment is
-    assert "<b>3 of 30</b> labels" in words(labeller) and "100 % as the true reward says" in words(labeller)
+    assert "<b>3 of 30</b> labels" in words(labeller) and "100 % agree with the true reward" in words(labeller)
     assert "All answered" in words(labeller)
     labeller.close()
