@@ -1,5 +1,6 @@
-"""What the vision-language model is told: one text per Meta-World task."""
+"""The texts by which vision-language models know the Meta-World tasks."""
 
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.tasks import check_task
 
 TASK_TEXTS: dict[str, str] = {
@@ -54,8 +55,10 @@ TASK_TEXTS: dict[str, str] = {
     "window-open-v3": "push and open a window",
     "window-close-v3": "push and close a window",
 }
-"""The texts PrefVLM gave its model are not published. Where FuRL (ICML 2024), which used LIV on Meta-World before,
-names one (PUBLISHED), it stands here; the others are our own words in the same manner."""
+"""The built-in text of each task.
+
+The texts that PrefVLM gave its model are not published. FuRL (ICML 2024), an earlier use of LIV on Meta-World, names
+those of the tasks in `PUBLISHED`, which are used here; the others are written in the same style."""
 
 PUBLISHED = (
     "button-press-topdown-v3",
@@ -67,7 +70,26 @@ PUBLISHED = (
 )
 
 
+_registered: dict[str, str] = {}
+
+
 def task_text(task: str) -> str:
-    """The text for a task. Raises PrefVLMError for an unknown one."""
+    """The text of a task: the one registered in this process, else the built-in one.
+
+    Raises `PrefVLMError` for an unknown task.
+    """
     check_task(task)
-    return TASK_TEXTS[task]
+    return _registered.get(task, TASK_TEXTS[task])
+
+
+def register_task_text(task: str, text: str) -> None:
+    """Use `text` for a task in the rest of this process, in place of the built-in text or of an earlier registration.
+
+    The text is not part of a run's name: give runs with another text a results folder of their own.
+
+    Raises `PrefVLMError` for an unknown task or an empty text.
+    """
+    check_task(task)
+    if not text.strip():
+        raise PrefVLMError(f"The text of '{task}' is empty; a vision-language model needs a description.")
+    _registered[task] = text
