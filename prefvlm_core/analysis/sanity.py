@@ -1,11 +1,12 @@
-"""Does the VLM's reward make sense, and how good are its labels? Asked of filmed behaviours, without training a policy.
+"""Whether the VLM's reward makes sense and how accurate its labels are, measured without training a policy.
 
-The frames show Meta-World's scripted experts, good and bad, in the evaluation view; the true reward is the judge.
+The measures use recorded episodes of good and bad behaviors in the evaluation view, and compare with the true reward.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,17 +18,16 @@ from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
-from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
-from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
+from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
 from prefvlm_core.vlm import VisionLanguageModel, load, tinyliv
 from prefvlm_core.vlm.adapters import Adapters
-from prefvlm_core.vlm.pretraining.demonstrations import (
+from prefvlm_core.vlm.pretraining.recordings import (
     FRAME_EVERY,
-    TRAJECTORY_STEPS,
-    Trajectories,
-    film,
-    mixed_trajectories,
+    SEGMENT_FRAMES,
+    Recording,
+    record,
+    record_mixed_behaviors,
+    segment_returns,
 )
 from prefvlm_core.vlm.texts import task_text
 
@@ -37,25 +37,24 @@ HUMAN_LABELS = 50
 MODELS = ("tinyliv", "random")
 """The default VLM and, for contrast, the same network untrained."""
 
-_SEGMENT_STEPS = 50
 _TEST_PAIRS = 500
 _RANDOM_EPISODES = 5  # for inverse dynamics
 _ACTION_NOISE = 3.0  # of the noisy expert
-_SEED = 20260301  # of everything filmed here; other seeds chose TinyLIV's recipe and filled its model card
+_SEED = 20260301  # of everything recorded here; TinyLIV's recipe and model card are based on other seeds
 
 
 @dataclass(frozen=True)
 class SanityPlan:
-    """What the sanity check looks at."""
+    """The size of a sanity check."""
 
     tasks: tuple[str, ...]
     trajectories: int
-    """Trajectories of mixed quality per task and draw, at least 12: adapters learn from pairs of two thirds of them and
-    are judged on pairs of the last third."""
+    """Trajectories of mixed quality per task and draw, at least 12: adapters learn from pairs of two thirds and
+    are judged on pairs of the rest."""
     draws: int
-    """Draws of trajectories, pairs and initial adapters per task, at least 2."""
+    """Independent draws of trajectories, pairs and initial adapters per task, at least 2."""
     stride: int
-    """Environment steps between two frames that the VLM sees, a multiple of 5."""
+    """Environment steps from one frame that the VLM sees to the next, a multiple of 5."""
 
 
 PLANS = {
@@ -67,7 +66,7 @@ PLANS = {
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Torch on one thread: with 2 threads on 2 cores that another process used too, adapters learned 12 to 60 times
+    """Run torch on one thread. With 2 threads on 2 cores that another process used too, adapters learned 12 to 60 times
     slower (measured)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -79,10 +78,10 @@ def _one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RewardCurve:
-    """One episode of a behaviour as the VLM and as the environment reward it; F = 40 frames, one every 5 steps."""
+    """The VLM's and the true reward along one episode of a behavior, with F = 40 frames, one every 5 steps."""
 
     task: str
-    behaviour: str
+    behavior: str
     frames: NDArray[np.uint8]
     """(F, 64, 64, 3), RGB."""
     vlm_rewards: Floats
@@ -90,109 +89,119 @@ class RewardCurve:
     true_rewards: NDArray[np.float64]
     """(F,): Meta-World's reward, 0 to 10, of the step that the frame shows."""
     first_success: int | None
-    """Step that first met Meta-World's success test, from 1; None without success."""
+    """The first step, counted from 1, that met Meta-World's success criterion; None without success."""
 
 
 @_one_thread()
 def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
-    """Rewards along an expert's, a noisy expert's and a random episode, all three from the same initial state."""
+    """Rewards along an episode of the expert, of a noisy expert and of random actions, from the same initial state."""
     generator = np.random.default_rng((_SEED, TASKS.index(task)))
     seed = int(generator.integers(2**31))
-    behaviours: dict[str, Behavior] = {
+    behaviors: dict[str, Behavior] = {
         "expert": Expert(task, 0.0, generator),
         "noisy expert": Expert(task, _ACTION_NOISE, generator),
         "random actions": RandomActions(generator),
     }
-    environment, renderer = Environment(task, TRAJECTORY_STEPS, goal_visible=True), FrameRenderer(task)
+    recording = record(task, ((behavior, seed) for behavior in behaviors.values()))
     text = model.encode_text([task_text(task)])[0]
-    curves = []
-    for name, behaviour in behaviours.items():
-        episode = film(environment, renderer, behaviour, seed)
-        cosines = model.encode_image(episode.frames) @ text
-        rewards = episode.rewards[FRAME_EVERY - 1 :: FRAME_EVERY]
-        success = int(episode.successes.argmax()) + 1 if episode.successes.any() else None
-        curves.append(RewardCurve(task, name, episode.frames, cosines, rewards, success))
-    renderer.close()
-    return curves
+    return [
+        RewardCurve(
+            task=task,
+            behavior=name,
+            frames=frames,
+            vlm_rewards=model.encode_image(frames) @ text,
+            true_rewards=rewards[FRAME_EVERY - 1 :: FRAME_EVERY],
+            first_success=int(successes.argmax()) + 1 if successes.any() else None,
+        )
+        for name, frames, rewards, successes in zip(
+            behaviors, recording.frames, recording.rewards, recording.successes, strict=True
+        )
+    ]
 
 
-@dataclass(frozen=True)
-class FilmedTask:
+class RecordedTask(NamedTuple):
     """Episodes of one task."""
 
-    task: str
-    mixed: Trajectories
-    explored: NDArray[np.uint8]
-    """(E, 40, 64, 64, 3): episodes of random actions, the frame after every 5th step."""
-    actions: Floats
-    """(E, 200, 4)."""
+    mixed: Recording
+    """Behaviors of mixed quality, whose segments are labelled."""
+    explored: Recording
+    """Random actions, from which adapters learn inverse dynamics."""
 
 
 @dataclass(frozen=True)
-class SeenTask:
-    """What a VLM sees of a filmed task: embeddings of size D."""
+class EmbeddedTask:
+    """A recorded task with its frames and text embedded by a VLM, in D dimensions."""
 
     text: Floats
     """(D,)."""
     features: Floats
-    """(N, 40, D): trajectories of mixed quality."""
+    """(N, 40, D): frames of the episodes of mixed quality."""
     rewards: NDArray[np.float64]
-    """(N, 200): true reward of each step of them."""
+    """(N, 200): true reward of each of their steps."""
     explored: Floats
-    """(E, 40, D)."""
+    """(E, 40, D): frames of the episodes of random actions."""
     actions: Floats
-    """(E, 200, 4)."""
+    """(E, 200, 4): their actions."""
 
 
-def film_task(task: str, trajectories: int, seed: int) -> FilmedTask:
-    """New `trajectories` of mixed quality, and episodes of random actions from which to learn inverse dynamics.
+def record_task(task: str, trajectories: int, seed: int) -> RecordedTask:
+    """Record new `trajectories` of mixed quality, and episodes of random actions.
 
-    Raises PrefVLMError for fewer than 12 trajectories, of which the judged third would lack a kind of behaviour.
+    Raises `PrefVLMError` for fewer than 12 trajectories, because the third on which labels are judged would then lack a
+    kind of behavior.
     """
     if trajectories < 12:
         raise PrefVLMError(
             f"Labels cannot be judged on {trajectories} trajectories of '{task}', allowed are 12 or more."
         )
     generator = np.random.default_rng(seed)
-    environment, renderer = Environment(task, TRAJECTORY_STEPS), FrameRenderer(task)
-    episodes = [
-        film(environment, renderer, RandomActions(generator), int(generator.integers(2**31)))
-        for _ in range(_RANDOM_EPISODES)
-    ]
-    renderer.close()
-    explored, actions = (np.stack([getattr(episode, name) for episode in episodes]) for name in ("frames", "actions"))
-    return FilmedTask(task, mixed_trajectories(task, trajectories, seed), explored, actions)
+    explorers = ((RandomActions(generator), int(generator.integers(2**31))) for _ in range(_RANDOM_EPISODES))
+    return RecordedTask(explored=record(task, explorers), mixed=record_mixed_behaviors(task, trajectories, seed))
 
 
 @_one_thread()
-def see(model: VisionLanguageModel, filmed: FilmedTask) -> SeenTask:
-    """Embed what was filmed."""
+def embed(model: VisionLanguageModel, recorded: RecordedTask) -> EmbeddedTask:
+    """Embed the frames and the text of a recorded task."""
     features, explored = (
-        model.encode_image(films.reshape(-1, *films.shape[2:])).reshape(*films.shape[:2], -1)
-        for films in (filmed.mixed.frames, filmed.explored)
+        model.encode_image(frames.reshape(-1, *frames.shape[2:])).reshape(*frames.shape[:2], -1)
+        for frames in (recorded.mixed.frames, recorded.explored.frames)
     )
-    text = model.encode_text([task_text(filmed.task)])[0]
-    return SeenTask(text, features, filmed.mixed.rewards, explored, filmed.actions)
+    return EmbeddedTask(
+        text=model.encode_text([task_text(recorded.mixed.task)])[0],
+        features=features,
+        rewards=recorded.mixed.rewards,
+        explored=explored,
+        actions=recorded.explored.actions,
+    )
 
 
 @_one_thread()
 def before_and_after(
-    seen: SeenTask, stride: int, labels: int, seed: int, config: AdapterConfig | None = None
+    embedded: EmbeddedTask, stride: int, labels: int, seed: int, config: AdapterConfig | None = None
 ) -> tuple[float, float]:
-    """(zero-shot, adapted): fraction of held-out pairs ordered as the true reward orders them, before and after the
-    adapters learned once from `labels` pairs that the true reward labelled.
+    """Accuracy of a VLM's labels of held-out pairs, before and after its adapters learn once.
 
-    "Adapted" is what a run would use: where the guard refuses the adapters, the frozen model. Pairs of equal true
-    return are left out. `stride` (a multiple of 5) is the steps between two frames.
+    The adapters learn from `labels` pairs that the true reward has labelled. Pairs of equal true return are left out.
+
+    Args:
+        embedded: The task.
+        stride: Environment steps from one frame to the next, a multiple of 5.
+        labels: Number of labelled pairs.
+        seed: Draws the pairs and the initial adapters.
+        config: Configuration of the adapters.
+
+    Returns:
+        (zero-shot, adapted): fractions of pairs that are ordered as by the true reward. "Adapted" is what a run would
+        use, hence the frozen model if cross-validation rejects the adapters.
     """
     generator = np.random.default_rng(seed)
-    split = len(seen.features) * 2 // 3
-    frames, truth = _pairs(seen, np.arange(split), labels, stride, generator)
-    held_out, held_out_truth = _pairs(seen, np.arange(split, len(seen.features)), _TEST_PAIRS, stride, generator)
-    adapters = Adapters(config or AdapterConfig(), len(seen.text), generator, torch.device("cpu"))
-    zero_shot = adapters.returns(seen.text, held_out)
-    adapters.learn(seen.text, frames, truth, _dynamics(seen, stride), generator)
-    adapted = adapters.returns(seen.text, held_out)
+    learned, judged = np.split(np.arange(len(embedded.features)), [len(embedded.features) * 2 // 3])
+    frames, truth = _pairs(embedded, learned, labels, stride, generator)
+    held_out, held_out_truth = _pairs(embedded, judged, _TEST_PAIRS, stride, generator)
+    adapters = Adapters(config or AdapterConfig(), len(embedded.text), generator, torch.device("cpu"))
+    zero_shot = adapters.returns(embedded.text, held_out)
+    adapters.learn(embedded.text, frames, truth, _dynamics(embedded, stride), generator)
+    adapted = adapters.returns(embedded.text, held_out)
     before, after = (
         float(((returns[:, 1] > returns[:, 0]) == held_out_truth).mean()) for returns in (zero_shot, adapted)
     )
@@ -200,29 +209,29 @@ def before_and_after(
 
 
 def label_accuracies(plan: SanityPlan, labels: int = HUMAN_LABELS) -> pd.DataFrame:
-    """One row per task, draw and model of `MODELS`: columns task, model, draw, zero_shot, adapted (0..1).
+    """One row per task, draw and model of `MODELS`, with columns task, model, draw, zero_shot and adapted (0..1).
 
-    Draws are independent: each has trajectories, pairs and adapters of its own, and of the untrained network its own
-    random weights. The models see the same frames.
+    Draws are independent: each has its own trajectories, pairs, adapters and random weights of the untrained network.
+    All models see the same frames.
     """
     rows = []
     for task in plan.tasks:
         for draw in range(plan.draws):
-            filmed = film_task(task, plan.trajectories, seed=_SEED + draw)
+            recorded = record_task(task, plan.trajectories, seed=_SEED + draw)
             for name in MODELS:
                 model = tinyliv.random(draw) if name == "random" else load(name)
-                accuracies = before_and_after(see(model, filmed), plan.stride, labels, draw)
+                accuracies = before_and_after(embed(model, recorded), plan.stride, labels, draw)
                 rows.append((task, name, draw, *accuracies))
     return pd.DataFrame(rows, columns=["task", "model", "draw", "zero_shot", "adapted"])
 
 
 def accuracy_table(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """One row per model and task, and, of several tasks, one per model with task "all tasks": means and 95 % intervals.
+    """Means over draws and 95 % intervals, one row per model and task, and one for "all tasks" if there are several.
 
-    Columns: model, task, draws (per task), and of each of zero_shot, adapted and gain (adapted - zero_shot of a draw)
-    the mean over draws with `_low` and `_high`, Student's t interval cut to what is possible: it is exact for normal
-    values even with few draws, where a bootstrap interval is too narrow. "all tasks" is the mean of the tasks' means,
-    whose draws are independent. Raises PrefVLMError with fewer than 2 draws of a task.
+    Columns: model, task, draws (per task), and for each of zero_shot, adapted and gain (adapted - zero_shot of a draw)
+    the mean, `_low` and `_high`. The interval is Student's t interval, clipped to the possible range: it is exact for
+    normal values even with few draws, for which a bootstrap interval is too narrow. "all tasks" is the mean of the
+    tasks' means, whose draws are independent. Raises `PrefVLMError` for fewer than 2 draws of a task.
     """
     values = accuracies.assign(gain=accuracies["adapted"] - accuracies["zero_shot"])
     rows = []
@@ -244,21 +253,21 @@ def accuracy_table(accuracies: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves_in_words(curves: Sequence[RewardCurve]) -> str:
-    """Per task, as Markdown: how far the VLM's reward goes with the true one, and what it gives to each behaviour."""
+    """Markdown, one line per task: rank correlation of VLM and true reward, and mean VLM reward of each behavior."""
     lines = []
     for task in dict.fromkeys(curve.task for curve in curves):
         of_task = [curve for curve in curves if curve.task == task]
         vlm, true = (
             np.concatenate([getattr(curve, name) for curve in of_task]) for name in ("vlm_rewards", "true_rewards")
         )
-        means = ", ".join(f"{curve.behaviour} {curve.vlm_rewards.mean():z.2f}" for curve in of_task)
+        means = ", ".join(f"{curve.behavior} {curve.vlm_rewards.mean():z.2f}" for curve in of_task)
         agreement = scipy.stats.spearmanr(vlm, true).statistic
         lines.append(f"- **{task}**: rank correlation with the true reward {agreement:z.2f}; mean VLM reward: {means}.")
     return "\n".join(lines)
 
 
 def accuracies_in_words(table: pd.DataFrame, labels: int = HUMAN_LABELS) -> str:
-    """What an `accuracy_table` says, as Markdown, in its last row of each model: all tasks, or the only one."""
+    """Markdown that states the last row of each model in an `accuracy_table`: of all tasks, or of the only task."""
     lines = []
     for row in table.groupby("model", sort=False).tail(1).to_dict("records"):
         before, after, gain = (
@@ -274,24 +283,23 @@ def accuracies_in_words(table: pd.DataFrame, labels: int = HUMAN_LABELS) -> str:
 
 
 def _pairs(
-    seen: SeenTask, trajectories: NDArray[np.int64], count: int, stride: int, generator: np.random.Generator
+    embedded: EmbeddedTask, trajectories: NDArray[np.int64], count: int, stride: int, generator: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Frames (count, 2, F, D) of random pairs of segments, and P(second preferred) (count,) by their true returns."""
-    length, skip = _SEGMENT_STEPS // FRAME_EVERY, stride // FRAME_EVERY
-    rewards = seen.rewards.reshape(len(seen.rewards), -1, FRAME_EVERY).sum(-1)
-    returns = np.lib.stride_tricks.sliding_window_view(rewards, length, axis=1).sum(-1)
+    """Frames (count, 2, F, D) of random pairs of segments, and P(second preferred) (count,) by their true return."""
+    returns = segment_returns(embedded.rewards)
     chosen = generator.choice(trajectories, (4 * count, 2))
     starts = generator.integers(0, returns.shape[1], (4 * count, 2))
     difference = np.diff(returns[chosen, starts], axis=1)[:, 0]
     kept = np.flatnonzero(difference)[:count]
-    steps = starts[kept, :, None] + np.arange(skip - 1, length, skip)
-    return seen.features[chosen[kept, :, None], steps], (difference[kept] > 0).astype(np.float32)
-
-
-def _dynamics(seen: SeenTask, stride: int) -> tuple[Floats, Floats, Floats]:
-    """Frames `stride` steps apart, and the mean action between them."""
     skip = stride // FRAME_EVERY
-    frames = seen.explored[:, skip - 1 :: skip]
-    actions = seen.actions.reshape(len(seen.actions), -1, stride, 4).mean(2)[:, 1:]
+    steps = starts[kept, :, None] + np.arange(skip - 1, SEGMENT_FRAMES, skip)
+    return embedded.features[chosen[kept, :, None], steps], (difference[kept] > 0).astype(np.float32)
+
+
+def _dynamics(embedded: EmbeddedTask, stride: int) -> tuple[Floats, Floats, Floats]:
+    """Embeddings (m, D) of frames, (m, D) of those `stride` steps later, and (m, 4) the mean actions between them."""
+    skip = stride // FRAME_EVERY
+    frames = embedded.explored[:, skip - 1 :: skip]
+    actions = embedded.actions.reshape(len(embedded.actions), -1, stride, ACTION_SIZE).mean(2)[:, 1:]
     size = frames.shape[-1]
-    return frames[:, :-1].reshape(-1, size), frames[:, 1:].reshape(-1, size), actions.reshape(-1, 4)
+    return frames[:, :-1].reshape(-1, size), frames[:, 1:].reshape(-1, size), actions.reshape(-1, ACTION_SIZE)

@@ -31,7 +31,7 @@ from prefvlm_core.plots.style import (
     task_title,
     text_width,
 )
-from prefvlm_core.vlm.pretraining.demonstrations import FRAME_EVERY
+from prefvlm_core.vlm.pretraining.recordings import FRAME_EVERY
 from prefvlm_core.vlm.texts import task_text
 
 VLM_COLOR, TRUE_COLOR = method_color("vlm-reward"), method_color("sac")  # the methods that learn from these rewards
@@ -84,7 +84,7 @@ def rewards_along_trajectories(curves: Sequence[RewardCurve], profile: str) -> F
                 axes = figure.add_axes((x / width, y / total, panel / width, height / total))
                 frames = figure.add_axes((x / width, (y - strip) / total, panel / width, strip / total), sharex=axes)
                 if row == 0:
-                    figure.text((x + panel / 2) / width, 1 - 0.05 / total, episode.behaviour, ha="center", va="top")
+                    figure.text((x + panel / 2) / width, 1 - 0.05 / total, episode.behavior, ha="center", va="top")
                 ends = _draw_rewards(axes, vlm, true, episode.first_success)
                 _draw_strip(frames, episode)
                 axes.set_yticks((0, 0.5, 1), ("0", "0.5", "1") if column == 0 else ("", "", ""))

@@ -9,12 +9,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from metaworld.policies import ENV_POLICY_MAP
 
 from prefvlm_core.analysis import sanity
-from prefvlm_core.analysis.sanity import RewardCurve, SanityPlan, SeenTask
+from prefvlm_core.analysis.sanity import EmbeddedTask, RecordedTask, RewardCurve, SanityPlan
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.plots import sanity as sanity_plots
+from prefvlm_core.vlm.pretraining.recordings import Recording
 
 
 class GreenSeer:
@@ -42,8 +43,8 @@ def test_every_profile_has_a_plan_of_enough_draws():
 
 
 @pytest.mark.filterwarnings("ignore:Constant")  # the expert asks for more than the environment allows
-def test_rewards_are_those_of_the_filmed_behaviour(curves):
-    assert [curve.behaviour for curve in curves] == ["expert", "noisy expert", "random actions"]
+def test_rewards_are_those_of_the_recorded_behavior(curves):
+    assert [curve.behavior for curve in curves] == ["expert", "noisy expert", "random actions"]
     for curve in curves:
         assert curve.frames.shape == (40, 64, 64, 3) and curve.true_rewards.shape == (40,)
         np.testing.assert_allclose(curve.vlm_rewards, curve.frames[..., 1].mean((1, 2)) / 255, rtol=1e-5)
@@ -61,7 +62,7 @@ def test_rewards_are_those_of_the_filmed_behaviour(curves):
     assert curves[2].first_success is None and curves[2].true_rewards.max() < 5
 
 
-def synthetic(sign: float, informative_axis: int) -> SeenTask:
+def synthetic(sign: float, informative_axis: int) -> EmbeddedTask:
     """12 trajectories whose reward at step t of trajectory n is that of n plus t / 1000; it stands in one axis of the
     embeddings, times `sign`. The text is axis 0."""
     levels = np.random.default_rng(0).permutation(12)[:, None] + np.arange(200) / 1000
@@ -70,7 +71,7 @@ def synthetic(sign: float, informative_axis: int) -> SeenTask:
     features[..., informative_axis] = sign * np.sin(angle)
     features[..., 2] = np.cos(angle)
     explored = np.zeros((2, 40, 3), np.float32)
-    return SeenTask(np.float32([1, 0, 0]), features, levels, explored, np.zeros((2, 200, 4), np.float32))
+    return EmbeddedTask(np.float32([1, 0, 0]), features, levels, explored, np.zeros((2, 200, 4), np.float32))
 
 
 @pytest.mark.parametrize("stride", [5, 10])
@@ -95,15 +96,14 @@ def test_torch_gets_its_threads_back():
     with pytest.raises(PrefVLMError, match="got labels"):
         sanity.before_and_after(synthetic(1, 0), 10, 0, 0)
     torch.set_num_threads(2)
-    sanity.see(GreenSeer(), sanity.FilmedTask("drawer-close-v3", *_blank_films()))
+    sanity.embed(GreenSeer(), RecordedTask(_blank_recording(), _blank_recording()))
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
 
 
-def _blank_films():
-    frames = np.zeros((2, 40, 64, 64, 3), np.uint8)
-    mixed = sanity.Trajectories(frames, np.zeros((2, 200)))
-    return mixed, frames, np.zeros((2, 200, 4), np.float32)
+def _blank_recording():
+    frames, actions = np.zeros((2, 40, 64, 64, 3), np.uint8), np.zeros((2, 200, 4), np.float32)
+    return Recording("drawer-close-v3", frames, np.zeros((2, 200)), np.zeros((2, 200), bool), actions)
 
 
 def test_inverse_dynamics_pair_frames_with_the_actions_between_them():
@@ -113,7 +113,7 @@ def test_inverse_dynamics_pair_frames_with_the_actions_between_them():
     actions = np.tile(
         np.arange(1, 201, dtype=np.float32)[:, None], (2, 1, 4)
     )  # action t leads to the state after step t
-    seen = SeenTask(seen.text, seen.features, seen.rewards, explored, actions)
+    seen = EmbeddedTask(seen.text, seen.features, seen.rewards, explored, actions)
     before, after, mean_actions = sanity._dynamics(seen, 10)
     assert before.shape == after.shape == (2 * 19, 3) and mean_actions.shape == (2 * 19, 4)
     np.testing.assert_array_equal(before[:3, 0], [10, 20, 30])
@@ -121,21 +121,21 @@ def test_inverse_dynamics_pair_frames_with_the_actions_between_them():
     np.testing.assert_array_equal(mean_actions[:3, 0], [15.5, 25.5, 35.5])
 
 
-def test_films_hold_whole_episodes_and_too_few_are_refused():
-    filmed = sanity.film_task("drawer-close-v3", 12, seed=3)
-    assert filmed.mixed.frames.shape == (12, 40, 64, 64, 3)
-    assert filmed.explored.shape == (5, 40, 64, 64, 3) and filmed.actions.shape == (5, 200, 4)
-    seen = sanity.see(GreenSeer(), filmed)
-    np.testing.assert_allclose(seen.explored[4, 7, 0], filmed.explored[4, 7, ..., 1].mean() / 255, rtol=1e-5)
-    np.testing.assert_allclose(seen.features[11, 3, 0], filmed.mixed.frames[11, 3, ..., 1].mean() / 255, rtol=1e-5)
+def test_recordings_hold_whole_episodes_and_too_few_are_rejected():
+    recorded = sanity.record_task("drawer-close-v3", 12, seed=3)
+    assert recorded.mixed.frames.shape == (12, 40, 64, 64, 3)
+    assert recorded.explored.frames.shape == (5, 40, 64, 64, 3) and recorded.explored.actions.shape == (5, 200, 4)
+    seen = sanity.embed(GreenSeer(), recorded)
+    np.testing.assert_allclose(seen.explored[4, 7, 0], recorded.explored.frames[4, 7, ..., 1].mean() / 255, rtol=1e-5)
+    np.testing.assert_allclose(seen.features[11, 3, 0], recorded.mixed.frames[11, 3, ..., 1].mean() / 255, rtol=1e-5)
     with pytest.raises(PrefVLMError, match="11 trajectories of 'drawer-close-v3', allowed are 12 or more"):
-        sanity.film_task("drawer-close-v3", 11, seed=3)
+        sanity.record_task("drawer-close-v3", 11, seed=3)
 
 
-def test_each_draw_has_films_and_random_weights_of_its_own(monkeypatch):
+def test_each_draw_has_recordings_and_random_weights_of_its_own(monkeypatch):
     asked = []
-    monkeypatch.setattr(sanity, "film_task", lambda task, trajectories, seed: (task, trajectories, seed))
-    monkeypatch.setattr(sanity, "see", lambda model, filmed: (model.fingerprint, filmed))
+    monkeypatch.setattr(sanity, "record_task", lambda task, trajectories, seed: (task, trajectories, seed))
+    monkeypatch.setattr(sanity, "embed", lambda model, recorded: (model.fingerprint, recorded))
 
     def judge(seen, stride, labels, seed):
         asked.append((*seen, stride, labels, seed))
@@ -147,7 +147,7 @@ def test_each_draw_has_films_and_random_weights_of_its_own(monkeypatch):
     assert accuracies.columns.tolist() == ["task", "model", "draw", "zero_shot", "adapted"] and len(accuracies) == 8
     assert set(accuracies["zero_shot"]) == {0.5} and set(accuracies["adapted"]) == {0.75}
     assert len({fingerprint for fingerprint, *_ in asked}) == 3  # tinyliv, and two untrained networks
-    assert len({filmed for _, filmed, *_ in asked}) == 4
+    assert len({recorded for _, recorded, *_ in asked}) == 4
     assert {tuple(rest[:2]) for _, _, *rest in asked} == {(5, 7)}
 
 

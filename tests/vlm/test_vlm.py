@@ -9,15 +9,13 @@ import torch
 
 from prefvlm_core import vlm
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
-from prefvlm_core.vlm import tinyliv
+from prefvlm_core.vlm import texts, tinyliv
 from prefvlm_core.vlm.feature_cache import FeatureCache
 from prefvlm_core.vlm.pretraining import demonstrations, pretrain
-from prefvlm_core.vlm.pretraining.demonstrations import (
-    Trajectories,
-    collect_demonstrations,
-    mixed_trajectories,
-)
+from prefvlm_core.vlm.pretraining.demonstrations import collect_demonstrations
 from prefvlm_core.vlm.pretraining.pretrain import (
     RECIPES,
     Recipe,
@@ -26,6 +24,7 @@ from prefvlm_core.vlm.pretraining.pretrain import (
     liv_loss,
     zero_shot_labels,
 )
+from prefvlm_core.vlm.pretraining.recordings import Recording, record, record_mixed_behaviors, segment_returns
 from prefvlm_core.vlm.texts import PUBLISHED, TASK_TEXTS, task_text
 from prefvlm_core.vlm.tinyliv import WEIGHTS, TinyLIV, TinyLIVNetwork
 
@@ -51,7 +50,52 @@ def test_every_task_has_a_text_of_its_own():
         task_text("drawer-v3")
 
 
-# ---- the plug ----
+@pytest.fixture
+def no_registered_texts(monkeypatch):
+    monkeypatch.setattr(texts, "_registered", {})
+
+
+@pytest.mark.usefixtures("no_registered_texts")
+def test_a_registered_text_replaces_the_built_in_one():
+    texts.register_task_text("drawer-open-v3", "pull the drawer towards the robot")
+    assert task_text("drawer-open-v3") == "pull the drawer towards the robot"
+    assert task_text("drawer-close-v3") == TASK_TEXTS["drawer-close-v3"]
+    texts.register_task_text("drawer-open-v3", "open it")
+    assert task_text("drawer-open-v3") == "open it"
+
+
+@pytest.mark.usefixtures("no_registered_texts")
+@pytest.mark.parametrize(
+    "task, text, words", [("drawer-v3", "open it", "Unknown task 'drawer-v3'"), ("drawer-open-v3", " \n", "is empty")]
+)
+def test_a_text_needs_a_task_and_words(task, text, words):
+    with pytest.raises(PrefVLMError, match=words):
+        texts.register_task_text(task, text)
+    assert task_text("drawer-open-v3") == "open a drawer"
+
+
+@pytest.mark.usefixtures("no_registered_texts")
+def test_a_registered_text_is_what_the_model_judges_by():
+    recording = Recording(
+        "door-open-v3",
+        np.random.default_rng(0).integers(0, 256, (2, 40, 64, 64, 3), np.uint8),
+        np.random.default_rng(1).uniform(0, 10, (2, 200)),
+        np.zeros((2, 200), bool),
+        np.zeros((2, 200, 4), np.float32),
+    )
+    asked = []
+
+    class Listener(RewardReader):
+        def encode_text(self, words):
+            asked.extend(words)
+            return super().encode_text(words)
+
+    texts.register_task_text("door-open-v3", "pull the handle")
+    zero_shot_labels(Listener(1), recording, 10, seed=0)
+    assert asked == ["pull the handle"]
+
+
+# ---- models by name ----
 
 
 @pytest.mark.parametrize("name", vlm.TINYLIV_NAMES)
@@ -184,21 +228,47 @@ def test_training_cameras_keep_off_the_evaluation_view():
 
 def test_demonstrations_are_repeatable_and_move():
     first, again, other = (collect_demonstrations(["drawer-close-v3"], "around", 2, 2, seed) for seed in (0, 0, 1))
-    assert first.frames.shape == (4, 20, 64, 64, 3)
-    assert (first.tasks == TASKS.index("drawer-close-v3")).all()
-    np.testing.assert_array_equal(first.frames, again.frames)
-    assert (first.frames != other.frames).any()
-    assert np.abs(first.frames[:, 0].astype(int) - first.frames[:, -1]).mean(axis=(1, 2, 3)).min() > 1
+    assert first.shape == (1, 4, 20, 64, 64, 3)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert np.abs(first[0, :, 0].astype(int) - first[0, :, -1]).mean(axis=(1, 2, 3)).min() > 1
     inside = collect_demonstrations(["drawer-close-v3"], "evaluation", 1, 1, 0)
-    assert np.abs(inside.frames[0, 0].astype(int) - first.frames[0, 0]).mean() > 10
+    assert np.abs(inside[0, 0, 0].astype(int) - first[0, 0, 0]).mean() > 10
 
 
-def test_mixed_trajectories_are_of_mixed_quality():
-    seen = mixed_trajectories("drawer-close-v3", 8, seed=5)
+def test_mixed_behaviors_are_of_mixed_quality():
+    seen = record_mixed_behaviors("drawer-close-v3", 8, seed=5)
     assert seen.frames.shape == (8, 40, 64, 64, 3) and seen.rewards.shape == (8, 200)
     returns = seen.rewards.sum(1)
     assert returns.max() > 1000 and returns.min() < 0.5 * returns.max()
-    np.testing.assert_array_equal(mixed_trajectories("drawer-close-v3", 1, seed=5).frames[0], seen.frames[0])
+    np.testing.assert_array_equal(record_mixed_behaviors("drawer-close-v3", 1, seed=5).frames[0], seen.frames[0])
+
+
+def test_a_recording_holds_the_episodes_of_its_behaviors_and_seeds():
+    def raise_hand(_observation, step):
+        return np.float32([0, 0, step / 200, -1])
+
+    recording = record("drawer-close-v3", ((raise_hand, seed) for seed in (3, 4)))
+    environment = Environment("drawer-close-v3", 200)
+    for episode, seed in enumerate((3, 4)):
+        environment.reset(seed)
+        rewards, snapshots = [], []
+        for step in range(200):
+            rewards.append(environment.step(raise_hand(None, step))[1])
+            snapshots.append(environment.snapshot())
+        np.testing.assert_array_equal(recording.rewards[episode], rewards)
+        np.testing.assert_array_equal(recording.actions[episode, :, 2], np.float32(np.arange(200) / 200))
+        renderer = FrameRenderer("drawer-close-v3")
+        last_frame = renderer.render(np.stack(snapshots[199:]), environment.scene()[None])[0]
+        np.testing.assert_array_equal(recording.frames[episode, 39], last_frame)  # the frame after step 200
+        renderer.close()
+    assert recording.frames.shape == (2, 40, 64, 64, 3) and recording.successes.shape == (2, 200)
+
+
+def test_segment_returns_are_sums_over_50_steps():
+    rewards = np.random.default_rng(0).uniform(0, 10, (2, 200))
+    expected = [[rewards[n, start : start + 50].sum() for start in range(0, 151, 5)] for n in range(2)]
+    np.testing.assert_allclose(segment_returns(rewards), expected)
 
 
 # ---- training ----
@@ -238,9 +308,11 @@ def test_training_is_repeatable_and_learns():
     fingerprints = [pretrain.train("tiny", short, seed).fingerprint for seed in (0, 0, 1)]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
     unseen = collect_demonstrations(tasks, "evaluation", 2, 1, seed=9)
-    for task, film in zip(unseen.tasks, unseen.frames, strict=True):
-        cosines = model.encode_image(film[[0, 5, 19]]) @ model.encode_text([TASK_TEXTS[TASKS[task]]])[0]
-        assert cosines[2] > cosines[:2].max() + 0.2  # the goal is told from the way to it
+    for task, of_task in zip(tasks, unseen, strict=True):
+        text = model.encode_text([task_text(task)])[0]
+        for frames in of_task:
+            cosines = model.encode_image(frames[[0, 5, 19]]) @ text
+            assert cosines[2] > cosines[:2].max() + 0.2  # the goal is told from the way to it
 
 
 def test_pretrain_keeps_the_first_seed_and_judges_all(tmp_path, monkeypatch):
@@ -293,16 +365,17 @@ def test_a_model_that_reads_the_reward_labels_perfectly(sign, accuracy):
     levels = np.random.default_rng(0).integers(0, 256, (5, 40))
     frames = np.zeros((5, 40, 64, 64, 3), np.uint8)
     frames[..., 0, 0, 0] = levels
-    seen = Trajectories(frames, np.repeat(levels / 25.5, 5, axis=1))
-    labels = zero_shot_labels(RewardReader(sign), "door-open-v3", seen, 300, seed=1)
+    rewards, actions = np.repeat(levels / 25.5, 5, axis=1), np.zeros((5, 200, 4), np.float32)
+    recording = Recording("door-open-v3", frames, rewards, np.zeros((5, 200), bool), actions)
+    labels = zero_shot_labels(RewardReader(sign), recording, 300, seed=1)
     assert labels.correct.mean() == accuracy
-    assert 250 < len(labels.correct) <= 300 and labels.trajectories.shape == (len(labels.correct), 2)
+    assert 250 < len(labels.correct) <= 300 and labels.episodes.shape == (len(labels.correct), 2)
 
 
 def test_shipped_weights_label_better_than_chance():
     model = vlm.load("tinyliv")
     accuracies = [
-        zero_shot_labels(model, task, mixed_trajectories(task, 8, seed=11), 500, seed=12).correct.mean()
+        zero_shot_labels(model, record_mixed_behaviors(task, 8, seed=11), 500, seed=12).correct.mean()
         for task in PAPER_TASKS
     ]
     assert 0.58 < np.mean(accuracies) < 0.80  # 0.675 on 100 trajectories: useful, and a noisy labeller

@@ -1,1 +1,1 @@
-"""How TinyLIV is trained from nothing."""
+"""Training TinyLIV from scratch, and the recorded episodes on which models are judged."""

@@ -1,9 +1,9 @@
-"""Train TinyLIV from nothing and measure how well it labels: `prefvlm pretrain`.
+"""Train TinyLIV from scratch and measure the accuracy of its labels: `prefvlm pretrain`.
 
-Trained with LIV's objective (Ma et al. 2023): VIP's implicit time-contrastive loss towards the last frame and towards
-the text, and InfoNCE between last frames and texts. Differences from LIV: one film of each task per batch (so that no
-text is its own negative), InfoNCE with a temperature, words dropped at random, and films of a simulator's scripted
-experts where LIV has videos of kitchens.
+The objective is LIV's (Ma et al. 2023): VIP's implicit time-contrastive loss with the last frame and with the text as
+goals, and InfoNCE between last frames and texts. Deviations from LIV: a batch holds one demonstration of each task (so
+that no text is its own negative), InfoNCE has a temperature, words are dropped at random, and the demonstrations are
+those of scripted experts in a simulator instead of videos of kitchens.
 """
 
 import math
@@ -22,42 +22,39 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.runs.directory import write_probe
 from prefvlm_core.vlm import VisionLanguageModel
-from prefvlm_core.vlm.pretraining.demonstrations import (
-    FRAME_EVERY,
-    Demonstrations,
-    Trajectories,
-    View,
-    collect_demonstrations,
-    mixed_trajectories,
+from prefvlm_core.vlm.pretraining.demonstrations import View, collect_demonstrations
+from prefvlm_core.vlm.pretraining.recordings import (
+    Recording,
+    record_mixed_behaviors,
+    segment_returns,
+    segment_sums,
 )
-from prefvlm_core.vlm.texts import TASK_TEXTS
+from prefvlm_core.vlm.texts import task_text
 from prefvlm_core.vlm.tinyliv import TinyLIV, TinyLIVNetwork, random, word_indices, words_of
 
 Variant = Literal["tinyliv", "tinyliv-heldout", "tinyliv-indomain"]
 
-_SEGMENT_FRAMES = 10  # segments of 50 steps, the paper's length
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a variant is trained on, and how."""
+    """The data and hyperparameters with which a variant is trained."""
 
     tasks: tuple[str, ...]
     view: View
     demonstrations: int = 12
-    """Expert episodes of each task."""
+    """Expert episodes per task."""
     views_each: int = 2
-    """Films of each episode, each with its own camera in the view "around"."""
+    """Renderings of each episode, each with its own camera in the view "around"."""
     steps: int = 1000
     learning_rate: float = 1e-3
     discount: float = 0.95
-    """γ; LIV has 0.98 for videos of more frames."""
+    """γ; LIV uses 0.98 for videos of more frames."""
     negatives: int = 3
-    """Shuffled transitions per transition in the VIP loss."""
+    """Transitions of other demonstrations per transition in the VIP loss."""
     temperature: float = 0.3
-    """Of InfoNCE; LIV has none."""
+    """Temperature of InfoNCE; LIV has none."""
     word_dropout: float = 0.1
-    """Share of words that are replaced by the unknown one, so that this one is learned."""
+    """Fraction of words replaced by the unknown word, so that its embedding is learned."""
 
 
 RECIPES: dict[Variant, Recipe] = {
@@ -68,28 +65,27 @@ RECIPES: dict[Variant, Recipe] = {
 
 
 def train(name: str, recipe: Recipe, seed: int) -> TinyLIV:
-    """A network trained from nothing on one thread: equal seeds give equal weights on one machine. Minutes."""
+    """Train a network from scratch, for minutes on one thread. Equal seeds give equal weights on one machine."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several threads add up gradients in an order that varies
+    torch.set_num_threads(1)  # several threads sum gradients in varying order
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            films = collect_demonstrations(recipe.tasks, recipe.view, recipe.demonstrations, recipe.views_each, seed)
-            return _train_on(name, recipe, films, np.random.default_rng((seed, 1)))
+            frames = collect_demonstrations(recipe.tasks, recipe.view, recipe.demonstrations, recipe.views_each, seed)
+            return _train_on(name, recipe, frames, np.random.default_rng((seed, 1)))
     finally:
         torch.set_num_threads(threads)
 
 
-def _train_on(name: str, recipe: Recipe, films: Demonstrations, generator: np.random.Generator) -> TinyLIV:
-    texts = [TASK_TEXTS[task] for task in recipe.tasks]
+def _train_on(name: str, recipe: Recipe, demonstrations: NDArray[np.uint8], generator: np.random.Generator) -> TinyLIV:
+    texts = [task_text(task) for task in recipe.tasks]
     vocabulary = words_of(texts)
     network = TinyLIVNetwork(len(vocabulary), folded=False)
     optimizer = torch.optim.Adam(network.parameters(), recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
     words, starts = word_indices(texts, vocabulary)
-    films_of_task = [np.flatnonzero(films.tasks == TASKS.index(task)) for task in recipe.tasks]
     for _ in range(recipe.steps):
-        frames = torch.from_numpy(_sample(films, films_of_task, generator))
+        frames = torch.from_numpy(_sample(demonstrations, generator))
         dropped = torch.from_numpy(generator.random(len(words)) < recipe.word_dropout)
         frames_embedded = nn.functional.normalize(network.encode_image(frames.flatten(0, 1)), dim=1)
         texts_embedded = nn.functional.normalize(network.encode_text(words.masked_fill(dropped, 0), starts), dim=1)
@@ -101,19 +97,27 @@ def _train_on(name: str, recipe: Recipe, films: Demonstrations, generator: np.ra
     return TinyLIV(name, network.eval().fold(), vocabulary)
 
 
-def _sample(
-    films: Demonstrations, films_of_task: list[NDArray[np.int64]], generator: np.random.Generator
-) -> NDArray[np.uint8]:
-    """One film of each task, (4, tasks, 64, 64, 3): a first frame, two neighbours not before it, and the last frame."""
-    film = np.array([generator.choice(choices) for choices in films_of_task])
-    last = films.frames.shape[1] - 1
-    first = generator.integers(0, last, len(film))
-    now = generator.integers(first, last)
-    return np.stack([films.frames[film, index] for index in (first, now, now + 1, np.full_like(now, last))])
+def _sample(demonstrations: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Frames of one demonstration per task: a random start, two successive frames not before it, and the last one.
+
+    demonstrations: (K, D, T, 64, 64, 3), as `collect_demonstrations` returns them. Returns (4, K, 64, 64, 3).
+    """
+    tasks, count, length = demonstrations.shape[:3]
+    chosen = demonstrations[np.arange(tasks), [generator.choice(count) for _ in range(tasks)]]
+    first = generator.integers(0, length - 1, tasks)
+    now = generator.integers(first, length - 1)
+    return np.stack([chosen[np.arange(tasks), step] for step in (first, now, now + 1, np.full_like(now, length - 1))])
 
 
 def liv_loss(frames: Tensor, texts: Tensor, recipe: Recipe, generator: np.random.Generator) -> Tensor:
-    """LIV's loss of B films. frames: (4, B, D) first, now, next and last frame; texts: (B, D); all of length 1."""
+    """LIV's loss of B demonstrations.
+
+    Args:
+        frames: Embeddings (4, B, D) of the first, current, next and last frame, of length 1.
+        texts: Embeddings (B, D) of the tasks' texts, of length 1.
+        recipe: Discount, number of negatives and temperature.
+        generator: Draws the negatives.
+    """
     first, now, following, last = frames
     shuffles = [torch.from_numpy(generator.permutation(len(last))) for _ in range(recipe.negatives)]
     vip = sum(_vip_loss(first, now, following, goal, shuffles, recipe.discount) for goal in (last, texts))
@@ -126,9 +130,9 @@ def liv_loss(frames: Tensor, texts: Tensor, recipe: Recipe, generator: np.random
 def _vip_loss(
     first: Tensor, now: Tensor, following: Tensor, goal: Tensor, shuffles: list[Tensor], discount: float
 ) -> Tensor:
-    """(1-γ) E[-V(o_0)] + log E[exp(1 - γ V(o_t+1) + V(o_t))], with V = cos/(1-γ), and the log again for other films.
+    """(1-γ) E[-V(o_0)] + log E[exp(1 - γ V(o_t+1) + V(o_t))] with V = cos/(1-γ), and the second term for the negatives.
 
-    The 1 is minus the reward -1 of every step before the goal.
+    The negatives are transitions of other demonstrations. The 1 is minus the reward of -1 at each step before the goal.
     """
 
     def value(frame: Tensor) -> Tensor:
@@ -144,29 +148,25 @@ def _vip_loss(
 
 @dataclass(frozen=True)
 class ZeroShotLabels:
-    """A model's labels for P random pairs of segments of one task, against the true returns."""
+    """A model's labels of P random pairs of segments of one task, compared with the true returns."""
 
     correct: NDArray[np.bool_]
-    """(P,): the model prefers the segment of larger true return."""
-    trajectories: NDArray[np.int64]
-    """(P, 2): which trajectory each segment is from."""
+    """(P,): whether the model prefers the segment of larger true return."""
+    episodes: NDArray[np.int64]
+    """(P, 2): index of the episode to which each segment belongs."""
 
 
-def zero_shot_labels(
-    model: VisionLanguageModel, task: str, trajectories: Trajectories, pairs: int, seed: int
-) -> ZeroShotLabels:
-    """Label `pairs` random pairs of 50-step segments by the sum of cosines between every 5th frame and the task's text.
+def zero_shot_labels(model: VisionLanguageModel, recording: Recording, pairs: int, seed: int) -> ZeroShotLabels:
+    """Label random pairs of 50-step segments by the sum of cosines between every 5th frame and the task's text.
 
-    Pairs of equal true return are left out, so P may be smaller than `pairs`.
+    Pairs of equal true return are left out, so that P may be smaller than `pairs`.
     """
     generator = np.random.default_rng(seed)
-    count, length = trajectories.frames.shape[:2]
-    cosines = (
-        model.encode_image(trajectories.frames.reshape(-1, *trajectories.frames.shape[2:]))
-        @ model.encode_text([TASK_TEXTS[task]]).T
-    )
-    scores = _window_sums(cosines.reshape(count, length))
-    returns = _window_sums(trajectories.rewards.reshape(count, length, FRAME_EVERY).sum(2))
+    count, length = recording.frames.shape[:2]
+    text = model.encode_text([task_text(recording.task)])
+    cosines = model.encode_image(recording.frames.reshape(-1, *recording.frames.shape[2:])) @ text.T
+    scores = segment_sums(cosines.reshape(count, length))
+    returns = segment_returns(recording.rewards)
     chosen = generator.integers(0, count, (pairs, 2))
     starts = generator.integers(0, scores.shape[1], (pairs, 2))
     true, guess = (np.diff(values[chosen, starts], axis=1)[:, 0] for values in (returns, scores))
@@ -174,21 +174,16 @@ def zero_shot_labels(
     return ZeroShotLabels((guess > 0)[decided] == (true > 0)[decided], chosen[decided])
 
 
-def _window_sums(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Sums over windows of 10 along axis 1: (N, L) to (N, L - 9)."""
-    return np.lib.stride_tricks.sliding_window_view(values, _SEGMENT_FRAMES, axis=1).sum(2, dtype=np.float64)
-
-
 def accuracy_interval(
     labels: list[ZeroShotLabels], count: int, generator: np.random.Generator, resamples: int = 2000
 ) -> tuple[float, float, float]:
-    """(mean, low, high): mean accuracy, and its 95 % bootstrap interval over training seeds and trajectories.
+    """(mean, low, high): the mean accuracy, and its 95 % bootstrap interval over training seeds and episodes.
 
-    `labels` holds one entry per training seed, for the same `count` trajectories and pairs. A pair counts as often as
-    its two trajectories are drawn together, since pairs that share a trajectory are not independent.
+    `labels` holds one entry per training seed, each of the same pairs of `count` episodes. A resample weights a pair by
+    the product of how often its two episodes are drawn, since pairs that share an episode are not independent.
     """
     correct = np.stack([entry.correct for entry in labels]).astype(float)
-    first, second = labels[0].trajectories.T
+    first, second = labels[0].episodes.T
     drawn = generator.multinomial(count, np.full(count, 1 / count), resamples)
     weights = (drawn[:, first] * drawn[:, second]).astype(float)
     seeds = generator.integers(0, len(labels), (resamples, len(labels)))
@@ -199,16 +194,16 @@ def accuracy_interval(
 
 
 def accuracy_table(
-    models: dict[str, list[VisionLanguageModel]], evaluation_seed: int, trajectories: int = 100, pairs: int = 2000
+    models: dict[str, list[VisionLanguageModel]], evaluation_seed: int, episodes: int = 100, pairs: int = 2000
 ) -> str:
-    """Markdown table of zero-shot accuracies in %, with 95 % intervals; a variant has one model per training seed."""
+    """Markdown table of zero-shot accuracies in % with 95 % intervals; each variant has one model per training seed."""
     rows = {name: [f"| {name} |"] for name in models}
     means: dict[str, list[float]] = {name: [] for name in models}
     for task in PAPER_TASKS:
-        seen = mixed_trajectories(task, trajectories, evaluation_seed)
+        recording = record_mixed_behaviors(task, episodes, evaluation_seed)
         for name, trained in models.items():
-            labels = [zero_shot_labels(model, task, seen, pairs, evaluation_seed) for model in trained]
-            mean, low, high = accuracy_interval(labels, trajectories, np.random.default_rng(evaluation_seed))
+            labels = [zero_shot_labels(model, recording, pairs, evaluation_seed) for model in trained]
+            mean, low, high = accuracy_interval(labels, episodes, np.random.default_rng(evaluation_seed))
             means[name].append(mean)
             rows[name].append(f" {100 * mean:.0f} ({100 * low:.0f}–{100 * high:.0f}) |")
     head = "| variant | " + " | ".join(task.removesuffix("-v3") for task in PAPER_TASKS) + " | mean |"
@@ -217,10 +212,19 @@ def accuracy_table(
 
 
 def pretrain(variant: Variant, seeds: Sequence[int], output: Path, evaluation_seed: int) -> str:
-    """Train a variant of TinyLIV once per seed, keep the first seed's weights as `output/<variant>.safetensors`, and
-    return its zero-shot accuracies beside those of untrained networks (`accuracy_table`).
+    """Train a variant of TinyLIV once per seed, and compare its zero-shot accuracies with those of untrained networks.
 
-    `evaluation_seed` draws the trajectories and pairs it is judged on. Raises `PrefVLMError` without a seed.
+    Args:
+        variant: One of `RECIPES`.
+        seeds: Training seeds; the weights of the first are saved as `output/<variant>.safetensors`.
+        output: The folder for the weights.
+        evaluation_seed: Draws the episodes and pairs on which the networks are judged.
+
+    Returns:
+        The Markdown table of `accuracy_table`.
+
+    Raises:
+        PrefVLMError: Without a seed, or if nothing can be written to `output`.
     """
     if not seeds:
         raise PrefVLMError("pretrain needs at least one training seed, got none.")

@@ -1,0 +1,112 @@
+"""Recorded episodes of good and bad behaviors: the data on which a vision-language model is judged."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
+from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
+
+RECORDED_STEPS = 200
+"""Environment steps of a recorded episode."""
+FRAME_EVERY = 5
+"""Environment steps from one recorded frame to the next."""
+SEGMENT_FRAMES = 10
+"""Recorded frames in a segment of 50 steps, the length of the papers' segments."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """N episodes of H steps of one task, in the evaluation view."""
+
+    task: str
+    frames: NDArray[np.uint8]
+    """(N, H / 5, 64, 64, 3), RGB: the frame after every 5th step."""
+    rewards: NDArray[np.float64]
+    """(N, H): Meta-World's reward of each step, in [0, 10]."""
+    successes: NDArray[np.bool_]
+    """(N, H): whether each step meets Meta-World's success criterion."""
+    actions: NDArray[np.float32]
+    """(N, H, 4)."""
+
+
+def record(task: str, episodes: Iterable[tuple[Behavior, int]]) -> Recording:
+    """Record one episode of 200 steps per behavior and seed of its initial state.
+
+    `episodes` is consumed lazily, each item after the episode before it, so that they may share a random generator.
+    """
+    environment = Environment(task, RECORDED_STEPS, goal_visible=True)
+    frames, rewards, successes, actions = [], [], [], []
+    with closing(FrameRenderer(task)) as renderer:
+        for behavior, seed in episodes:
+            observation = environment.reset(seed)
+            snapshots = []
+            for step in range(RECORDED_STEPS):
+                action = behavior(observation, step)
+                observation, reward, success = environment.step(action)
+                actions.append(action)
+                rewards.append(reward)
+                successes.append(success)
+                if (step + 1) % FRAME_EVERY == 0:
+                    snapshots.append(environment.snapshot())
+            scenes = np.repeat(environment.scene()[None], len(snapshots), axis=0)
+            frames.append(renderer.render(np.stack(snapshots), scenes))
+    by_episode = (len(frames), RECORDED_STEPS)
+    return Recording(
+        task=task,
+        frames=np.stack(frames),
+        rewards=np.reshape(rewards, by_episode),
+        successes=np.reshape(successes, by_episode),
+        actions=np.reshape(actions, (*by_episode, ACTION_SIZE)),
+    )
+
+
+def record_mixed_behaviors(task: str, count: int, seed: int) -> Recording:
+    """Record `count` episodes of mixed quality, as a learning agent might produce them.
+
+    Equal shares are random actions, the expert with noise, the expert that stops or reverses, and the expert of another
+    task.
+    """
+    generator = np.random.default_rng((seed, TASKS.index(task)))
+
+    def episodes() -> Iterator[tuple[Behavior, int]]:
+        for index in range(count):
+            episode_seed = int(generator.integers(2**31))
+            yield _mixed_behavior(task, index % 4, generator), episode_seed
+
+    return record(task, episodes())
+
+
+def segment_returns(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+    """True returns (N, H / 5 - 9) of the segments of 50 steps that begin at every 5th step of rewards (N, H)."""
+    return segment_sums(rewards.reshape(len(rewards), -1, FRAME_EVERY).sum(2))
+
+
+def segment_sums(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Sums over each segment of 10 frames, given one value per frame: (N, F) to (N, F - 9)."""
+    return np.lib.stride_tricks.sliding_window_view(values, SEGMENT_FRAMES, axis=1).sum(2, dtype=np.float64)
+
+
+def _mixed_behavior(task: str, kind: int, generator: np.random.Generator) -> Behavior:
+    """Kinds: 0 random actions, 1 expert with noise, 2 expert that stops or reverses, 3 expert of another task."""
+    noise = generator.uniform(0.1, 1.0)
+    turn = generator.integers(20, 120)
+    reverse = generator.random() < 0.5
+    other = str(generator.choice([name for name in PAPER_TASKS if name != task]))
+    expert = Expert(other if kind == 3 else task, noise if kind == 1 else 0.2, generator)
+    drift = RandomActions(generator)
+
+    def act(observation: NDArray[np.float64], step: int) -> NDArray[np.float32]:
+        if kind == 0:
+            return drift(observation, step)
+        action = expert(observation, step)
+        if kind == 2 and step >= turn:
+            action = -action if reverse else generator.normal(0, 0.1, ACTION_SIZE).astype(np.float32)
+        return action
+
+    return act
