@@ -1,4 +1,4 @@
-"""Speed measurements of this package against its peers, one module per part, and their report."""
+"""Benchmarks of this package against its peers and its own limits: one module per group, and their report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUPS = ("environments", "learner", "methods", "frames", "vlm", "adapters")
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured number: what it is, its value and unit, what it is held against, and the value wanted."""
+    """One measured number, with what it is compared with and the value that is wanted."""
 
     name: str
     value: float
@@ -27,8 +27,10 @@ class Measurement:
 
 
 def report(results: str | Path, only: Sequence[str] = ()) -> str:
-    """Measure every group (or `only` some) and return the rows as a table; `<results>/bench.json` keeps each group's
-    latest."""
+    """Run all benchmarks, or `only` some groups, and return the measurements as a table.
+
+    `<results>/bench.json` keeps the latest measurements of each group. Raises `PrefVLMError` for an unknown group.
+    """
     for name in only:
         if name not in GROUPS:
             raise unknown_name("benchmark group", name, GROUPS)

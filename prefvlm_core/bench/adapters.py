@@ -1,4 +1,4 @@
-"""How much better a task's own adapters label than the frozen model."""
+"""How much more accurate the labels of a task's own adapters are than those of the frozen model."""
 
 from prefvlm_core.analysis.sanity import HUMAN_LABELS, PLANS, accuracy_table, label_accuracies
 from prefvlm_core.analysis.stats import ALL_TASKS
@@ -6,8 +6,11 @@ from prefvlm_core.bench import Measurement
 
 
 def measure() -> list[Measurement]:
-    """Accuracies on held-out trajectories before and after one session of learning, mean over the papers' tasks and
-    independent draws (notebook 01 in profile `laptop`); six minutes on two slow cores."""
+    """Accuracies on held-out trajectories before and after one session of learning.
+
+    Values are means over the papers' tasks and independent draws, as in notebook 01 in profile `laptop`. Takes six
+    minutes on two slow cores.
+    """
     table = accuracy_table(label_accuracies(PLANS["laptop"]))
     rows = []
     for row in table[table["task"] == ALL_TASKS].to_dict("records"):

@@ -1,4 +1,4 @@
-"""Environment steps per second on one core: ours, Meta-World's through gym.make, and the bare simulator's."""
+"""Environment steps per second on one core: this package, Meta-World through gym.make, and the bare simulator."""
 
 import time
 import warnings
@@ -14,11 +14,11 @@ from prefvlm_core.domains.metaworld import Environment, model_path
 from prefvlm_core.domains.tasks import ACTION_SIZE, MAX_HORIZON, PAPER_TASKS, TASKS
 
 _PEER = "gym.make('Meta-World/MT1')"
-_FRAME_SKIP = 5  # simulator steps in one of Meta-World's
+_FRAME_SKIP = 5  # simulator steps per step of Meta-World
 
 
 def _episodes(task: str) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
-    """Functions that run one episode of the same random actions: through our path, gym.make, and the bare simulator."""
+    """Functions that run an episode of the same actions: with our environment, gym.make and the bare simulator."""
     actions = np.random.default_rng(0).uniform(-1, 1, (MAX_HORIZON, ACTION_SIZE)).astype(np.float32)
     ours = Environment(task)
     with warnings.catch_warnings():
@@ -49,10 +49,10 @@ def _episodes(task: str) -> tuple[Callable[[], object], Callable[[], object], Ca
 
 
 def measure(rounds: int = 5) -> list[Measurement]:
-    """Steps per second over whole episodes of 500 steps, resets included (the bare simulator has none worth the name).
+    """Steps per second over whole episodes of 500 steps, including resets (those of the bare simulator are trivial).
 
-    The three take turns, episode by episode, so that a machine that slows down slows all of them; values are medians
-    over the rounds. Every task is measured, those of the papers have rows of their own. About a minute and a half.
+    The three take turns after every episode, so that a machine that slows down slows all of them; values are medians
+    over the rounds. Every task is measured; those of the papers have rows of their own. Takes about 90 seconds.
     """
     rows: list[Measurement] = []
     ratios: dict[str, float] = {}

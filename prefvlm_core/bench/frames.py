@@ -1,4 +1,4 @@
-"""Frames: rendering speed against Meta-World's own, same task and camera in alternating rounds; embedding speed."""
+"""Rendering speed against Meta-World's own, same task and camera, in alternating rounds; embedding speed."""
 
 import multiprocessing
 import statistics
@@ -20,9 +20,9 @@ _ROUNDS = 3
 
 
 def measure(seconds: float = 20.0) -> list[Measurement]:
-    """Frames per second of one process; the ratio is the median over tasks and rounds.
+    """Frames per second of one process. The ratio is the median over tasks and rounds.
 
-    Takes some 10 s more than `seconds`, for process starts.
+    Takes about 10 s longer than `seconds`, because it starts processes.
     """
     share = seconds / (2 * _ROUNDS * len(_TASKS))
     ratios, speeds = [], []
@@ -30,7 +30,7 @@ def measure(seconds: float = 20.0) -> list[Measurement]:
         snapshots, scenes = _episode(task)
         renderer = FrameRenderer(task, _SIZE, camera="corner2")
         renderer.render(snapshots, scenes)
-        # Theirs in a process of its own, because OSMesa draws black beside a second GL context.
+        # Meta-World renders in a process of its own, because OSMesa renders black frames beside a second GL context.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             for _ in range(_ROUNDS):
                 theirs = pool.apply(_metaworld_speed, (task, share))
@@ -51,10 +51,10 @@ def measure(seconds: float = 20.0) -> list[Measurement]:
 
 
 def _embedding_speed(rounds: int = 5) -> float:
-    """Frames/s of processor time, so that other processes on the machine do not count; the best of `rounds`."""
+    """Frames per second of processor time, which excludes other processes on the machine; the best of `rounds`."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    model = random()  # the same network as the trained ones
+    model = random()  # the same architecture as the trained networks
     frames = np.random.default_rng(0).integers(0, 256, (640, _SIZE, _SIZE, 3), np.uint8)
     speeds = []
     for _ in range(rounds):
@@ -77,10 +77,10 @@ def _episode(task: str, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _metaworld_speed(task: str, seconds: float) -> float:
-    """Frames/s of Meta-World's own `render`."""
+    """Frames per second of Meta-World's own `render`."""
     environment = ALL_V3_ENVIRONMENTS[task](render_mode="rgb_array", camera_name="corner2", width=_SIZE, height=_SIZE)
     try:
-        for _ in range(2):  # the first frames set OpenGL up
+        for _ in range(2):  # the first frames include setting up OpenGL
             environment.render()
         start, count = time.perf_counter(), 0
         while time.perf_counter() - start < seconds:

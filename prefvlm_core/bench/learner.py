@@ -1,5 +1,5 @@
-"""Learning speed: a fleet against one run, and the whole training loop against stable-baselines3; memory of the
-replay."""
+"""Learning speed of a fleet compared with one run, speed of the training loop compared with stable-baselines3, and
+memory of the replay."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ROUNDS = 3
 
 
 def measure() -> list[Measurement]:
-    """Every row, in about three minutes on two slow cores. One torch thread, but for the row that says otherwise."""
+    """All measurements, in about three minutes on two slow cores, with one torch thread unless a row says otherwise."""
     torch.set_num_threads(1)
     return [*_updates(), *_whole_loop(), _replay_memory()]
 
 
 def _updates() -> list[Measurement]:
-    """Gradient updates alone, networks and batch of profile `quick`; fleet and single run take turns."""
+    """Gradient updates alone, with networks and batch of profile `quick`; fleet and single run take turns."""
     config = run_config(TASK, "sac", 0, "quick").sac
 
     def speed(runs: int, updates: int, threads: int = 1) -> float:
@@ -77,8 +77,8 @@ def _updates() -> list[Measurement]:
 
 
 def _whole_loop() -> list[Measurement]:
-    """Environment and learner together, against stable-baselines3's SAC at the same task, networks, batch and update
-    ratio."""
+    """Environment and learner together, compared with stable-baselines3's SAC with the same task, networks, batch and
+    update ratio."""
     steps, cores = 3_000, os.cpu_count() or 1
     rounds = []
     for _ in range(ROUNDS):

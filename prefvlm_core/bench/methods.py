@@ -1,4 +1,4 @@
-"""What the baselines cost: a fleet that mixes all methods against a fleet of PEBBLE runs, whole loop."""
+"""The cost of the baselines: the training loop of a fleet of all methods compared with a fleet of PEBBLE runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHANGES = {"total_steps": 4_000, "evaluation.every": 4_000, "evaluation.final_ep
 
 
 def measure() -> list[Measurement]:
-    """Every row, in about a quarter of an hour on two slow cores; profile `quick`, fleets take turns."""
+    """All measurements in profile `quick`, in about 15 minutes on two slow cores; the fleets take turns."""
     mixed = [method for method in METHODS if method != "mrn"]
     mixed = [mixed[index % len(mixed)] for index in range(FLEET)]
     with_mrn = ["mrn", *mixed[1:]]

@@ -1,4 +1,4 @@
-"""What the vision-language model costs a run: the share of its wall time spent on frames, labels and adapters."""
+"""The cost of the vision-language model: the share of a run's wall time spent on frames, labels and adapters."""
 
 import tempfile
 
@@ -8,11 +8,11 @@ from prefvlm_core.methods import run_config
 from prefvlm_core.train import train
 
 _PARTS = ("rendering", "embedding", "labels", "adapters")
-_STEPS = 1_400  # four sessions; the first learning of the adapters, the longest, weighs more than in a whole run
+_STEPS = 1_400  # four sessions; the adapters' first and longest learning weighs more than in a whole run
 
 
 def measure() -> list[Measurement]:
-    """One PrefVLM run of profile `laptop` by itself, cut short; about two minutes."""
+    """One PrefVLM run of profile `laptop` on its own, shortened; about two minutes."""
     config = run_config("button-press-v3", "prefvlm", 0, "laptop", {"total_steps": _STEPS})
     with tempfile.TemporaryDirectory() as results:
         last = train([config], Execution(results=results, device="cpu", progress=False))[0].read_metrics()[-1]
