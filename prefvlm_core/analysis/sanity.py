@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 import torch
-from numpy.typing import NDArray
 
 from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.common.arrays import DoubleArray, FloatArray, ImageArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
@@ -30,8 +30,6 @@ from prefvlm_core.vlm.pretraining.recordings import (
     segment_returns,
 )
 from prefvlm_core.vlm.texts import task_text
-
-Floats = NDArray[np.float32]
 
 HUMAN_LABELS = 50
 MODELS = ("tinyliv", "random")
@@ -82,11 +80,11 @@ class RewardCurve:
 
     task: str
     behavior: str
-    frames: NDArray[np.uint8]
+    frames: ImageArray
     """(F, 64, 64, 3), RGB."""
-    vlm_rewards: Floats
+    vlm_rewards: FloatArray
     """(F,): cosine of the embeddings of frame and task text (PrefVLM §4.1)."""
-    true_rewards: NDArray[np.float64]
+    true_rewards: DoubleArray
     """(F,): Meta-World's reward, 0 to 10, of the step that the frame shows."""
     first_success: int | None
     """The first step, counted from 1, that met Meta-World's success criterion; None without success."""
@@ -123,7 +121,7 @@ class RecordedTask(NamedTuple):
     """Episodes of one task."""
 
     mixed: Recording
-    """Behaviors of mixed quality, whose segments are labelled."""
+    """Behaviors of mixed quality, whose segments are labeled."""
     explored: Recording
     """Random actions, from which adapters learn inverse dynamics."""
 
@@ -132,15 +130,15 @@ class RecordedTask(NamedTuple):
 class EmbeddedTask:
     """A recorded task with its frames and text embedded by a VLM, in D dimensions."""
 
-    text: Floats
+    text: FloatArray
     """(D,)."""
-    features: Floats
+    features: FloatArray
     """(N, 40, D): frames of the episodes of mixed quality."""
-    rewards: NDArray[np.float64]
+    rewards: DoubleArray
     """(N, 200): true reward of each of their steps."""
-    explored: Floats
+    explored: FloatArray
     """(E, 40, D): frames of the episodes of random actions."""
-    actions: Floats
+    actions: FloatArray
     """(E, 200, 4): their actions."""
 
 
@@ -181,12 +179,12 @@ def before_and_after(
 ) -> tuple[float, float]:
     """Accuracy of a VLM's labels of held-out pairs, before and after its adapters learn once.
 
-    The adapters learn from `labels` pairs that the true reward has labelled. Pairs of equal true return are left out.
+    The adapters learn from `labels` pairs that the true reward has labeled. Pairs of equal true return are left out.
 
     Args:
         embedded: The task.
         stride: Environment steps from one frame to the next, a multiple of 5.
-        labels: Number of labelled pairs.
+        labels: Number of labeled pairs.
         seed: Draws the pairs and the initial adapters.
         config: Configuration of the adapters.
 
@@ -283,8 +281,8 @@ def accuracies_in_words(table: pd.DataFrame, labels: int = HUMAN_LABELS) -> str:
 
 
 def _pairs(
-    embedded: EmbeddedTask, trajectories: NDArray[np.int64], count: int, stride: int, generator: np.random.Generator
-) -> tuple[Floats, Floats]:
+    embedded: EmbeddedTask, trajectories: IntArray, count: int, stride: int, generator: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
     """Frames (count, 2, F, D) of random pairs of segments, and P(second preferred) (count,) by their true return."""
     returns = segment_returns(embedded.rewards)
     chosen = generator.choice(trajectories, (4 * count, 2))
@@ -296,7 +294,7 @@ def _pairs(
     return embedded.features[chosen[kept, :, None], steps], (difference[kept] > 0).astype(np.float32)
 
 
-def _dynamics(embedded: EmbeddedTask, stride: int) -> tuple[Floats, Floats, Floats]:
+def _dynamics(embedded: EmbeddedTask, stride: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Embeddings (m, D) of frames, (m, D) of those `stride` steps later, and (m, 4) the mean actions between them."""
     skip = stride // FRAME_EVERY
     frames = embedded.explored[:, skip - 1 :: skip]

@@ -53,7 +53,7 @@ class Perturbation:
     """Visual changes of the scene. The default changes nothing; what is drawn with `seed` is the same in all frames."""
 
     light: float = 0.0
-    """Spread of the brightness of each light and colour channel, 0 to 1 (each factor uniform in 1 ± light)."""
+    """Spread of the brightness of each light and color channel, 0 to 1 (each factor uniform in 1 ± light)."""
     color: float = 0.0
     """Spread of each surface's red, green and blue, 0 to 1 (each factor uniform in 1 ± color)."""
     camera: float = 0.0
@@ -161,7 +161,7 @@ class FrameRenderer:
                 f"render needs snapshots (N, S) and scenes (N, C), got {snapshots.shape} and {scenes.shape}."
             )
         if not (np.isfinite(snapshots).all() and np.isfinite(scenes).all()):
-            raise PrefVLMError(f"Snapshots or scenes of '{self.task}' contain NaN or infinity and cannot be rendered.")
+            raise PrefVLMError(f"Snapshots or scenes of '{self.task}' hold NaN or infinity and cannot be rendered.")
         frames = np.empty((len(snapshots), self.size, self.size, 3), np.uint8)
         _gl_context().make_current()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)

@@ -83,7 +83,7 @@ def _of_common_pairs(first: pandas.DataFrame, second: pandas.DataFrame) -> Agree
 
 
 class Progress(NamedTuple):
-    """The state of the labelling of one run."""
+    """The state of the labeling of one run."""
 
     answered: int
     """Number of pairs that people have answered or skipped."""

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from prefvlm_core.common.errors import PrefVLMError
 
 LONGEST_NAME = 100
-"""Characters of an annotator's name."""
+"""Largest number of characters in the name of an annotator."""
 
 _LOCKED_SECONDS = 30  # how long a transaction waits for another process's
 
@@ -43,9 +43,7 @@ PAIRS = sqlalchemy.Table(
     Column("truth", Float),  # P(second preferred) by the true reward, in simulation
     Column("posted_at", Float, nullable=False),  # seconds since 1970, like all times here
     Column("closed_at", Float),  # when training took or withdrew the pair
-    Column(
-        "last_session", Integer, nullable=False, default=0
-    ),  # that did so or, while it is open, continued without it
+    Column("last_session", Integer, nullable=False, default=0),  # the last one that took, withdrew or left the pair
     Column("frames", Integer, nullable=False),
     Column("clip", LargeBinary),  # a sprite sheet, see clips.py; null if the pair was imported from a file
     UniqueConstraint("run_id", "session", "pair"),

@@ -15,18 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, uniform_fan_in
+from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.preferences.pairs import bradley_terry_loss
 from prefvlm_core.runs.directory import read_tensors, write_tensors
-
-Array = NDArray[np.float32]
 
 _RETURN_SCALE = 50.0  # return = 50 x mean cosine, the sum over the 50 steps of the paper's segments at any stride
 _CHUNK = 64  # pairs evaluated at once, which bounds memory
@@ -47,7 +45,7 @@ class AdapterLearning(NamedTuple):
     """Whether the adapted embeddings are used from now on."""
 
 
-class _LabelledPairs(NamedTuple):
+class _LabeledPairs(NamedTuple):
     """n pairs of segments with their labels."""
 
     frames: Tensor
@@ -162,10 +160,10 @@ class Adapters:
 
     def learn(
         self,
-        text: Array,
-        frames: Array,
-        labels: Array,
-        dynamics: tuple[Array, Array, Array],
+        text: FloatArray,
+        frames: FloatArray,
+        labels: FloatArray,
+        dynamics: tuple[FloatArray, FloatArray, FloatArray],
         generator: np.random.Generator,
     ) -> AdapterLearning:
         """Continue to learn from all human labels so far, then decide whether the adapters are used.
@@ -184,7 +182,7 @@ class Adapters:
         """
         text_tensor, frame_tensor = self._checked(text, frames)
         folds = torch.arange(len(frames), device=self.device) % self.config.folds
-        pairs = _LabelledPairs(frame_tensor, self._checked_labels(labels, len(frames)), folds)
+        pairs = _LabeledPairs(frame_tensor, self._checked_labels(labels, len(frames)), folds)
         transitions = self._checked_transitions(*dynamics) if self.config.dynamics_weight else None
         updates = self.config.later_updates if self.optimizer.steps.any() else self.config.first_updates
         losses = [self._update(text_tensor, pairs, transitions, generator) for _ in range(updates)]
@@ -194,7 +192,7 @@ class Adapters:
         self._accepted.fill_(adapted >= zero_shot)
         return AdapterLearning(preference_loss, dynamics_loss, zero_shot, adapted, self.accepted)
 
-    def returns(self, text: Array, frames: Array) -> Array:
+    def returns(self, text: FloatArray, frames: FloatArray) -> FloatArray:
         """Segment returns (n, 2) of text (D,) and frames (n, 2, F, D): 50 x their mean cosine.
 
         The embeddings are the adapted ones if accepted, else the frozen ones. Raises `PrefVLMError` as `learn` does.
@@ -204,7 +202,7 @@ class Adapters:
         return returns.cpu().numpy()
 
     def _update(
-        self, text: Tensor, pairs: _LabelledPairs, transitions: _Transitions | None, generator: np.random.Generator
+        self, text: Tensor, pairs: _LabeledPairs, transitions: _Transitions | None, generator: np.random.Generator
     ) -> Tensor:
         """Update all adapters on one batch.
 
@@ -212,7 +210,7 @@ class Adapters:
         is nan without transitions.
         """
         chosen = self._draw(len(pairs.labels), self.config.batch_pairs, generator)
-        batch = _LabelledPairs(pairs.frames[chosen], pairs.labels[chosen], pairs.folds[chosen])
+        batch = _LabeledPairs(pairs.frames[chosen], pairs.labels[chosen], pairs.folds[chosen])
         preference = self._preference_loss(text, batch)
         loss, dynamics = preference.sum(), torch.full_like(preference, float("nan"))
         if transitions is not None:
@@ -225,14 +223,14 @@ class Adapters:
         self.optimizer.step()
         return torch.stack((preference[-1], dynamics[-1])).detach()
 
-    def _preference_loss(self, text: Tensor, batch: _LabelledPairs) -> Tensor:
+    def _preference_loss(self, text: Tensor, batch: _LabeledPairs) -> Tensor:
         """Mean Bradley–Terry loss, (models,), of the pairs that are not in the fold of the model."""
         models = torch.arange(self.config.folds + 1, device=self.device).unsqueeze(1)
         weights = (batch.folds != models).float()
         losses = bradley_terry_loss(self.networks.returns(text, batch.frames), batch.labels.expand_as(weights))
         return (losses * weights).sum(1) / weights.sum(1).clamp(min=1)
 
-    def _held_out_returns(self, text: Tensor, pairs: _LabelledPairs) -> Tensor:
+    def _held_out_returns(self, text: Tensor, pairs: _LabeledPairs) -> Tensor:
         """Returns (n, 2) of each pair by the adapters that never learned from it."""
         returns = torch.empty(len(pairs.labels), 2, device=self.device)
         for model in range(min(self.config.folds, len(pairs.labels))):
@@ -250,10 +248,10 @@ class Adapters:
         chosen = generator.choice(count, min(wanted, count), replace=False)
         return torch.from_numpy(chosen).to(self.device)
 
-    def _tensor(self, array: Array) -> Tensor:
+    def _tensor(self, array: FloatArray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
 
-    def _checked(self, text: Array, frames: Array) -> tuple[Tensor, Tensor]:
+    def _checked(self, text: FloatArray, frames: FloatArray) -> tuple[Tensor, Tensor]:
         if text.shape != (self.dimension,) or frames.ndim != 4 or frames.shape[1::2] != (2, self.dimension):
             raise PrefVLMError(
                 f"These adapters take text ({self.dimension},) and frames (n, 2, F, {self.dimension}), "
@@ -263,7 +261,7 @@ class Adapters:
             raise PrefVLMError("The embeddings of text or frames hold NaN or infinity; adapters cannot use them.")
         return self._tensor(text), self._tensor(frames)
 
-    def _checked_labels(self, labels: Array, pairs: int) -> Tensor:
+    def _checked_labels(self, labels: FloatArray, pairs: int) -> Tensor:
         if labels.shape != (pairs,) or not pairs or not np.isin(labels, (0, 0.5, 1)).all():
             raise PrefVLMError(
                 f"Adapters learn from one label 0, 1/2 or 1 for each of at least one pair, got labels {labels.shape} "
@@ -271,7 +269,7 @@ class Adapters:
             )
         return self._tensor(labels)
 
-    def _checked_transitions(self, before: Array, after: Array, actions: Array) -> _Transitions:
+    def _checked_transitions(self, before: FloatArray, after: FloatArray, actions: FloatArray) -> _Transitions:
         frames_shape, actions_shape = (len(before), self.dimension), (len(before), ACTION_SIZE)
         shapes = before.shape, after.shape, actions.shape
         if not len(before) or shapes != (frames_shape, frames_shape, actions_shape):
