@@ -129,7 +129,7 @@ def test_killed_while_declaring_its_runs_finished_ends_bit_identical(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(RunDirectory, "write_manifest", killed)
-        patched.setattr("prefvlm_core.train.remove_checkpoints", interrupt)
+        patched.setattr(sys.modules["prefvlm_core.train"], "remove_checkpoints", interrupt)
         train(configs, quiet(tmp_path))
     assert [directory.finished for directory in unfinished([RunDirectory(tmp_path, c) for c in configs], tmp_path)] == [
         run < declared for run in range(4)
