@@ -1,13 +1,12 @@
-"""The command line, generated from the dataclasses: `prefvlm --help`."""
+"""The command line: one dataclass per command, from which its options and its help are generated.
+
+`prefvlm --help` must answer at once, so whatever imports torch, MuJoCo or pandas is imported by the command that needs
+it, in its `run`.
+"""
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
-import itertools
 import sys
-import textwrap
 import time
 import typing
 from collections.abc import Callable, Sequence
@@ -17,56 +16,32 @@ from typing import Annotated, Any
 
 import tyro
 
+from prefvlm_core import __version__
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.config.options import changes_type
 from prefvlm_core.config.run import Execution, RunConfig, flatten
-from prefvlm_core.experiments import batch
-from prefvlm_core.experiments.plan import configs_of, fleets, profile_fleets, train_missing
-from prefvlm_core.labelling.agreement import agreement_table, status_table
-from prefvlm_core.labelling.database import Database
-from prefvlm_core.labelling.files import export_labels, import_labels
-from prefvlm_core.labelling.teacher import queue_url
-from prefvlm_core.methods import run_config
-from prefvlm_core.runs.directory import RunDirectory, find_runs
-from prefvlm_core.train import train
 
-Profile = typing.Literal["quick", "laptop", "paper"]
-Device = typing.Literal["auto", "cpu", "cuda"]
+DESCRIPTION = """Train robots from a vision-language model's preferences and few human labels.
+
+An open reproduction of PrefVLM (arXiv 2502.01616) and of its baselines.
+
+Type first:
+    prefvlm reproduce                        everything, at the smallest scale
+    prefvlm train --tasks drawer-close-v3    one run
+    prefvlm train --help                     the options of a command
+    prefvlm --version                        the version"""
+
+ProfileName = typing.Literal["quick", "laptop", "paper"]
+Profile = Annotated[ProfileName, tyro.conf.arg(help="The scale: quick takes minutes, laptop hours, and paper a GPU.")]
+Results = Annotated[str, tyro.conf.arg(help="Folder that holds every run.")]
 Shared = Annotated[Execution, tyro.conf.arg(name="")]
-
-
-def _changes_type(config: type[Any]) -> Any:
-    """The fields of a config dataclass as a dictionary that holds only what the user changes."""
-    fields: dict[str, Any] = {}
-    texts = _field_docstrings(config)
-    for name, kind in typing.get_type_hints(config).items():
-        if dataclasses.is_dataclass(kind):
-            fields[name] = _changes_type(typing.cast(type, kind))
-        elif name not in ("task", "method", "seed", "profile"):
-            hint = "(default: the profile's and method's)"
-            fields[name] = Annotated[kind, tyro.conf.arg(help=texts[name], help_behavior_hint=hint)]
-    changes = typing.TypedDict(f"{config.__name__}Changes", fields, total=False)  # type: ignore[misc]
-    changes.__doc__ = config.__doc__
-    return changes
-
-
-def _field_docstrings(config: type[Any]) -> dict[str, str]:
-    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]).body
-    return {
-        first.target.id: second.value.value
-        for first, second in itertools.pairwise(body)
-        if isinstance(first, ast.AnnAssign) and isinstance(first.target, ast.Name)
-        if isinstance(second, ast.Expr)
-        and isinstance(second.value, ast.Constant)
-        and isinstance(second.value.value, str)
-    }
-
-
-Changes = _changes_type(RunConfig)
+Changes = changes_type(RunConfig)
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train runs together (tasks x methods x seeds); what is finished is kept, what was interrupted goes on."""
+    """Train every combination of the given tasks, methods and seeds together. Finished runs are kept, and interrupted
+    ones continue from their last checkpoint."""
 
     tasks: tuple[str, ...]
     """Meta-World tasks, for example drawer-close-v3."""
@@ -75,13 +50,16 @@ class Train:
     seeds: tuple[int, ...] = (0,)
     """Seeds (>= 0)."""
     profile: Profile = "quick"
-    """Where the defaults come from."""
     teacher: str = ""
-    """Short for --feedback.teacher, for example human (empty: the profile's and method's)."""
+    """Who answers queries, for example human: short for --feedback.teacher (empty: as the profile and method say)."""
     execution: Shared = field(default_factory=Execution)
     changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=dict)  # type: ignore[valid-type]
 
     def run(self) -> int:
+        from prefvlm_core.experiments.plan import fleets
+        from prefvlm_core.methods import run_config
+        from prefvlm_core.train import train
+
         changes = flatten(self.changes) | ({"feedback.teacher": self.teacher} if self.teacher else {})
         configs = [
             run_config(task, method, seed, self.profile, changes)
@@ -100,30 +78,34 @@ class Train:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Train what is missing of an experiment (one notebook's runs)."""
+    """Train the missing runs of one experiment, which is what one notebook shows."""
 
     name: tyro.conf.Positional[str]
     """Experiment, for example 02_learning_curves."""
     profile: Profile = "quick"
-    """quick, laptop or paper."""
     execution: Shared = field(default_factory=Execution)
 
     def run(self) -> int:
+        from prefvlm_core.experiments.plan import configs_of, train_missing
+
         train_missing(configs_of(self.name, self.profile), self.execution)
         return 0
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Train what is missing of one of a profile's fleets: one step of the batch."""
+    """Train the missing runs of one fleet, as each training step of `prefvlm reproduce` does."""
 
     name: tyro.conf.Positional[str]
     """Fleet, by the name that `prefvlm runs --planned` shows."""
     profile: Profile = "quick"
-    """quick, laptop or paper."""
     execution: Shared = field(default_factory=Execution)
 
     def run(self) -> int:
+        from prefvlm_core.experiments import batch
+        from prefvlm_core.experiments.plan import profile_fleets
+        from prefvlm_core.train import train
+
         planned = profile_fleets(self.profile)
         if self.name not in planned:
             raise unknown_name("fleet", self.name, planned)
@@ -135,18 +117,18 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Notebook:
-    """Execute an experiment's notebook through papermill and write its figures."""
+    """Execute one experiment's notebook with papermill, which writes its figures."""
 
     name: tyro.conf.Positional[str]
     """Notebook, for example 02_learning_curves."""
     profile: Profile = "quick"
-    """quick, laptop or paper."""
     train: bool = True
     """Train missing runs first; otherwise draw what is stored."""
-    results: str = "results"
-    """Folder that holds every run."""
+    results: Results = "results"
 
     def run(self) -> int:
+        from prefvlm_core.experiments import batch
+
         started = time.monotonic()
         made = batch.notebook_step(self.name, self.profile, self.results, self.train)
         batch.write_record(self.results, self.profile, self.name, time.monotonic() - started, made)
@@ -155,14 +137,14 @@ class Notebook:
 
 @dataclass(frozen=True)
 class Figures:
-    """Draw every figure again, as far as runs are stored; trains nothing."""
+    """Draw every figure again from the stored runs, without training anything."""
 
     profile: Profile = "quick"
-    """quick, laptop or paper."""
-    results: str = "results"
-    """Folder that holds every run."""
+    results: Results = "results"
 
     def run(self) -> int:
+        from prefvlm_core.experiments import batch
+
         for notebook in batch.experiments_with_runs(self.profile, self.results):
             for figure in batch.notebook_step(notebook, self.profile, self.results, train=False):
                 print(figure)
@@ -171,14 +153,14 @@ class Figures:
 
 @dataclass(frozen=True)
 class Table:
-    """Write results/<profile>/table.csv from the runs that are stored."""
+    """Compute results/<profile>/table.csv from the stored runs and print it."""
 
     profile: Profile = "quick"
-    """quick, laptop or paper."""
-    results: str = "results"
-    """Folder that holds every run."""
+    results: Results = "results"
 
     def run(self) -> int:
+        from prefvlm_core.experiments import batch
+
         started = time.monotonic()
         made = batch.table_step(self.profile, self.results)
         batch.write_record(self.results, self.profile, "table", time.monotonic() - started, made)
@@ -188,16 +170,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Runs:
-    """List runs with their status."""
+    """List the stored runs with their status, steps and last success rate."""
 
-    profile: Annotated[Profile | None, tyro.conf.arg(metavar="{quick,laptop,paper}", help_behavior_hint="")] = None
-    """Only this profile (default: all; with --planned, quick)."""
+    profile: Annotated[ProfileName | None, tyro.conf.arg(metavar="{quick,laptop,paper}", help_behavior_hint="")] = None
+    """List only the runs of this profile (default: all of them; with --planned, those of quick)."""
     planned: bool = False
-    """Also list the runs that the experiments of the profile still lack, by fleet."""
-    results: str = "results"
-    """Folder that holds every run."""
+    """List as well, fleet by fleet, the runs that the experiments of the profile still lack."""
+    results: Results = "results"
 
     def run(self) -> int:
+        from prefvlm_core.runs.directory import find_runs
+
         for directory in find_runs(self.results, self.profile):
             manifest, rows = directory.manifest, directory.read_metrics()
             steps, success = (f"{rows[-1]['step']:.0f}", f"{rows[-1]['success']:.2f}") if rows else ("0", "-")
@@ -208,6 +191,9 @@ class Runs:
         return 0
 
     def _print_planned(self) -> None:
+        from prefvlm_core.experiments.plan import profile_fleets
+        from prefvlm_core.runs.directory import RunDirectory
+
         for name, configs in profile_fleets(self.profile or "quick").items():
             missing = [config.run_id for config in configs if not RunDirectory(self.results, config).finished]
             print(f"{name}  {len(configs) - len(missing)} of {len(configs)} runs finished")
@@ -217,41 +203,44 @@ class Runs:
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Train what is missing, execute every notebook, write figures and tables. Goes on where it was stopped."""
+    """Train every missing run of a profile, execute every notebook, and write the figures and tables. Runs that are
+    stored are kept, and an interrupted batch continues where it stopped."""
 
     profile: Profile = "quick"
-    """quick (minutes), laptop (hours) or paper (a GPU)."""
     cores: int = 0
-    """Cores to use (0 = all)."""
-    results: str = "results"
-    """Folder that holds every run."""
-    device: Device = "auto"
-    """cpu, cuda, or auto (cuda where there is one)."""
+    """Number of cores to use (0 means all of them)."""
+    results: Results = "results"
+    device: typing.Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained: cpu, cuda, or auto, which takes cuda where there is one."""
 
     def run(self) -> int:
+        from prefvlm_core.experiments import batch
+
         return batch.reproduce(self.profile, self.results, self.device, self.cores)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of people: how many there are, how far they agree, and files of them.
-
-    status: answers by run and session. agreement: percent and Cohen's kappa between people, with their own repeats,
-    with the true reward and the VLM. export, import: a JSONL file, from which a run can be repeated.
-    """
+    """Count, compare, export or import the labels that people gave."""
 
     action: tyro.conf.Positional[typing.Literal["status", "agreement", "export", "import"]]
-    """What to do."""
+    """status counts the answers of each run and session; agreement gives the percentage and Cohen's kappa between
+    people, with their own repeated answers, with the true reward and with the VLM; export writes a JSONL file, and
+    import reads one, from which the same run can be trained again."""
     file: Path = Path("labels.jsonl")
-    """Label file, for export and import."""
+    """Label file to export to or import from."""
     labels: str = ""
     """Database URL of the label queue (empty: the SQLite file labels.sqlite in the results folder)."""
-    results: str = "results"
-    """Folder that holds every run."""
+    results: Results = "results"
     run_id: str = ""
-    """Only this run (status, agreement and export; empty: all)."""
+    """Only this run, for status, agreement and export (empty: every run)."""
 
     def run(self) -> int:
+        from prefvlm_core.labelling.agreement import agreement_table, status_table
+        from prefvlm_core.labelling.database import Database
+        from prefvlm_core.labelling.files import export_labels, import_labels
+        from prefvlm_core.labelling.teacher import queue_url
+
         database = Database(queue_url(Execution(self.results, labels=self.labels)))
         if self.action == "export":
             print(f"{export_labels(database, self.file, self.run_id)} answers written to {self.file}")
@@ -266,16 +255,17 @@ class Labels:
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Train TinyLIV from nothing on Meta-World's scripted experts and print its zero-shot accuracies per task."""
+    """Train TinyLIV, the VLM that comes with the package, from nothing on Meta-World's scripted experts, and print its
+    zero-shot accuracy on each task."""
 
     variant: typing.Literal["tinyliv", "tinyliv-heldout", "tinyliv-indomain"] = "tinyliv"
-    """What it is trained on, see prefvlm_core/vlm/weights/tinyliv.md."""
+    """What it is trained on; prefvlm_core/vlm/weights/tinyliv.md describes the variants."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds; the weights of the first one are kept. One takes about half an hour on two slow cores."""
     output: Path = Path("results/tinyliv")
     """Folder for <variant>.safetensors."""
     evaluation_seed: int = 20260101
-    """Seed of the trajectories and pairs it is judged on."""
+    """Seed of the trajectories and pairs on which the accuracy is measured."""
 
     def run(self) -> int:
         from prefvlm_core.vlm.pretraining.pretrain import pretrain
@@ -286,12 +276,13 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure speed and memory, print the table and write <results>/bench.json. Leave the machine alone meanwhile."""
+    """Measure speed and memory, print the table and write <results>/bench.json. Let nothing else run on the machine
+    meanwhile."""
 
     results: str = "results"
     """Folder that holds bench.json."""
     only: tuple[str, ...] = ()
-    """Only these groups, for example environments sac."""
+    """Measure only these groups, for example environments methods."""
 
     def run(self) -> int:
         from prefvlm_core.bench import report
@@ -301,25 +292,25 @@ class Bench:
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "reproduce": Reproduce,
     "train": Train,
-    "experiment": Experiment,
-    "fleet": Fleet,
-    "notebook": Notebook,
+    "runs": Runs,
     "figures": Figures,
     "table": Table,
-    "runs": Runs,
-    "reproduce": Reproduce,
-    "bench": Bench,
     "labels": Labels,
+    "experiment": Experiment,
+    "notebook": Notebook,
+    "fleet": Fleet,
     "pretrain": Pretrain,
+    "bench": Bench,
 }
+"""By name, in the order of the help: what is typed first stands first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `prefvlm`. Exit code 2 with one line on stderr for anything the user can mend."""
+    """Entry point of `prefvlm`. The exit code is 2, with one line on stderr, for anything that the user can mend."""
     try:
-        command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="prefvlm", description=__doc__, args=arguments)
-        code = command.run()
+        code = _run_command(sys.argv[1:] if arguments is None else arguments)
     except PrefVLMError as error:
         print(f"prefvlm: {error}", file=sys.stderr)
         code = 2
@@ -327,3 +318,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("prefvlm: stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
         code = 130
     sys.exit(code)
+
+
+def _run_command(arguments: Sequence[str]) -> int:
+    """Run the command that `arguments` name, and return its exit code."""
+    if list(arguments) == ["--version"]:
+        print(__version__)
+        return 0
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise unknown_name("command", arguments[0], COMMANDS)
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog="prefvlm", description=DESCRIPTION, args=arguments or ["--help"]
+    )
+    return command.run()
+
+
+if __name__ == "__main__":
+    main()

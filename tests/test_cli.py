@@ -1,13 +1,16 @@
 """The command line as a user meets it: help, errors in one line, and what is listed."""
 
+import importlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prefvlm_core import cli
+from prefvlm_core import __version__, cli
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.experiments import batch
 from prefvlm_core.experiments import plan as experiments
@@ -17,6 +20,7 @@ from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import FINISHED, RunDirectory
 
 TASK = "drawer-close-v3"
+LOOP = importlib.import_module("prefvlm_core.train")  # `import prefvlm_core.train as` would give the function
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
             directory.write_manifest({"status": FINISHED})
         return directories
 
-    monkeypatch.setattr(cli, "train", train)
+    monkeypatch.setattr(LOOP, "train", train)
     monkeypatch.setattr(experiments, "train", train)
     return calls
 
@@ -73,10 +77,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
         ("train", "--checkpoint-seconds FLOAT Wall seconds between two checkpoints"),
         ("fleet", "Fleet, by the name that `prefvlm runs --planned` shows."),
         ("notebook", "Train missing runs first; otherwise draw what is stored. (default: True)"),
-        ("figures", "Draw every figure again, as far as runs are stored; trains nothing."),
-        ("table", "Write results/<profile>/table.csv from the runs that are stored."),
-        ("runs", "--profile {quick,laptop,paper} Only this profile"),
-        ("reproduce", "quick (minutes), laptop (hours) or paper (a GPU). (default: quick)"),
+        ("figures", "Draw every figure again from the stored runs, without training anything."),
+        ("table", "Compute results/<profile>/table.csv from the stored runs and print it."),
+        ("runs", "--profile {quick,laptop,paper} List only the runs of this profile"),
+        ("reproduce", "quick takes minutes, laptop hours, and paper a GPU. (default: quick)"),
+        ("labels", "--results STR Folder that holds every run. (default: results)"),
         ("bench", "Measure speed and memory"),
         ("pretrain", "--seeds [INT [INT ...]] Training seeds; the weights of the first one are kept."),
     ],
@@ -92,6 +97,34 @@ def test_every_command_is_listed(prefvlm: Any) -> None:
     code, out, err = prefvlm("--help")
     assert (code, err) == (0, "")
     assert all(re.search(rf"^\W+{command} +[A-Z]", out, re.MULTILINE) for command in cli.COMMANDS)
+    assert "prefvlm train --tasks drawer-close-v3" in out
+    assert prefvlm("") == (0, out, "")
+
+
+def test_the_help_imports_nothing_that_is_slow_to_import() -> None:
+    program = """
+import sys
+from prefvlm_core.cli import main
+try:
+    main(["--help"])
+finally:
+    slow = {"torch", "numpy", "scipy", "pandas", "metaworld", "mujoco", "gymnasium", "matplotlib", "sqlalchemy"}
+    print("imported:", *sorted(slow & set(sys.modules)), file=sys.stderr)
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (finished.returncode, finished.stderr) == (0, "imported:\n")
+
+
+@pytest.mark.parametrize("module", ["prefvlm_core", "prefvlm_core.cli"])
+def test_the_package_can_be_run_as_a_module(module: str) -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        finished = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
+        return finished.returncode, finished.stdout, finished.stderr
+
+    assert run("--version") == (0, f"{__version__}\n", "")
+    code, out, err = run("trian")
+    assert (code, out) == (2, "")
+    assert err.startswith("prefvlm: Unknown command 'trian'. Did you mean 'train'?") and err.count("\n") == 1
 
 
 # ---- errors
@@ -100,6 +133,7 @@ def test_every_command_is_listed(prefvlm: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("trian", "Unknown command 'trian'. Did you mean 'train'?"),
         ("train --tasks drawer-clos-v3", "Unknown task 'drawer-clos-v3'. Did you mean 'drawer-close-v3'?"),
         (f"train --tasks {TASK} --methods peble", "Unknown method 'peble'. Did you mean 'pebble'?"),
         (f"train --tasks {TASK} --seeds -1", "seed must be at least 0, got -1."),
@@ -136,7 +170,6 @@ def test_errors_are_one_line(
         ),
         (f"train --tasks {TASK} --profile quik", "invalid choice 'quik' for argument '--profile'"),
         ("train", "Missing from prefvlm train: --tasks"),
-        ("trian", "Available subcommands: train, experiment,"),
         ("table --workers 3", "--workers (applied to prefvlm table)"),  # an option that would do nothing is none
     ],
 )
@@ -159,7 +192,7 @@ def test_a_keyboard_interrupt_says_how_to_go_on(prefvlm: Any, monkeypatch: pytes
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "train", interrupted)
+    monkeypatch.setattr(LOOP, "train", interrupted)
     code, out, err = prefvlm(f"train --tasks {TASK} --results {tmp_path}")
     assert (code, out) == (130, "")
     assert err == "prefvlm: stopped; the same command goes on from the last checkpoint.\n"
@@ -201,7 +234,7 @@ def test_runs_lists_what_is_stored_and_what_is_missing(prefvlm: Any, trained: li
     assert prefvlm(f"runs --results {tmp_path}") == (0, "", "")
     planned = profile_fleets("quick")
     (name, fleet), *_ = planned.items()
-    cli.train(fleet[:1], Execution(results=str(tmp_path)))
+    LOOP.train(fleet[:1], Execution(results=str(tmp_path)))
     fresh = RunDirectory(tmp_path, fleet[1])
     fresh.open()
     code, out, _ = prefvlm(f"runs --results {tmp_path} --planned")
