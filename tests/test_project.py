@@ -88,7 +88,7 @@ USED_WITHOUT_AN_IMPORT = {
     "playwright": "looked for by the browser test, which is skipped without it",
     "psycopg": "SQLAlchemy's driver for PostgreSQL",
     "snakemake": "started by `prefvlm reproduce`",
-    **dict.fromkeys(("mypy", "nbstripout", "pre-commit", "ruff"), "called by the Makefile and by git hooks"),
+    **dict.fromkeys(("mypy", "nbstripout", "pre-commit", "pytest-cov", "ruff"), "called by the Makefile and git hooks"),
     "seaborn": "not yet",
 }
 """Declared dependencies that no module imports, and what they are for."""
