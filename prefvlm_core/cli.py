@@ -56,9 +56,7 @@ class Train:
     changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=dict)  # type: ignore[valid-type]
 
     def run(self) -> int:
-        from prefvlm_core.experiments.plan import fleets
         from prefvlm_core.methods import run_config
-        from prefvlm_core.train import train
 
         changes = flatten(self.changes) | ({"feedback.teacher": self.teacher} if self.teacher else {})
         configs = [
@@ -69,6 +67,10 @@ class Train:
         ]
         if not configs:
             raise PrefVLMError("Nothing to train: name at least one task, method and seed.")
+
+        from prefvlm_core.experiments.plan import fleets  # slow to import: a wrong name has been answered by now
+        from prefvlm_core.train import train
+
         for name, fleet in fleets(configs).items():
             for directory in train(fleet, self.execution):
                 rows = directory.read_metrics()
