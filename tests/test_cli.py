@@ -167,10 +167,7 @@ def test_errors_are_one_line(
     [
         (f"train --tasks {TASK} --feedback.budgt 3", "Perhaps you meant: --feedback.budget INT"),
         (f"train --tasks {TASK} --feedback.budget many", "Error parsing --feedback.budget: invalid literal for int()"),
-        (
-            f"train --tasks {TASK} --feedback.teacher orcale",
-            "invalid choice 'orcale' for argument '--feedback.teacher'",
-        ),
+        (f"train --tasks {TASK} --reward.source tru", "invalid choice 'tru' for argument '--reward.source'"),
         (f"train --tasks {TASK} --profile quik", "invalid choice 'quik' for argument '--profile'"),
         ("train", "Missing from prefvlm train: --tasks"),
         ("table --workers 3", "--workers (applied to prefvlm table)"),  # an option that would do nothing is none
