@@ -1,41 +1,54 @@
-"""Stored results as people read them: tables, README's table, and every number of README.md and NOTES.md.
+"""Stored results as people read them: tables with the papers' numbers, and README.md and NOTES.md from Jinja templates.
 
-In prose, a number stands before a comment that says which one it is, and `prefvlm table` writes it:
+A template never holds a result: it asks for one by name, and `render` refuses what is not stored.
 
-    84<!-- table | 02_learning_curves | button-press-v3 | prefvlm (200 labels) | success --> %
+    {% set prefvlm = run("02_learning_curves", "prefvlm (1×B)") %}
+    {% claim prefvlm.success < 0.5 %}
+    PrefVLM ends at {{ interval(prefvlm, "success") }} %.
+    {% endclaim %}
 
-The first field is a file of `results/<profile>/` (see `KEYS`), the last a column, those between name the row.
+`StoredNumbers` holds what a template may call. The words between `claim` and `endclaim` are written only where the
+comparison holds on the stored numbers; where it does not, `render` fails and quotes them.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 
 from prefvlm_core.analysis.label_quality import error_rates
-from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.runs.directory import write_atomically
 
+README_PROFILE = "laptop"
+"""The profile whose numbers README.md shows."""
 README_EXPERIMENT = "02_learning_curves"
-"""The experiment whose rows README.md shows."""
+"""The experiment that compares methods."""
 REFERENCE_METHODS = {"prefvlm": "ROVED", "pebble": "PEBBLE", "surf": "SURF", "mrn": "MRN", "vlm-reward": "LIV"}
-"""Our methods -> names in the digitised curves of ROVED."""
+"""Our methods -> names in the digitized curves of ROVED."""
 KEYS = {
-    "table": ["experiment", "task", "curve"],
-    "labels": ["experiment", "task", "curve"],
-    "improvement": ["task", "curve", "against"],
+    "table": ("experiment", "task", "arm"),
+    "labels": ("experiment", "task", "arm"),
+    "improvement": ("task", "arm", "against"),
 }
-"""Files of `results/<profile>/`, without .csv, and the columns that name a row: `stats.summary_table`,
-`label_stats.error_rates` by task, `stats.improvement_table`."""
-_AS_IT_IS = ("human_labels", "vlm_labels", "seeds", "labels")
-_RATIOS = ("clean_ratio", "clean_ratio_low", "clean_ratio_high")
-_NUMBER = re.compile(r"(?:[\d.]+|nan)(?=<!-- (\w+) \| (.+?) \| (\w+) -->)")
-_BLOCK = re.compile(r"(<!-- table of profile (\w+), written by `prefvlm table` -->\n).*?(<!-- end of table -->)", re.S)
+"""Files of `results/<profile>/` that `prefvlm table` writes, without .csv, and the columns that name a row:
+`stats.summary_table`, `label_quality.error_rates` by task, `stats.improvement_table`."""
+RETIRED = "pilot"
+"""A fourth file, written once: rows as in `table.csv`, of arms that left the grids."""
+
+_COUNTS = ("human_labels", "vlm_labels", "seeds", "labels")
+_BOUNDS = {"probability": ("low", "high"), "area_probability": ("area_low", "area_high")}
 
 
 def with_reference(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -53,78 +66,186 @@ def with_reference(table: pandas.DataFrame) -> pandas.DataFrame:
     return pandas.concat([table, paper.astype(float)], axis=1)
 
 
-def markdown(table: pandas.DataFrame) -> str:
-    """The rows of `table.csv` as a Markdown table: success and area in percent, with their 95 % intervals."""
-    lines = ["| task | curve | human labels | success % (95 % interval) | area under curve % (95 % interval) | seeds |"]
-    lines += ["|---|---|--:|--:|--:|--:|"]
-    for row in table.to_dict("records"):
-        cells = []
-        for measure in ("success", "area_under_curve"):
-            low, high = row[f"{measure}_low"], row[f"{measure}_high"]
-            interval = "" if np.isnan(low) else f" ({100 * low:.0f}–{100 * high:.0f})"
-            cells.append(f"{100 * row[measure]:.0f}{interval}")
-        lines.append(
-            f"| {row['task']} | {row['curve']} | {row['human_labels']:.0f} | {' | '.join(cells)} | {row['seeds']} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def shown_in(readme: str) -> tuple[str, str] | None:
-    """Profile and text of the table between README's two marker comments, if they are there."""
-    found = _BLOCK.search(readme)
-    return None if found is None else (found[2], found[0].removeprefix(found[1]).removesuffix(found[3]))
-
-
-def readme_table(path: Path) -> str:
-    """What README.md shows of a stored `table.csv`."""
-    table = pandas.read_csv(path)
-    return markdown(table[table["experiment"] == README_EXPERIMENT])
-
-
 def label_errors(labels: pandas.DataFrame) -> pandas.DataFrame:
-    """`label_stats.error_rates` of each task in a label log, one row per task and curve; none without labels of the
-    VLM."""
+    """`error_rates` of each task in a label log, one row per task and arm; no row without labels of the VLM."""
     by_task = labels[labels["teacher"] == "vlm"].groupby("task")
     tables = {str(task): error_rates(rows) for task, rows in by_task}
     return pandas.concat(tables, names=["task", ""]).reset_index("task") if tables else pandas.DataFrame()
 
 
-def with_numbers(text: str, folder: Path) -> str:
-    """`text` with every tagged number as it is stored in `folder`: fractions in percent, without decimals.
+def percent(fraction: float) -> str:
+    """A fraction in percent without decimals. Raises `PrefVLMError` for nan."""
+    if np.isnan(fraction):
+        raise PrefVLMError("A number that the text shows is not a number in the stored tables.")
+    return f"{100 * fraction:.0f}"
 
-    Raises `PrefVLMError` for a tag that names no stored number.
+
+def percents(rows: Iterable[Mapping[str, Any]], shows: str) -> str:
+    """One fraction of each of several stored rows in percent: `44, 52 and 84`."""
+    *first, last = (percent(row[shows]) for row in rows)
+    return f"{', '.join(first)} and {last}"
+
+
+def interval(row: Mapping[str, Any], shows: str = "probability") -> str:
+    """A fraction of a stored row in percent, with its 95 % interval where it has one: `61 (45–77)`."""
+    low, high = (row[name] for name in _BOUNDS.get(shows, (f"{shows}_low", f"{shows}_high")))
+    return percent(row[shows]) + ("" if np.isnan(low) else f" ({percent(low)}–{percent(high)})")
+
+
+class StoredNumbers:
+    """The tables of `results/<profile>/` as templates see them: rows by name, each a mapping of its columns.
+
+    An arm is one curve of a figure, such as "prefvlm (1×B)". Asking for a row that is not stored raises `PrefVLMError`.
     """
-    tables = {
-        name: pandas.read_csv(path).set_index(keys).sort_index()
-        for name, keys in KEYS.items()
-        if (path := folder / f"{name}.csv").exists()
-    }
 
-    def stored(found: re.Match[str]) -> str:
-        file, row, column = found.groups()
-        try:
-            value = float(tables[file].loc[tuple(row.split(" | ")), column])
-        except (KeyError, TypeError) as error:
-            raise PrefVLMError(f"{folder} holds no number '{file} | {row} | {column}'.") from error
-        if column in _RATIOS:
-            return f"{value:.2f}"
-        return f"{value if column in _AS_IT_IS else 100 * value:.0f}"
+    def __init__(self, folder: Path) -> None:
+        self.files = {name: _rows(folder / f"{name}.csv", columns) for name, columns in KEYS.items()}
+        self.files["table"] = _rows(folder / f"{RETIRED}.csv", KEYS["table"]) | self.files["table"]
 
-    return _NUMBER.sub(stored, text)
+    def row(self, file: str, **key: str) -> dict[str, Any]:
+        """The row of `file` (see `KEYS`) that `key` names."""
+        if file not in KEYS:
+            raise unknown_name("table", file, KEYS)
+        missing = [column for column in KEYS[file] if column not in key]
+        if missing:
+            raise PrefVLMError(f"A row of {file}.csv was asked for without its {' and '.join(missing)}.")
+        name = tuple(key[column] for column in KEYS[file])
+        if name not in self.files[file]:
+            raise unknown_name(f"row of {file}.csv", " | ".join(name), map(" | ".join, self.files[file]))
+        return self.files[file][name]
+
+    def run(self, experiment: str, arm: str, task: str = ALL_TASKS) -> dict[str, Any]:
+        """Success, area and labels of an arm: a row of `table.csv`, or of a retired arm."""
+        return self.row("table", experiment=experiment, task=task, arm=arm)
+
+    def runs(self, experiment: str, task: str = ALL_TASKS, arms: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """`run` of several arms: of those named, in that order, else of all that ran on the task (at least one)."""
+        if arms:
+            return [self.run(experiment, arm, task) for arm in arms]
+        found = [row for row in self.files["table"].values() if (row["experiment"], row["task"]) == (experiment, task)]
+        if not found:
+            raise PrefVLMError(f"table.csv holds no rows of experiment {experiment} on {task}.")
+        return found
+
+    def odds(self, arm: str, against: str, task: str = ALL_TASKS) -> dict[str, Any]:
+        """The probability that a random run of one arm beats one of another: a row of `improvement.csv`."""
+        return self.row("improvement", task=task, arm=arm, against=against)
+
+    def labels(self, experiment: str, arm: str, task: str) -> dict[str, Any]:
+        """How often the VLM's labels of an arm are wrong: a row of `labels.csv`."""
+        return self.row("labels", experiment=experiment, task=task, arm=arm)
+
+    def every_run(self, experiment: str) -> str:
+        """All rows of an experiment as a Markdown table: success and area in percent with their intervals."""
+        lines = ["| task | arm | human labels | success | area under curve | seeds |", "|---|---|--:|--:|--:|--:|"]
+        for row in self.files["table"].values():
+            if row["experiment"] == experiment:
+                cells = [row["task"], row["arm"], f"{row['human_labels']:.0f}", interval(row, "success")]
+                cells += [interval(row, "area_under_curve"), str(row["seeds"])]
+                lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def table(
+        self,
+        corner: str,
+        rows: Mapping[str, Any],
+        columns: Mapping[str, Any],
+        measures: Mapping[str, str] | None = None,
+        **shared: Any,
+    ) -> str:
+        """A Markdown table. Each cell is a stored number, named by the fields of the table, its row and its column
+        together, the later ones winning: `file` ("table"), the columns in `KEYS`, `shows` (the column shown,
+        "success") and `interval` (False). Texts may name other fields in braces: "prefvlm{vlm}".
+
+        `rows` and `columns` map headings to fields; a text stands for {"arm": text}. A row's `cells` changes the fields
+        under one heading, or leaves that cell out (None). `measures`, names -> columns, repeats all rows for each.
+        """
+        lines = [f"| {' | '.join([corner, *columns])} |", "|---|" + "--:|" * len(columns)]
+        for measure, shows in (measures or {"": "success"}).items():
+            for name, row in rows.items():
+                fields = {"shows": shows} | shared | _fields(row)
+                special = fields.pop("cells", {})
+                cells = [
+                    "–" if special.get(head, "") is None else self._cell(fields | _fields(column) | _fields(special.get(head, {})))
+                    for head, column in columns.items()
+                ]
+                lines.append(f"| {' | '.join([f'{name}, {measure}' if measure else name, *cells])} |")
+        return "\n".join(lines)
+
+    def _cell(self, fields: Mapping[str, Any]) -> str:
+        file, shows = fields.get("file", "table"), fields["shows"]
+        key = {name: fields[name].format_map(fields) for name in KEYS.get(file, ()) if name in fields}
+        row = self.row(file, **key)
+        if shows not in row:
+            raise unknown_name(f"column of {file}.csv", shows, row)
+        if shows in _COUNTS:
+            return f"{row[shows]:.0f}"
+        return interval(row, shows) if fields.get("interval") else percent(row[shows])
+
+
+class Claim(Extension):
+    """`{% claim comparison %}words{% endclaim %}`: the words, where the comparison holds; else `PrefVLMError`."""
+
+    tags = {"claim"}  # noqa: RUF012 - jinja2 declares it so
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        comparison = parser.parse_expression()
+        words = parser.parse_statements(("name:endclaim",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_words", [comparison]), [], [], words).set_lineno(line)
+
+    def _words(self, holds: bool, caller: Callable[[], str]) -> str:
+        words = caller()
+        if not holds:
+            raise PrefVLMError(f"the claim '{' '.join(words.split())}' does not hold on the stored numbers.")
+        return words
+
+
+def render(template: Path, folder: Path) -> str:
+    """The text of a template with the numbers stored in `folder`, which is `results/<profile>/`.
+
+    Raises `PrefVLMError`, naming the template and the line, for a name or a row that is not there and for a claim that
+    the numbers contradict.
+    """
+    numbers = StoredNumbers(folder)
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        undefined=StrictUndefined,
+        extensions=[Claim],
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    offered = (numbers.run, numbers.runs, numbers.odds, numbers.labels, numbers.table, numbers.every_run)
+    environment.globals |= {function.__name__: function for function in (*offered, percent, percents, interval)}
+    try:
+        return environment.get_template(template.name).render()
+    except (TemplateError, PrefVLMError, KeyError) as error:
+        frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(template)]
+        line = error.lineno if isinstance(error, TemplateSyntaxError) else frames[-1]
+        reason = f"there is no {error}." if isinstance(error, KeyError) else error
+        raise PrefVLMError(f"{template}, line {line}: {reason}") from error
 
 
 def write_into_texts(readme: Path, folder: Path) -> list[Path]:
-    """Bring README.md, where it shows the profile whose results lie in `folder`, and the folder's NOTES.md up to date;
-    returns those that are there."""
-    notes, written = folder / "NOTES.md", []
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    shown = shown_in(text)
-    if shown is not None and shown[0] == folder.name:
-        table = readme_table(folder / "table.csv")
-        text = _BLOCK.sub(lambda found: found[1] + table + found[3], text)
-        write_atomically(readme, with_numbers(text, folder).encode())
-        written.append(readme)
-    if notes.exists():
-        write_atomically(notes, with_numbers(notes.read_text(encoding="utf-8"), folder).encode())
-        written.append(notes)
+    """Write the folder's NOTES.md and, where README.md shows the folder's profile, README.md from their templates
+    (`NOTES.md.j2` beside the notes, `docs/README.md.j2`), as far as there are any; returns the files written."""
+    templates = {folder / "NOTES.md": folder / "NOTES.md.j2"}
+    if folder.name == README_PROFILE:
+        templates[readme] = readme.parent / "docs" / "README.md.j2"
+    written = [text for text, template in templates.items() if template.exists()]
+    for text in written:
+        write_atomically(text, render(templates[text], folder).encode())
     return written
+
+
+def _fields(named: str | Mapping[str, Any]) -> dict[str, Any]:
+    return {"arm": named} if isinstance(named, str) else dict(named)
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """The rows of a table by the values of `columns`; none where there is no such file."""
+    if not path.exists():
+        return {}
+    table = pandas.read_csv(path).rename(columns={"curve": "arm"})
+    return {tuple(row[column] for column in columns): row for row in table.to_dict("records")}
