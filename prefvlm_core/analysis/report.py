@@ -86,6 +86,16 @@ def percents(rows: Iterable[Mapping[str, Any]], shows: str) -> str:
     return f"{', '.join(first)} and {last}"
 
 
+def highest(rows: Iterable[Mapping[str, Any]], shows: str) -> float:
+    """The largest number of a column."""
+    return max(row[shows] for row in rows)
+
+
+def lowest(rows: Iterable[Mapping[str, Any]], shows: str) -> float:
+    """The smallest number of a column."""
+    return min(row[shows] for row in rows)
+
+
 def interval(row: Mapping[str, Any], shows: str = "probability") -> str:
     """A fraction of a stored row in percent, with its 95 % interval where it has one: `61 (45–77)`."""
     low, high = (row[name] for name in _BOUNDS.get(shows, (f"{shows}_low", f"{shows}_high")))
@@ -148,7 +158,7 @@ class StoredNumbers:
     def table(
         self,
         corner: str,
-        rows: Mapping[str, Any],
+        rows: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         columns: Mapping[str, Any],
         measures: Mapping[str, str] | None = None,
         **shared: Any,
@@ -157,12 +167,14 @@ class StoredNumbers:
         together, the later ones winning: `file` ("table"), the columns in `KEYS`, `shows` (the column shown,
         "success") and `interval` (False). Texts may name other fields in braces: "prefvlm{vlm}".
 
-        `rows` and `columns` map headings to fields; a text stands for {"arm": text}. A row's `cells` changes the fields
-        under one heading, or leaves that cell out (None). `measures`, names -> columns, repeats all rows for each.
+        `rows` and `columns` map headings to fields; a text stands for {"arm": text}. `rows` may also be `runs`. A row's
+        `cells` changes the fields under one heading, or leaves that cell out (None), as is done where an arm meets itself.
+        `measures`, names -> columns, repeats all rows for each.
         """
+        named = rows if isinstance(rows, Mapping) else {row["arm"]: row["arm"] for row in rows}
         lines = [f"| {' | '.join([corner, *columns])} |", "|---|" + "--:|" * len(columns)]
         for measure, shows in (measures or {"": "success"}).items():
-            for name, row in rows.items():
+            for name, row in named.items():
                 fields = {"shows": shows} | shared | _fields(row)
                 special = fields.pop("cells", {})
                 cells = [
@@ -175,6 +187,8 @@ class StoredNumbers:
     def _cell(self, fields: Mapping[str, Any]) -> str:
         file, shows = fields.get("file", "table"), fields["shows"]
         key = {name: fields[name].format_map(fields) for name in KEYS.get(file, ()) if name in fields}
+        if key.get("arm") == key.get("against", ""):
+            return "–"
         row = self.row(file, **key)
         if shows not in row:
             raise unknown_name(f"column of {file}.csv", shows, row)
@@ -217,7 +231,7 @@ def render(template: Path, folder: Path) -> str:
         keep_trailing_newline=True,
     )
     offered = (numbers.run, numbers.runs, numbers.odds, numbers.labels, numbers.table, numbers.every_run)
-    environment.globals |= {function.__name__: function for function in (*offered, percent, percents, interval)}
+    environment.globals |= {function.__name__: function for function in (*offered, percent, percents, interval, highest, lowest)}
     try:
         return environment.get_template(template.name).render()
     except (TemplateError, PrefVLMError, KeyError) as error:
