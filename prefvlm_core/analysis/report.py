@@ -168,8 +168,8 @@ class StoredNumbers:
         "success") and `interval` (False). Texts may name other fields in braces: "prefvlm{vlm}".
 
         `rows` and `columns` map headings to fields; a text stands for {"arm": text}. `rows` may also be `runs`. A row's
-        `cells` changes the fields under one heading, or leaves that cell out (None), as is done where an arm meets itself.
-        `measures`, names -> columns, repeats all rows for each.
+        `cells` changes the fields under one heading, or leaves that cell out (None); so is one where an arm meets
+        itself. `measures`, names -> columns, repeats all rows for each.
         """
         named = rows if isinstance(rows, Mapping) else {row["arm"]: row["arm"] for row in rows}
         lines = [f"| {' | '.join([corner, *columns])} |", "|---|" + "--:|" * len(columns)]
@@ -178,7 +178,9 @@ class StoredNumbers:
                 fields = {"shows": shows} | shared | _fields(row)
                 special = fields.pop("cells", {})
                 cells = [
-                    "–" if special.get(head, "") is None else self._cell(fields | _fields(column) | _fields(special.get(head, {})))
+                    "–"
+                    if special.get(head, "") is None
+                    else self._cell(fields | _fields(column) | _fields(special.get(head, {})))
                     for head, column in columns.items()
                 ]
                 lines.append(f"| {' | '.join([f'{name}, {measure}' if measure else name, *cells])} |")
@@ -231,11 +233,15 @@ def render(template: Path, folder: Path) -> str:
         keep_trailing_newline=True,
     )
     offered = (numbers.run, numbers.runs, numbers.odds, numbers.labels, numbers.table, numbers.every_run)
-    environment.globals |= {function.__name__: function for function in (*offered, percent, percents, interval, highest, lowest)}
+    environment.globals |= {
+        function.__name__: function for function in (*offered, percent, percents, interval, highest, lowest)
+    }
     try:
         return environment.get_template(template.name).render()
     except (TemplateError, PrefVLMError, KeyError) as error:
-        frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(template)]
+        frames = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(template)
+        ]
         line = error.lineno if isinstance(error, TemplateSyntaxError) else frames[-1]
         reason = f"there is no {error}." if isinstance(error, KeyError) else error
         raise PrefVLMError(f"{template}, line {line}: {reason}") from error

@@ -1,17 +1,20 @@
-"""README's table is what the code makes from the stored runs, and the papers' numbers are the papers'."""
+"""README.md and NOTES.md are what their templates make of the stored tables, and say nothing else."""
 
 import re
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pandas
 import pytest
 
 from prefvlm_core.analysis.report import (
-    markdown,
-    readme_table,
-    shown_in,
-    with_numbers,
+    README_PROFILE,
+    StoredNumbers,
+    interval,
+    percent,
+    percents,
+    render,
     with_reference,
     write_into_texts,
 )
@@ -20,91 +23,212 @@ from prefvlm_core.experiments.batch import table_step
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted(path.name for path in (ROOT / "results").iterdir() if (path / "table.csv").exists())
-TAG = "<!-- table | 02_learning_curves | window-open-v3 | prefvlm | {} -->"
-README = "before\n<!-- table of profile quick, written by `prefvlm table` -->\nold\n<!-- end of table -->\nafter\n"
+TEMPLATES = {ROOT / "docs" / "README.md.j2": ROOT / "results" / README_PROFILE} | {
+    path: path.parent for path in (ROOT / "results").glob("*/NOTES.md.j2")
+}
+NOT_RESULTS = ("95 % interval", "Python 3.11–3.13", "15–30 minutes", "2–8 cores")
+"""Percentages and ranges that a template may hold by hand, since no run says them."""
+FEW = 'run("02_learning_curves", "pebble (1×B)", "window-open-v3")'
 
 
-def rows() -> pandas.DataFrame:
-    columns = ["experiment", "task", "method", "curve", "human_labels", "vlm_labels", "seeds", "success"]
-    columns += ["success_low", "success_high"] + [f"area_under_curve{bound}" for bound in ("", "_low", "_high")]
-    first = ["02_learning_curves", "window-open-v3", "prefvlm", "prefvlm", 1000.0, 5.0, 5, 0.734, 0.5, 0.9]
-    first += [0.41, 0.3, 0.5]
-    pebble = [
-        "02_learning_curves",
-        "window-open-v3",
-        "pebble",
-        "pebble (more)",
-        1990.0,
-        0.0,
-        1,
-        0.6,
-        *[np.nan] * 2,
-        0.3,
-        *[np.nan] * 2,
+def stored(folder: Path) -> Path:
+    """A folder with small tables: two arms on one task, one of them without an interval, and a retired arm."""
+    folder.mkdir(exist_ok=True)
+    measures = ["success", "success_low", "success_high"]
+    measures += [f"area_under_curve{bound}" for bound in ("", "_low", "_high")]
+    columns = ["experiment", "task", "method", "curve", "human_labels", "seeds", *measures]
+    experiment, task = "02_learning_curves", "window-open-v3"
+    rows = [
+        [experiment, task, "pebble", "pebble (1×B)", 99.5, 5, 0.734, 0.5, 0.9, 0.41, 0.3, 0.5],
+        [experiment, task, "pebble", "pebble (2×B)", 200.0, 1, 0.6, *[np.nan] * 2, 0.3, *[np.nan] * 2],
     ]
-    other = ["03_filter_ablation", "window-open-v3", "rime", "rime", 100.0, 0.0, 5, 0.1, 0.0, 0.2, 0.1, 0.0, 0.2]
-    return pandas.DataFrame([first, pebble, other], columns=columns)
+    pandas.DataFrame(rows, columns=columns).to_csv(folder / "table.csv", index=False)
+    retired = [["09_pilot", task, "pebble", "smoothed", 100.0, 2, 0.11, 0.0, 0.2, 0.05, 0.0, 0.1]]
+    retired_columns = ["arm" if column == "curve" else column for column in columns]
+    pandas.DataFrame(retired, columns=retired_columns).to_csv(folder / "pilot.csv", index=False)
+    odds = [[task, "pebble (1×B)", "pebble (2×B)", 5, 0.61, 0.454, 0.77, 0.5, 0.2, 0.8]]
+    odds_columns = ["task", "curve", "against", "seeds", "probability", "low", "high"]
+    odds_columns += ["area_probability", "area_low", "area_high"]
+    pandas.DataFrame(odds, columns=odds_columns).to_csv(folder / "improvement.csv", index=False)
+    return folder
 
 
-def test_markdown_by_hand() -> None:
-    lines = markdown(rows()).splitlines()
-    assert lines[2] == "| window-open-v3 | prefvlm | 1000 | 73 (50–90) | 41 (30–50) | 5 |"
-    assert lines[3] == "| window-open-v3 | pebble (more) | 1990 | 60 | 30 | 1 |"
-    assert len(lines) == 5
+def rendered(source: str, tmp_path: Path) -> str:
+    template = tmp_path / "TEXT.md.j2"
+    template.write_text(source, encoding="utf-8")
+    return render(template, stored(tmp_path / "results"))
 
 
-def test_reference_is_the_digitised_curve_of_the_nearest_budget() -> None:
+def typed_results(source: str, arms: set[str]) -> list[str]:
+    """Percentages, ranges and parts of enumerations in a template, in its text or in quotes, that no expression made.
+
+    Quoted names of arms may hold a percentage.
+    """
+    text, inside = "", False
+    for _, kind, value in jinja2.Environment().lex(source):
+        inside = inside if kind == "data" else kind not in ("variable_end", "block_end")
+        if kind == "data":
+            text += value
+        elif kind == "string" and not any(arm.endswith(value[1:-1]) for arm in arms):
+            text += f"\n{value}\n"
+        elif kind == "variable_end":
+            text += "◆"
+    for allowed in NOT_RESULTS:
+        text = text.replace(allowed, "")
+    found = re.finditer(r"\d ?%|\d ?– ?\d|\(\d+\) ?%|\d(?:,| and| or| to|–) ?◆|◆(?:,| and| or| to|–) ?\d", text)
+    return [text[max(0, match.start() - 30) : match.end() + 10] for match in found]
+
+
+def test_reference_is_the_digitized_curve_of_the_nearest_budget() -> None:
     """Last 10 % and area of ROVED's Fig. 3 on window-open, in the fact sheet: 73 and 48 (ROVED), 64 and 57 (PEBBLE)."""
-    table = with_reference(rows())
+    rows = [
+        ("window-open-v3", "prefvlm", 1000.0),
+        ("window-open-v3", "pebble", 1990.0),
+        ("window-open-v3", "rime", 100.0),
+    ]
+    table = with_reference(pandas.DataFrame(rows, columns=["task", "method", "human_labels"]))
     assert table["paper_labels"].tolist()[:2] == [1000, 2000] and np.isnan(table["paper_labels"][2])
     assert table["paper_success"].tolist()[:2] == pytest.approx([0.73, 0.64], abs=0.006)
     assert table["paper_area_under_curve"].tolist()[:2] == pytest.approx([0.48, 0.57], abs=0.006)
 
 
-def test_texts_get_the_numbers_of_their_profile_and_nothing_else_changes(tmp_path: Path) -> None:
-    readme, folder = tmp_path / "README.md", tmp_path / "quick"
-    (tmp_path / "paper").mkdir()
-    folder.mkdir()
-    for name in ("paper", "quick"):
-        rows().to_csv(tmp_path / name / "table.csv", index=False)
-    readme.write_text(README + "0" + TAG.format("success"), encoding="utf-8")
-    (folder / "NOTES.md").write_text(f"99{TAG.format('human_labels')} labels", encoding="utf-8")
-    before = readme.read_text(encoding="utf-8")
-    assert write_into_texts(readme, tmp_path / "paper") == [] and readme.read_text(encoding="utf-8") == before
-    for _ in range(2):
-        assert write_into_texts(readme, folder) == [readme, folder / "NOTES.md"]
-    text = readme.read_text(encoding="utf-8")
-    assert shown_in(text) == ("quick", markdown(rows()[:2]))
-    assert text.startswith("before\n<!-- table") and text.endswith("after\n73" + TAG.format("success"))
-    assert (folder / "NOTES.md").read_text(encoding="utf-8") == f"1000{TAG.format('human_labels')} labels"
+def test_numbers_in_words_by_hand() -> None:
+    row = {"success": 0.734, "success_low": 0.5, "success_high": 0.9, "probability": 0.61, "low": 0.454, "high": 0.77}
+    assert percent(0.734) == "73"
+    assert interval(row, "success") == "73 (50–90)" and interval(row) == "61 (45–77)"
+    assert interval(row | {"success_low": np.nan, "success_high": np.nan}, "success") == "73"
+    assert percents([row, {"success": 0.1}, {"success": 1.0}], "success") == "73, 10 and 100"
+    with pytest.raises(PrefVLMError, match="not a number"):
+        percent(np.nan)
 
 
-def test_an_interval_that_one_seed_does_not_have_comes_and_goes(tmp_path: Path) -> None:
-    tag = "<!-- table | 02_learning_curves | window-open-v3 | pebble (more) | success_low -->"
-    rows().to_csv(tmp_path / "table.csv", index=False)
-    assert with_numbers(f"12{tag}", tmp_path) == f"nan{tag}"
-    rows().fillna(0.4).to_csv(tmp_path / "table.csv", index=False)
-    assert with_numbers(f"nan{tag}", tmp_path) == f"40{tag}"
+def test_a_table_merges_the_fields_of_table_row_and_column(tmp_path: Path) -> None:
+    numbers = StoredNumbers(stored(tmp_path / "results"))
+    text = numbers.table(
+        "arm",
+        experiment="02_learning_curves",
+        task="window-open-v3",
+        measures={"success": "success", "area": "area_under_curve"},
+        rows={
+            "B": {"budget": "1×B", "interval": True},
+            "2 B": {"budget": "2×B", "interval": True, "cells": {"labels": None}},
+        },
+        columns={"PEBBLE": {"arm": "pebble ({budget})"}, "labels": {"arm": "pebble (1×B)", "shows": "human_labels"}},
+    )
+    assert text.splitlines() == [
+        "| arm | PEBBLE | labels |",
+        "|---|--:|--:|",
+        "| B, success | 73 (50–90) | 100 |",
+        "| 2 B, success | 60 | – |",
+        "| B, area | 41 (30–50) | 100 |",
+        "| 2 B, area | 30 | – |",
+    ]
+    odds = numbers.table(
+        "",
+        file="improvement",
+        task="window-open-v3",
+        interval=True,
+        measures={"area": "area_probability"},
+        rows=[{"arm": "pebble (1×B)"}],
+        columns={"1": {"against": "pebble (1×B)"}, "2": {"against": "pebble (2×B)"}},
+    )
+    assert odds.splitlines()[-1] == "| pebble (1×B), area | – | 50 (20–80) |"
 
 
-def test_a_number_that_is_not_stored_is_named(tmp_path: Path) -> None:
-    rows().to_csv(tmp_path / "table.csv", index=False)
-    for tag in (
-        TAG.format("failure"),
-        TAG.replace("prefvlm", "prefvlmm").format("success"),
-        TAG.replace("table", "x").format("success"),
-    ):
-        with pytest.raises(PrefVLMError, match="holds no number"):
-            with_numbers(f"5{tag}", tmp_path)
+def test_every_run_of_an_experiment_by_hand(tmp_path: Path) -> None:
+    assert StoredNumbers(stored(tmp_path / "results")).every_run("02_learning_curves").splitlines()[2:] == [
+        "| window-open-v3 | pebble (1×B) | 100 | 73 (50–90) | 41 (30–50) | 5 |",
+        "| window-open-v3 | pebble (2×B) | 200 | 60 | 30 | 1 |",
+    ]
 
 
-def test_readme_shows_what_is_stored() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = shown_in(text)
-    assert shown is not None, "README.md lost the markers of its table"
-    folder = ROOT / "results" / shown[0]
-    assert shown[1] == readme_table(folder / "table.csv")
-    assert text == with_numbers(text, folder)
+def test_a_template_gets_stored_numbers_those_of_retired_arms_too(tmp_path: Path) -> None:
+    source = f'{{{{ percent({FEW}.success) }}}} % and {{{{ run("09_pilot", "smoothed", "window-open-v3").seeds }}}}\n'
+    assert rendered(source, tmp_path) == "73 % and 2\n"
+
+
+def test_a_claim_that_holds_leaves_only_its_words(tmp_path: Path) -> None:
+    words = f"high ({{{{ percent({FEW}.success) }}}} %)"
+    source = f"before\n{{% claim {FEW}.success > 0.7 %}}\n{words}\n{{% endclaim %}}\nafter\n"
+    assert rendered(source, tmp_path) == "before\nhigh (73 %)\nafter\n"
+
+
+def test_a_claim_that_the_numbers_contradict_is_refused(tmp_path: Path) -> None:
+    source = (
+        f"\n{{% claim {FEW}.success > 0.74 %}}\nPEBBLE ends at {{{{ percent({FEW}.success) }}}} %.\n{{% endclaim %}}\n"
+    )
+    with pytest.raises(PrefVLMError, match=r"TEXT.md.j2, line 2: the claim 'PEBBLE ends at 73 %\.' does not hold"):
+        rendered(source, tmp_path)
+
+
+def test_a_claim_about_a_number_that_is_missing_is_refused(tmp_path: Path) -> None:
+    many = FEW.replace("1×B", "2×B")  # one seed: its interval is nan
+    with pytest.raises(PrefVLMError, match="does not hold"):
+        rendered(f"{{% claim {many}.success_low < 0.9 %}}x{{% endclaim %}}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("\n{{ nothing }}", r"line 2: 'nothing' is undefined"),
+        (f"{{{{ {FEW}.failure }}}}", "has no attribute 'failure'"),
+        (f'{{{{ interval({FEW}, "failure") }}}}', "there is no 'failure"),
+        (f"{{{{ {FEW.replace('1×B', '3×B')}.success }}}}", r"line 1: Unknown row of table.csv .*3×B.* Did you mean"),
+        ('{{ odds("pebble (2×B)", "pebble (1×B)").low }}', "Unknown row of improvement.csv"),
+        ('{{ runs("02_learning_curves", "door-close-v3") }}', "no rows of experiment 02_learning_curves on door-close"),
+        ('{{ table("", {"row": "pebble (1×B)"}, {"column": {}}, task="window-open-v3") }}', "without its experiment"),
+        ('{{ table("", {"row": "x"}, {"column": {}}, file="tabel") }}', "Unknown table 'tabel'. Did you mean 'table'"),
+        ("{% claim true %}never closed", "line 1: .*endclaim"),
+    ],
+)
+def test_what_a_template_cannot_get_is_named_in_one_line(source: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(PrefVLMError, match=reason) as error:
+        rendered(source, tmp_path)
+    assert str(tmp_path / "TEXT.md.j2") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_texts_are_written_from_the_tables_of_their_profile(tmp_path: Path) -> None:
+    readme, notes = tmp_path / "README.md", tmp_path / README_PROFILE / "NOTES.md"
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "README.md.j2").write_text(f"{{{{ interval({FEW}, 'success') }}}}\n", encoding="utf-8")
+    other, folder = stored(tmp_path / "other"), stored(tmp_path / README_PROFILE)
+    assert write_into_texts(readme, other) == [] and not readme.exists()
+    assert write_into_texts(readme, folder) == [readme] and readme.read_text(encoding="utf-8") == "73 (50–90)\n"
+    (folder / "NOTES.md.j2").write_text("one\n", encoding="utf-8")
+    assert write_into_texts(readme, folder) == [notes, readme] and notes.read_text(encoding="utf-8") == "one\n"
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_committed_texts_are_what_their_templates_make_of_the_stored_tables(template: Path) -> None:
+    text = ROOT / "README.md" if template.name == "README.md.j2" else template.with_suffix("")
+    assert text.read_text(encoding="utf-8") == render(template, TEMPLATES[template])
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_no_result_is_typed_into_a_template(template: Path) -> None:
+    arms = {str(key[-1]) for key in StoredNumbers(TEMPLATES[template]).files["table"]}
+    assert typed_results(template.read_text(encoding="utf-8"), arms) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "It ends at 23 %.",
+        "with probability 61 (45–77)",
+        "It ends at 44, 44 and {{ percent(x) }} %.",
+        "It ends at {{ percent(x) }} or 84 of 100.",
+        '{{ "It ends at 23 %." if x }}',
+        '{% set best = "23 %" %}',
+        "{% claim x < y %}\n23 % is little{% endclaim %}".replace("claim x < y", "if x").replace("endclaim", "endif"),
+    ],
+)
+def test_typed_results_are_seen(source: str) -> None:
+    assert typed_results(source, {"VLM 70 % right"})
+
+
+def test_what_is_no_typed_result_is_let_through() -> None:
+    source = '95 % intervals of {{ percent(run("06", "VLM 70 % right").success) }} %, right 70 or 80 times in 100'
+    assert typed_results(source, {"VLM 70 % right"}) == []
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -113,21 +237,10 @@ def test_stored_tables_are_those_of_the_stored_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where there is no README.md to bring up to date
     folder = ROOT / "results" / profile
-    stored = {path.name: path.read_text() for path in folder.glob("*.csv")}
+    stored = {path.name: path.read_text() for path in folder.glob("*.csv") if path.name != "pilot.csv"}
     for run in folder.glob("*/*/*"):
         target = tmp_path / run.relative_to(ROOT / "results")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(run)
     table_step(profile, str(tmp_path))
     assert {path.name: path.read_text() for path in (tmp_path / profile).glob("*.csv")} == stored
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_every_percentage_in_the_notes_is_a_stored_one(profile: str) -> None:
-    notes = ROOT / "results" / profile / "NOTES.md"
-    if not notes.exists():
-        pytest.skip(f"no notes on profile {profile}")
-    text = notes.read_text(encoding="utf-8")
-    assert text == with_numbers(text, notes.parent)
-    untagged = re.findall(r"[^\n]*\d ?%[^\n]*", re.sub(r"95 % interval|`[^`]*`|(?<=<!--).*?(?=-->)", "", text))
-    assert not untagged, "tag these numbers, see prefvlm_core/analysis/report.py"
