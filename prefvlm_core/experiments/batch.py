@@ -130,8 +130,8 @@ def experiments_with_runs(profile: str, results: str | Path) -> list[str]:
 
 
 def table_step(profile: str, results: str) -> list[str]:
-    """Write `results/<profile>/{table,labels,improvement}.csv` (see `tables.KEYS`), as far as runs are stored, and
-    bring the numbers of README.md and NOTES.md up to date.
+    """Write `results/<profile>/{table,labels,improvement}.csv` (see `report.KEYS`), as far as runs are stored, and
+    README.md and NOTES.md anew from their templates.
 
     Raises `PrefVLMError` where no run is.
     """
