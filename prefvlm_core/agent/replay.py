@@ -84,6 +84,11 @@ class Replay:
         """Episodes that have ended."""
         return self.size // self.horizon
 
+    def shown(self, runs: IntArray, steps: IntArray) -> tuple[FloatArray, FloatArray]:
+        """What the frames of `steps` (n,) of `runs` (n,) show: snapshots (n, S) after the action, and scenes (n, C)."""
+        episodes, within = np.divmod(steps, self.horizon)
+        return self.snapshots[runs, episodes, within + 1], self.scenes[runs, episodes]
+
     def of_run(self, run: int) -> RunReplay:
         """What one run has seen, sharing memory."""
         return RunReplay(self, run)
@@ -178,6 +183,10 @@ class RunReplay:
     def seen_observations(self) -> Tensor:
         """The observation before each step so far: (size, O)."""
         return self.observations.flatten(0, 1)[rows_of(self.steps_so_far(), self.horizon)]
+
+    def shown(self, steps: IntArray) -> tuple[FloatArray, FloatArray]:
+        """What the frames of `steps` (n,) show: snapshots (n, S) after the action, and scenes (n, C)."""
+        return self._fleet.shown(np.full(len(steps), self._run), steps)
 
     def recent_return(self, episodes: int = 10) -> float:
         """Mean true return of the newest complete episodes."""

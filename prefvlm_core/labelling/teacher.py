@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from prefvlm_core.agent.replay import Replay, RunReplay
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution, RunConfig
+from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.labelling.clips import ClipMaker
 from prefvlm_core.labelling.queue import ClosedPair, LabelQueue, Pair, UnansweredPolicy
 from prefvlm_core.preferences.log import PARTITIONS
@@ -115,12 +116,13 @@ class HumanTeacher:
         return None
 
     def _pair(self, query: Query, number: int) -> Pair:
-        length, horizon = self.config.feedback.segment_length, self.replay.horizon
+        length = self.config.feedback.segment_length
         first, second = query.starts[number].tolist()
-        episodes, within = np.divmod(query.starts[number], horizon)
-        steps = within[:, None] + np.arange(1, length + 1)  # a step's snapshot shows the effect of its action
-        snapshots = self.replay.snapshots[episodes[:, None], steps]
-        frames, clip = self.clips.make(self.config.task, snapshots, self.replay.scenes[episodes])
+        steps = frame_steps(query.starts[number], length, stride=1)
+        snapshots, scenes = self.replay.shown(steps.ravel())
+        frames, clip = self.clips.make(
+            self.config.task, snapshots.reshape(2, length, -1), scenes.reshape(2, length, -1)[:, 0]
+        )
         returns = query.rewards[number].sum(-1)
         return Pair(
             run_id=self.config.run_id,

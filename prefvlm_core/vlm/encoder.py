@@ -12,6 +12,7 @@ from prefvlm_core.agent.replay import Replay, RunReplay
 from prefvlm_core.common.arrays import FloatArray, IntArray
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig
+from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm import VisionLanguageModel, load
@@ -72,9 +73,7 @@ class FleetEncoder:
         model = self._models[config.vlm.model]
         with self.stopwatch("rendering"):
             renderer = self._renderer(config.task, model.frame_size)
-            episodes, within = np.divmod(steps, self.replay.horizon)
-            snapshots = self.replay.snapshots[runs, episodes, within]
-            pictures = renderer.render(snapshots, self.replay.scenes[runs, episodes])
+            pictures = renderer.render(*self.replay.shown(runs, steps))
         with self.stopwatch("embedding"):
             return model.encode_image(pictures)
 
@@ -90,8 +89,8 @@ class FleetEncoder:
 
 
 class RunEncoder:
-    """The vision-language model of one run. Frames are those of steps divisible by `vlm.frame_stride`, so that
-    overlapping segments share them.
+    """The vision-language model of one run. Of every `vlm.frame_stride` steps it sees the frame of the last one
+    (`domains.frame_steps`), so overlapping segments share frames.
 
     text: embedding of the task, (D,). fingerprint: name and hash of the model's weights.
     """
@@ -104,7 +103,7 @@ class RunEncoder:
 
     def frames(self, starts: IntArray) -> FloatArray:
         """Embeddings of the frames of segments that begin at `starts` (n, 2): (n, 2, F, D)."""
-        steps = self._frame_steps(starts)
+        steps = frame_steps(starts, self.length, self.stride)
         return self._fleet.features(self._run, steps.ravel()).reshape(*steps.shape, -1)
 
     def zero_shot_returns(self, frames: FloatArray) -> FloatArray:
@@ -116,21 +115,16 @@ class RunEncoder:
 
         With a stride of 1 these are the paper's (o_t, o_{t+1}, a_t).
         """
-        steps = self._frame_steps(starts)[..., :-1, None] + np.arange(self.stride)
+        steps = frame_steps(starts, self.length, self.stride)[..., :-1, None] + np.arange(1, self.stride + 1)
         actions = self.replay.actions.cpu().numpy()[steps].mean(-2)
         size = frames.shape[-1]
         before, after = frames[:, :, :-1].reshape(-1, size), frames[:, :, 1:].reshape(-1, size)
         return before, after, actions.reshape(-1, ACTION_SIZE)
 
     def episode_rewards(self, episode: int) -> FloatArray:
-        """Cosine of every step of a complete episode, each frame's value held until the next: (horizon,)."""
-        horizon = self.replay.horizon
-        steps = np.arange(episode * horizon, (episode + 1) * horizon, self.stride)
+        """Cosine of every step of a complete episode: that of the next frame from there on, (horizon,)."""
+        steps = frame_steps(np.array(episode * self.replay.horizon), self.replay.horizon, self.stride)
         return np.repeat(self._fleet.features(self._run, steps) @ self.text, self.stride)
-
-    def _frame_steps(self, starts: IntArray) -> IntArray:
-        """The steps divisible by the stride inside segments that begin at `starts` (...): (..., F)."""
-        return -(-starts // self.stride)[..., None] * self.stride + np.arange(0, self.length, self.stride)
 
 
 def uses_vlm(config: RunConfig) -> bool:

@@ -30,7 +30,7 @@ class FeatureCache:
         for name, value in (("runs", runs), ("capacity", capacity), ("dimension", dimension)):
             if value < 1:
                 raise PrefVLMError(f"A feature cache needs at least 1 of {name}, got {value}.")
-        self.path = folder / f"features-{fingerprint.replace(':', '-')}-{runs}x{capacity}x{dimension}.bin"
+        self.path = folder / f"frames-{fingerprint.replace(':', '-')}-{runs}x{capacity}x{dimension}.bin"
         entry = np.dtype([("feature", "<f2", dimension), ("step_plus_1", "<i8")])  # 0, as in a new file: absent
         size = runs * capacity * entry.itemsize
         try:

@@ -90,3 +90,10 @@ def test_a_view_of_a_run_shares_the_memory_of_the_fleet() -> None:
     replay.begin_episode(torch.zeros(2, 3), np.zeros((2, 5), np.float32), np.zeros((2, 6), np.float32))
     replay.add(torch.ones(2, 2), torch.ones(2), torch.ones(2), torch.ones(2, 3), np.ones((2, 5), np.float32))
     assert view.size == 9 and view.complete_episodes == 2 and view.true_rewards[8] == 1
+
+
+def test_a_steps_frame_shows_what_its_action_did() -> None:
+    replay = filled(3)
+    snapshots, scenes = replay.shown(np.array([0, 1]), np.array([0, 7]))
+    assert snapshots[:, 0].tolist() == [1, 1104] and scenes[:, 0].tolist() == [0, 1100]
+    assert replay.of_run(1).shown(np.array([7]))[0][0, 0] == 1104

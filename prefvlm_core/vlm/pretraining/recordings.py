@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
+from prefvlm_core.domains.frame_steps import has_frame
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
@@ -52,7 +53,7 @@ def record(task: str, episodes: Iterable[tuple[Behavior, int]]) -> Recording:
                 actions.append(action)
                 rewards.append(reward)
                 successes.append(success)
-                if (step + 1) % FRAME_EVERY == 0:
+                if has_frame(step, FRAME_EVERY):
                     snapshots.append(environment.snapshot())
             scenes = np.repeat(environment.scene()[None], len(snapshots), axis=0)
             frames.append(renderer.render(np.stack(snapshots), scenes))

@@ -1,0 +1,83 @@
+"""Which frames the VLM of a run sees: those after the actions, each rendered and embedded once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from prefvlm_core.agent.replay import Replay
+from prefvlm_core.common.stopwatch import Stopwatch
+from prefvlm_core.methods import run_config
+from prefvlm_core.vlm import VLMS, encoder
+
+HORIZON = 4
+
+
+class Counted:
+    """Draws a snapshot as the number it holds, and counts what it draws."""
+
+    drawn = 0
+
+    def __init__(self, task: str, size: int) -> None:
+        pass
+
+    def render(self, snapshots: np.ndarray, scenes: np.ndarray) -> np.ndarray:
+        Counted.drawn += len(snapshots)
+        return snapshots
+
+
+class Reader:
+    """A model whose embedding of a frame is (the number in it, 0), and of the text (1, 0)."""
+
+    frame_size, fingerprint = 8, "reader:0"
+
+    def encode_image(self, frames: Any) -> np.ndarray:
+        return np.stack((frames[:, 0], np.zeros(len(frames))), axis=1).astype(np.float32)
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([[1, 0]], np.float32)
+
+
+@pytest.fixture
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> encoder.RunEncoder:
+    """Run 1 of two, three episodes of four steps; the frame after step s of the run shows 100 + s, actions are s."""
+    monkeypatch.setattr(encoder, "FrameRenderer", Counted)
+    monkeypatch.setattr(Counted, "drawn", 0)
+    VLMS.register("reader", lambda name, weights: Reader())  # type: ignore[arg-type, return-value]
+    changes = {"feedback.segment_length": 2, "vlm.frame_stride": 2, "vlm.model": "reader", "horizon": HORIZON}
+    changes |= {"total_steps": 1_000, "evaluation.every": 20}
+    configs = [run_config("button-press-v3", "vlm-preference", seed, "quick", changes) for seed in (0, 1)]
+    replay = Replay(2, 12, HORIZON, 3, 4, 1, 1, torch.device("cpu"))
+    for step in range(12):
+        if step % HORIZON == 0:
+            replay.begin_episode(torch.zeros(2, 3), np.full((2, 1), -1, np.float32), np.zeros((2, 1), np.float32))
+        after = np.array([[0], [100 + step]], np.float32)
+        replay.add(torch.full((2, 4), float(step)), torch.zeros(2), torch.zeros(2), torch.zeros(2, 3), after)
+    return encoder.FleetEncoder(configs, replay, tmp_path, Stopwatch()).of_run(1)
+
+
+def test_frames_are_those_after_every_second_action(seen: encoder.RunEncoder) -> None:
+    frames = seen.frames(np.array([[0, 1], [4, 10]]))
+    assert frames[..., 0].tolist() == [[[101], [101]], [[105], [111]]]
+    assert seen.zero_shot_returns(frames).tolist() == [[202, 202], [210, 222]]  # each frame stands for two steps
+
+
+def test_each_frame_is_drawn_once(seen: encoder.RunEncoder) -> None:
+    for _ in range(2):
+        seen.frames(np.array([[0, 1], [4, 10]]))
+    assert Counted.drawn == 3
+
+
+def test_an_episode_is_rewarded_by_the_next_frame_of_each_step(seen: encoder.RunEncoder) -> None:
+    assert seen.episode_rewards(1).tolist() == [105, 105, 107, 107]
+
+
+def test_actions_between_frames_are_those_that_led_from_one_to_the_next(seen: encoder.RunEncoder) -> None:
+    seen.length = 4
+    starts = np.array([[0, 4]])
+    before, after, actions = seen.dynamics(starts, seen.frames(starts))
+    assert before[:, 0].tolist() == [101, 105] and after[:, 0].tolist() == [103, 107]
+    assert actions.tolist() == [[2.5] * 4, [6.5] * 4]  # steps 2 and 3, steps 6 and 7
