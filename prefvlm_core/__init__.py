@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot follow `_HOMES`
     from prefvlm_core.labelling.widget import Labeller as Labeller
     from prefvlm_core.methods import METHODS as METHODS
     from prefvlm_core.methods import run_config as run_config
-    from prefvlm_core.runs.directory import load_labels as load_labels
-    from prefvlm_core.runs.directory import load_metrics as load_metrics
+    from prefvlm_core.runs.stored import load_labels as load_labels
+    from prefvlm_core.runs.stored import load_metrics as load_metrics
     from prefvlm_core.train import train as train
 
 __version__ = "0.1.0"
@@ -30,8 +30,8 @@ _HOMES = {
     "METHODS": "prefvlm_core.methods",
     "PROFILES": "prefvlm_core.config.profiles",
     "RunConfig": "prefvlm_core.config.run",
-    "load_labels": "prefvlm_core.runs.directory",
-    "load_metrics": "prefvlm_core.runs.directory",
+    "load_labels": "prefvlm_core.runs.stored",
+    "load_metrics": "prefvlm_core.runs.stored",
     "run_config": "prefvlm_core.methods",
     "train": "prefvlm_core.train",
 }

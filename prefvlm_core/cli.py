@@ -181,7 +181,7 @@ class Runs:
     results: Results = "results"
 
     def run(self) -> int:
-        from prefvlm_core.runs.directory import find_runs
+        from prefvlm_core.runs.stored import find_runs
 
         for directory in find_runs(self.results, self.profile):
             manifest, rows = directory.manifest, directory.read_metrics()

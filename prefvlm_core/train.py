@@ -32,15 +32,8 @@ from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
 from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.reward.mrn import meta_update
-from prefvlm_core.runs.directory import (
-    FINISHED,
-    RUNNING,
-    FleetCheckpoint,
-    RunDirectory,
-    lock_runs,
-    remove_checkpoints,
-    unfinished,
-)
+from prefvlm_core.runs.checkpoint import FleetCheckpoint, remove_checkpoints, unfinished
+from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, lock_runs
 from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
 from prefvlm_core.vlm.encoder import FleetEncoder

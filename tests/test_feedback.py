@@ -12,7 +12,9 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.methods import METHODS, run_config
-from prefvlm_core.runs.directory import RunDirectory, load_labels, read_tensors
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.runs.files import read_tensors
+from prefvlm_core.runs.stored import load_labels
 from prefvlm_core.train import Fleet, train
 
 

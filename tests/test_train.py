@@ -16,7 +16,9 @@ from builders.runs import quiet, tiny, weights_hash, without_seconds
 
 from prefvlm_core.agent.sac import SAC
 from prefvlm_core.methods import run_config
-from prefvlm_core.runs.directory import RunDirectory, unfinished, write_json
+from prefvlm_core.runs.checkpoint import unfinished
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.runs.files import write_json
 from prefvlm_core.train import train
 
 

@@ -17,7 +17,8 @@ import torch
 
 from prefvlm_core.config.run import Execution
 from prefvlm_core.methods import METHODS, run_config
-from prefvlm_core.runs.directory import RunDirectory, read_tensors
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.runs.files import read_tensors
 from prefvlm_core.train import train
 
 SMALL = {

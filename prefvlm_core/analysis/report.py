@@ -29,7 +29,7 @@ from jinja2.parser import Parser
 from prefvlm_core.analysis.label_quality import error_rates
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.runs.directory import write_atomically
+from prefvlm_core.runs.files import write_atomically
 
 README_PROFILE = "laptop"
 """The profile whose numbers README.md shows."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefvlm_core.common.errors import unknown_name
-from prefvlm_core.runs.directory import write_atomically
+from prefvlm_core.runs.files import write_atomically
 
 GROUPS = ("environments", "learner", "methods", "frames", "vlm", "adapters")
 

@@ -24,7 +24,8 @@ from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.config.run import Execution
 from prefvlm_core.experiments.grids import EXPERIMENTS
 from prefvlm_core.experiments.plan import evaluations, finished_runs, label_log, profile_fleets
-from prefvlm_core.runs.directory import RunDirectory, write_atomically, write_json
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.runs.files import write_atomically, write_json
 
 KERNEL_STARTS = 3
 """Attempts to start a notebook's kernel: papermill can lose one to a port that another process took first."""

@@ -18,7 +18,8 @@ from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.run import Execution, RunConfig, check_profile
 from prefvlm_core.experiments.grids import EXPERIMENTS
 from prefvlm_core.methods import run_config
-from prefvlm_core.runs.directory import RunDirectory, load_labels, load_metrics
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.runs.stored import load_labels, load_metrics
 from prefvlm_core.train import train
 
 FLEET_SIZE = 16

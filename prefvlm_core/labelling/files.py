@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling.database import ANSWERS, PAIRS, Database
-from prefvlm_core.runs.directory import write_atomically
+from prefvlm_core.runs.files import write_atomically
 
 FORMAT = 1
 _PAIR = [column.name for column in PAIRS.columns if column.name not in ("id", "clip")]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.runs.directory import FleetCheckpoint
+from prefvlm_core.runs.checkpoint import FleetCheckpoint
 
 Tensors = dict[str, Tensor]
 Values = dict[str, Any]

@@ -24,7 +24,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.preferences.pairs import bradley_terry_loss
-from prefvlm_core.runs.directory import read_tensors, write_tensors
+from prefvlm_core.runs.files import read_tensors, write_tensors
 
 _RETURN_SCALE = 50.0  # return = 50 x mean cosine, the sum over the 50 steps of the paper's segments at any stride
 _CHUNK = 64  # pairs evaluated at once, which bounds memory

@@ -17,7 +17,9 @@ from prefvlm_core.config.groups import SACConfig
 from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.run import Execution, FeedbackConfig, RunConfig, flatten, replace
 from prefvlm_core.methods import METHODS, run_config
-from prefvlm_core.runs.directory import RunDirectory, find_runs, write_json
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.runs.files import write_json
+from prefvlm_core.runs.stored import find_runs
 
 BASE = {  # what the numbers below rest on, whatever the profile says
     "total_steps": 20_000,

@@ -28,7 +28,8 @@ from prefvlm_core.labelling.files import export_labels, import_labels
 from prefvlm_core.labelling.queue import ClosedPair, LabelQueue
 from prefvlm_core.labelling.teacher import queue_url
 from prefvlm_core.plots.people import draw_rewards_along_expert, in_words, rank_correlations, rewards_along_expert
-from prefvlm_core.runs.directory import RunDirectory, load_labels
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.runs.stored import load_labels
 from prefvlm_core.train import train
 
 PEOPLE = {"feedback.teacher": "human"}

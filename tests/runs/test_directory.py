@@ -18,19 +18,10 @@ from torch import Tensor
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.methods import run_config
-from prefvlm_core.runs.directory import (
-    FINISHED,
-    RUNNING,
-    FleetCheckpoint,
-    RunDirectory,
-    find_runs,
-    load_metrics,
-    lock_runs,
-    read_tensors,
-    write_atomically,
-    write_json,
-    write_tensors,
-)
+from prefvlm_core.runs.checkpoint import FleetCheckpoint
+from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, lock_runs
+from prefvlm_core.runs.files import read_tensors, write_atomically, write_json, write_tensors
+from prefvlm_core.runs.stored import find_runs, load_metrics
 from prefvlm_core.train import train
 
 

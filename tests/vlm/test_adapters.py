@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
-from prefvlm_core.runs.directory import write_tensors
+from prefvlm_core.runs.files import write_tensors
 from prefvlm_core.vlm.adapters import Adapters
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
-from prefvlm_core.runs.directory import write_probe
+from prefvlm_core.runs.files import write_probe
 from prefvlm_core.vlm import VisionLanguageModel
 from prefvlm_core.vlm.pretraining.demonstrations import View, collect_demonstrations
 from prefvlm_core.vlm.pretraining.recordings import (
