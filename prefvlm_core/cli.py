@@ -183,11 +183,11 @@ class Runs:
     def run(self) -> int:
         from prefvlm_core.runs.stored import find_runs
 
-        for directory in find_runs(self.results, self.profile):
-            manifest, rows = directory.manifest, directory.read_metrics()
-            steps, success = (f"{rows[-1]['step']:.0f}", f"{rows[-1]['success']:.2f}") if rows else ("0", "-")
-            status = manifest.get("status", "not started")
-            print(f"{status:<12}{steps:>9} steps  success {success:>5}  {directory.config.run_id}")
+        for run in find_runs(self.results, self.profile):
+            last = run.last_evaluation
+            steps, success = (f"{last['step']:.0f}", f"{last['success']:.2f}") if last else ("0", "-")
+            status = "retired" if run.retired else run.manifest.get("status", "not started")
+            print(f"{status:<12}{steps:>9} steps  success {success:>5}  {run.run_id}")
         if self.planned:
             self._print_planned()
         return 0
@@ -201,6 +201,27 @@ class Runs:
             print(f"{name}  {len(configs) - len(missing)} of {len(configs)} runs finished")
             for run_id in missing:
                 print(f"    missing  {run_id}")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Publish the finished runs as tables below results/<profile>: runs.csv, metrics and labels."""
+
+    profile: Annotated[ProfileName | None, tyro.conf.arg(metavar="{quick,laptop,paper}", help_behavior_hint="")] = None
+    """Publish only the runs of this profile (default: all of them)."""
+    results: Results = "results"
+    merge: tuple[Path, ...] = ()
+    """Other results folders, whose runs are added, for example those of another machine."""
+    remove_folders: bool = False
+    """Remove what the tables hold from the run folders, once it was read back. Weights and adapters stay."""
+
+    def run(self) -> int:
+        from prefvlm_core.runs.pack import pack
+
+        for packed in pack(self.results, self.profile, self.merge, self.remove_folders):
+            print(f"{packed.profile}: {packed.runs} runs are published, {packed.added} of them new; ", end="")
+            print(f"the files of {packed.removed} run folders were removed")
+        return 0
 
 
 @dataclass(frozen=True)

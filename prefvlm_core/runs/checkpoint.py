@@ -19,13 +19,17 @@ from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import read_tensors, write_tensors
 
 
+def fleet_hash(run_ids: Sequence[str]) -> str:
+    """First 12 hex digits of the SHA-256 of the names of a fleet's runs, in their order."""
+    return hashlib.sha256("\n".join(run_ids).encode()).hexdigest()[:12]
+
+
 class FleetCheckpoint:
     """State of an unfinished fleet: one small file rewritten at each checkpoint, and the replay in pieces that never
     change."""
 
     def __init__(self, results: str | Path, run_ids: Sequence[str]) -> None:
-        name = hashlib.sha256("\n".join(run_ids).encode()).hexdigest()[:12]
-        self.path = Path(results) / run_ids[0].split("/")[0] / "fleets" / name
+        self.path = Path(results) / run_ids[0].split("/")[0] / "fleets" / fleet_hash(run_ids)
         self.file = self.path / "checkpoint.safetensors"
         self.run_ids = list(run_ids)
         self.pieces: list[str] = []

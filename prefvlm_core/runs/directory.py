@@ -6,10 +6,7 @@ results/<profile>/<task>/<method>/<seed>-<hash>/
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +20,8 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.retired import StoredConfig, read_stored_config
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.runs.files import read_tensors, write_atomically, write_json, write_probe, write_tensors
+from prefvlm_core.runs.published import PublishedRun, published_runs
+from prefvlm_core.runs.rows import csv_bytes, damaged, read_labels, read_metrics
 
 ADAPTERS_FILE = "adapters.safetensors"
 FINISHED = "finished"
@@ -30,11 +29,22 @@ RUNNING = "running"
 
 
 class RunDirectory:
-    """The folder of one run below `results`."""
+    """One run below `results`: its folder while it is trained, and the published tables once it is in them.
 
-    def __init__(self, results: str | Path, config: RunConfig) -> None:
+    `stored` is the run's config as a folder of an earlier release holds it, whose name follows from it.
+    """
+
+    def __init__(self, results: str | Path, config: RunConfig, stored: StoredConfig | None = None) -> None:
         self.config = config
-        self.path = Path(results) / config.run_id
+        self.run_id = stored.run_id if stored else config.run_id
+        self.retired: Mapping[str, Any] = stored.retired if stored else {}
+        self.path = Path(results) / (stored.stored_id if stored else config.run_id)
+        self._tables = Path(results) / config.profile
+
+    @property
+    def published(self) -> PublishedRun | None:
+        """The run in the published tables, if it is there."""
+        return published_runs(self._tables).get(self.run_id)
 
     def open(self) -> None:
         """Create the folder, or check that it holds this very run.
@@ -49,46 +59,46 @@ class RunDirectory:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The stored manifest; empty where there is none."""
-        path = self.path / "manifest.json"
-        try:
-            return json.loads(path.read_text()) if path.exists() else {}
-        except ValueError as error:
-            raise damaged(path, error) from error
+        """The stored manifest; empty where there is none. A published one holds text by dotted name."""
+        return dict(self.published.manifest) if self.published else read_manifest(self.path / "manifest.json")
 
     @property
     def finished(self) -> bool:
         """Whether the run is complete; such a run is never touched again."""
-        return self.manifest.get("status") == FINISHED
+        return self.published is not None or self.manifest.get("status") == FINISHED
 
     def write_manifest(self, values: Mapping[str, Any]) -> None:
         """Replace the manifest."""
         write_json(self.path / "manifest.json", values)
 
+    @property
+    def last_evaluation(self) -> dict[str, float]:
+        """The last row of the metrics, at least `step` and `success` of it; empty before the first evaluation."""
+        rows = [self.published.last_evaluation] if self.published else read_metrics(self.path / "metrics.csv")
+        return rows[-1] if rows else {}
+
     def read_metrics(self) -> list[dict[str, float]]:
-        """Rows of metrics.csv, one per evaluation; none where there is no file."""
-        path = self.path / "metrics.csv"
-        if not path.exists():
-            return []
-        try:
-            with open(path, newline="") as file:
-                return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
-        except (ValueError, TypeError) as error:
-            raise damaged(path, error) from error
+        """Rows of the metrics, one per evaluation; none where there are none."""
+        if self.published:
+            return self.published.metrics().to_dict("records")
+        return read_metrics(self.path / "metrics.csv")
+
+    def metrics(self) -> pandas.DataFrame:
+        """The same as a table."""
+        return self.published.metrics() if self.published else pandas.DataFrame(self.read_metrics())
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Replace metrics.csv. Columns are those of all rows, in order of appearance; nan is written as an empty
         field."""
         columns = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow([_shortest(row.get(name, math.nan)) for name in columns])
-        write_atomically(self.path / "metrics.csv", text.getvalue().encode())
+        write_atomically(self.path / "metrics.csv", csv_bytes(columns, rows))
+
+    def labels(self) -> pandas.DataFrame | None:
+        """Rows of the label log; None where the run used no labels."""
+        return self.published.labels() if self.published else read_labels(self.path / "labels.csv")
 
     def write_labels(self, labels: pandas.DataFrame) -> None:
-        """Replace labels.csv, see `label_log`."""
+        """Replace labels.csv, see `preferences/log.py`."""
         text = labels.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         write_atomically(self.path / "labels.csv", text.encode())
 
@@ -106,18 +116,17 @@ class RunDirectory:
         return {int(path.stem.removeprefix("reward-")): read_tensors(path)[0]["reward"] for path in paths}
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A stored manifest; empty where there is none. Raises `PrefVLMError` for a damaged file."""
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
 def misplaced(path: Path) -> PrefVLMError:
+    """What to say of a folder that was renamed, or whose config was edited."""
     return PrefVLMError(f"{path} does not hold the config its folder is named after; move the folder away.")
-
-
-def damaged(path: Path, error: Exception) -> PrefVLMError:
-    return PrefVLMError(f"{path} is damaged ({error}); restore it, or remove its folder to train the run again.")
-
-
-def _shortest(value: float) -> str:
-    if math.isnan(value):
-        return ""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
 
 
 def read_config(path: Path) -> StoredConfig:
@@ -130,9 +139,12 @@ def read_config(path: Path) -> StoredConfig:
 
 @contextmanager
 def lock_runs(directories: Sequence[RunDirectory]) -> Iterator[None]:
-    """Hold every run for this process. Raises `PrefVLMError` where another process is training one of them."""
+    """Hold every run that is not published for this process. Raises `PrefVLMError` where another process is training
+    one of them."""
     with ExitStack() as stack:
         for directory in directories:
+            if directory.published:
+                continue
             write_probe(directory.path)
             try:
                 stack.enter_context(FileLock(directory.path / ".lock", timeout=0))

@@ -1,0 +1,170 @@
+"""Published tables: the record of finished runs, which git keeps and any program can read.
+
+    results/<profile>/
+        runs.csv                          one row per run: name, changes, versions, commit, machine, hashes, config
+        metrics/<task>/<method>.csv       one row per evaluation, behind the seed and hash that end the run's name
+        labels/<task>.parquet             one row per label, behind method, seed and hash
+
+`pack.py` writes them, everything else reads them as it reads run folders. A run's row in runs.csv holds the hashes of
+its metrics and of its labels, and what does not fit them is refused. Rows of the other tables that no run in runs.csv
+names are those of a `pack` that was killed, and are passed over.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import functools
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pyarrow.parquet
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.retired import RETIRED_VALUES, StoredConfig, read_stored_config
+from prefvlm_core.config.run import RunConfig, default_fields
+from prefvlm_core.runs.rows import content_hash
+
+RUNS_FILE = "runs.csv"
+LABEL_KEYS = ("method", "seed", "hash")
+METRIC_KEYS = ("seed", "hash")
+FIRST_COLUMNS = ("run_id", "task", "method", "seed", "retired", "changes", "step", "success")
+LAST_COLUMNS = ("metrics_hash", "labels_hash", "config")
+"""Columns of runs.csv that do not come from the run's manifest."""
+
+
+@dataclass(frozen=True)
+class PublishedRun:
+    """A finished run in the published tables of `folder`."""
+
+    folder: Path
+    row: Mapping[str, str]
+    """Its row of runs.csv."""
+
+    @functools.cached_property
+    def _stored(self) -> StoredConfig:
+        """The config, read; slow where thousands of runs are only listed."""
+        stored = read_stored_config(self.row["config"])
+        if stored.stored_id != self.row["run_id"]:
+            raise PrefVLMError(
+                f"{self.folder / RUNS_FILE} is damaged: the config of {self.row['run_id']} belongs to another run."
+            )
+        return stored
+
+    @functools.cached_property
+    def _current(self) -> bool:
+        """Whether every field of the config, and its value, still exists."""
+        stored = json.loads(self.row["config"])
+        gone = any(stored.get(name) in values for name, values in RETIRED_VALUES.items())
+        return not gone and stored.keys() <= {"version", *default_fields()}
+
+    @property
+    def run_id(self) -> str:
+        """The run's name today: another than in the table where a release has translated a field since."""
+        return self.row["run_id"] if self._current else self._stored.run_id
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's config in today's fields."""
+        return self._stored.config
+
+    @property
+    def retired(self) -> Mapping[str, Any]:
+        """Fields of the config that have no meaning any more, with their values."""
+        return {} if self._current else self._stored.retired
+
+    @property
+    def manifest(self) -> dict[str, str]:
+        """What the run was made with, as text by dotted name."""
+        return {name: cell for name, cell in self.row.items() if name not in FIRST_COLUMNS + LAST_COLUMNS and cell}
+
+    @property
+    def last_evaluation(self) -> dict[str, float]:
+        """`step` and `success` of the last evaluation."""
+        return {name: float(self.row[name]) for name in ("step", "success")}
+
+    def metrics(self) -> pandas.DataFrame:
+        """Rows of the metrics (n, columns of the file) float64. Raises `PrefVLMError` where they are not those that
+        were published."""
+        _, task, method, name = self.row["run_id"].split("/")
+        path = self.folder / "metrics" / task / f"{method}.csv"
+        return self._checked(_metrics_by_run(path, _version(path)).get(seed_and_hash(name)), "metrics", path)
+
+    def labels(self) -> pandas.DataFrame | None:
+        """Rows of the label log; None where the run used no labels. Raises `PrefVLMError` as `metrics` does."""
+        if not self.row["labels_hash"]:
+            return None
+        _, task, method, name = self.row["run_id"].split("/")
+        path = self.folder / "labels" / f"{task}.parquet"
+        return self._checked(_labels_by_run(path, _version(path)).get((method, *seed_and_hash(name))), "labels", path)
+
+    def _checked(self, rows: pandas.DataFrame | None, kind: str, path: Path) -> pandas.DataFrame:
+        if rows is None or content_hash(rows) != self.row[f"{kind}_hash"]:
+            raise PrefVLMError(
+                f"{path} does not hold the {kind} of {self.row['run_id']} whose hash {self.folder / RUNS_FILE} names; "
+                "restore both files."
+            )
+        return rows
+
+
+def published_runs(folder: Path) -> Mapping[str, PublishedRun]:
+    """The runs published in `results/<profile>` by their names of today; none where there is no runs.csv. Raises
+    `PrefVLMError` for a damaged one."""
+    path = folder / RUNS_FILE
+    return _runs(folder, _version(path)) if path.exists() else {}
+
+
+@functools.lru_cache(maxsize=16)
+def _runs(folder: Path, version: Hashable) -> Mapping[str, PublishedRun]:
+    path = folder / RUNS_FILE
+    try:
+        with open(path, newline="") as file:
+            runs = [PublishedRun(folder, row) for row in csv.DictReader(file, strict=True)]
+        return {run.run_id: run for run in runs}
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise _damaged_table(path, error) from error
+
+
+@functools.lru_cache(maxsize=1024)
+def _metrics_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.DataFrame]:
+    types = collections.defaultdict(lambda: "float64", seed="int64", hash="str")
+    try:
+        table = pandas.read_csv(path, dtype=types, float_precision="round_trip")
+        return _by_run(table, METRIC_KEYS)
+    except (KeyError, OSError, ValueError) as error:
+        raise _damaged_table(path, error) from error
+
+
+@functools.lru_cache(maxsize=2)  # of millions of rows where every label of a large budget is logged
+def _labels_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.DataFrame]:
+    try:
+        return _by_run(pyarrow.parquet.read_table(path).to_pandas(), LABEL_KEYS)
+    except (KeyError, OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise _damaged_table(path, error) from error
+
+
+def _by_run(table: pandas.DataFrame, keys: Sequence[str]) -> Mapping[Hashable, pandas.DataFrame]:
+    groups = table.groupby(list(keys), sort=False)
+    return {key: rows.drop(columns=list(keys)).reset_index(drop=True) for key, rows in groups}
+
+
+def seed_and_hash(name: str) -> tuple[int, str]:
+    """Seed and hash of a run, of the last part of its name."""
+    seed, _, digest = name.partition("-")
+    return int(seed), digest
+
+
+def _version(path: Path) -> Hashable:
+    """What changes whenever the file is replaced; None where there is none."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _damaged_table(path: Path, error: Exception) -> PrefVLMError:
+    return PrefVLMError(f"{path} is damaged ({error}); restore it.")

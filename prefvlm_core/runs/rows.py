@@ -1,0 +1,92 @@
+"""The rows of a run: metrics, one per evaluation, and labels, one per label; as CSV, and as a hash of their content."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+
+from prefvlm_core.common.errors import PrefVLMError
+
+LABEL_TYPES = {
+    "step": "int64",
+    "session": "int64",
+    "teacher": "str",
+    "first": "int64",
+    "second": "int64",
+    "label": "float64",
+    "truth": "float64",
+    "divergence": "float64",
+    "partition": "str",
+}
+"""Columns of a label log (see `preferences/log.py`) and the types they are read with."""
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """A CSV file with these columns: numbers so that they are read back exactly, nan and what a row lacks empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([cell(row.get(name, "")) for name in columns])
+    return text.getvalue().encode()
+
+
+def cell(value: Any) -> str:
+    """A value as text: numbers so that they are read back exactly, nan as nothing."""
+    if isinstance(value, str):
+        return value
+    if math.isnan(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a metrics.csv; none where there is no file. Raises `PrefVLMError` for a damaged file."""
+    if not path.exists():
+        return []
+    try:
+        with open(path, newline="") as file:
+            return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError) as error:
+        raise damaged(path, error) from error
+
+
+def read_labels(path: Path) -> pandas.DataFrame | None:
+    """Rows of a labels.csv with the columns `LABEL_TYPES`; None where there is no file. Raises `PrefVLMError` for a
+    damaged file."""
+    if not path.exists():
+        return None
+    try:
+        empty = {"keep_default_na": False, "na_values": {"divergence": [""]}}
+        return pandas.read_csv(path, dtype=LABEL_TYPES, float_precision="round_trip", **empty)
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def content_hash(rows: pandas.DataFrame) -> str:
+    """First 16 hex digits of the SHA-256 of the rows: of every column that holds a value, in order of name, the name
+    and the values, numbers as little-endian float64 and text as UTF-8."""
+    numbers = rows.select_dtypes("number")
+    values = numbers.to_numpy("<f8")
+    missing = np.isnan(values)
+    values = np.where(missing, np.nan, values)  # there are many bit patterns that mean nan
+    content = {
+        name: values[:, index].tobytes() for index, name in enumerate(numbers) if not missing[:, index].all()
+    } | {name: "\n".join(rows[name]).encode() for name in rows.columns.difference(numbers.columns)}
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        digest.update(f"{name}\n".encode() + content[name])
+    return digest.hexdigest()[:16]
+
+
+def damaged(path: Path, error: Exception | str) -> PrefVLMError:
+    """What to say of a file of a run folder that cannot be read."""
+    return PrefVLMError(f"{path} is damaged ({error}); restore it, or remove its folder to train the run again.")

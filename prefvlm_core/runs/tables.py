@@ -1,0 +1,141 @@
+"""The bytes of the published tables, see `published.py`: the same runs give the same bytes, in whatever order they
+came."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas
+import pyarrow
+import pyarrow.parquet
+
+from prefvlm_core.config.profiles import PROFILES
+from prefvlm_core.config.retired import RETIRED_FIELDS, read_fields
+from prefvlm_core.config.run import CONFIG_VERSION, IDENTITY, RunConfig, default_fields, flatten, replace
+from prefvlm_core.methods import METHODS, run_config
+from prefvlm_core.runs.checkpoint import fleet_hash
+from prefvlm_core.runs.directory import RunDirectory, read_manifest
+from prefvlm_core.runs.published import (
+    FIRST_COLUMNS,
+    LABEL_KEYS,
+    LAST_COLUMNS,
+    METRIC_KEYS,
+    PublishedRun,
+    seed_and_hash,
+)
+from prefvlm_core.runs.rows import LABEL_TYPES, cell, content_hash, csv_bytes, read_labels, read_metrics
+from prefvlm_core.runs.stored import fields_text
+
+_FIRST_METRICS = ("step", "success", "success_last_step", "episode_return")
+_FIRST_OF_MANIFEST = ("status", "seconds", "written", "git_commit")
+
+
+def row_of_folder(directory: RunDirectory) -> dict[str, str]:
+    """The row of runs.csv of a finished run folder, without empty cells."""
+    metrics = pandas.DataFrame(read_metrics(directory.path / "metrics.csv"))
+    labels = read_labels(directory.path / "labels.csv")
+    manifest = read_manifest(directory.path / "manifest.json")
+    fleet = manifest.pop("fleet", None)  # every run of a fleet would repeat the names of all
+    row = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in flatten(manifest).items()
+        if value is not None
+    }
+    row |= {name: cell(metrics[name].iloc[-1]) for name in ("step", "success") if name in metrics}
+    row |= {
+        "fleet_hash": fleet_hash(fleet) if fleet else "",
+        "metrics_hash": content_hash(metrics),
+        "labels_hash": "" if labels is None else content_hash(labels),
+    }
+    fields = read_fields((directory.path / "config.json").read_text())
+    return _filled(row | _identity(directory.run_id, directory.config, directory.retired, fields))
+
+
+def row_of_today(run: PublishedRun) -> dict[str, str]:
+    """A published row in the fields of this release, without empty cells."""
+    fields = read_fields(run.row["config"])
+    return _filled(dict(run.row) | _identity(run.run_id, run.config, run.retired, fields))
+
+
+def _filled(row: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in row.items() if text}
+
+
+def _identity(run_id: str, config: RunConfig, retired: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, str]:
+    """The cells that follow from a run's config, of which a retired run keeps the `stored` fields."""
+    fields = stored if retired else flatten(dataclasses.asdict(config))
+    known = default_fields() | RETIRED_FIELDS
+    told = {name: value for name, value in fields.items() if name in IDENTITY or value != known[name]}
+    text = json.dumps({"version": CONFIG_VERSION} | told, sort_keys=True, separators=(",", ":"))
+    return {
+        "run_id": run_id,
+        "task": config.task,
+        "method": config.method,
+        "seed": str(config.seed),
+        "retired": fields_text(retired),
+        "changes": _changes(config),
+        "config": text,
+    }
+
+
+def _changes(config: RunConfig) -> str:
+    """The fields that differ from the profile's and method's, or the profile's where the method is unknown."""
+    base = _usual_fields(config.task, config.method, config.profile)
+    fields = flatten(dataclasses.asdict(config))
+    return fields_text({name: value for name, value in fields.items() if name != "seed" and value != base[name]})
+
+
+@functools.cache
+def _usual_fields(task: str, method: str, profile: str) -> dict[str, Any]:
+    if method in METHODS:
+        usual = run_config(task, method, 0, profile)
+    else:
+        usual = replace(RunConfig(task, method, 0, profile), PROFILES[profile])
+    return flatten(dataclasses.asdict(usual))
+
+
+def runs_table(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """runs.csv with these rows."""
+    of_manifest = _in_order(
+        {name for row in rows for name in row} - {*FIRST_COLUMNS, *LAST_COLUMNS}, _FIRST_OF_MANIFEST
+    )
+    return csv_bytes([*FIRST_COLUMNS, *of_manifest, *LAST_COLUMNS], rows)
+
+
+def metrics_table(metrics: Mapping[str, pandas.DataFrame]) -> bytes:
+    """metrics/<task>/<method>.csv of runs, by name, in their order."""
+    columns = _in_order({name for rows in metrics.values() for name in rows}, _FIRST_METRICS)
+    return csv_bytes(
+        [*METRIC_KEYS, *columns],
+        (
+            dict(zip(METRIC_KEYS, seed_and_hash(run_id.split("/")[-1]), strict=True)) | row
+            for run_id, rows in metrics.items()
+            for row in rows.to_dict("records")
+        ),
+    )
+
+
+def labels_table(labels: Mapping[str, pandas.DataFrame]) -> bytes:
+    """labels/<task>.parquet of runs, by name, in their order."""
+    parts = []
+    for run_id, rows in labels.items():
+        _, _, method, name = run_id.split("/")
+        keys = dict(zip(LABEL_KEYS, (method, *seed_and_hash(name)), strict=True))
+        parts.append(pandas.concat([pandas.DataFrame(keys, index=rows.index), rows], axis=1))
+    columns = _in_order({name for rows in labels.values() for name in rows}, tuple(LABEL_TYPES))
+    table = pandas.concat(parts)[[*LABEL_KEYS, *columns]]
+    buffer = io.BytesIO()
+    arrow = pyarrow.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    pyarrow.parquet.write_table(arrow, buffer, compression="zstd", compression_level=15)
+    return buffer.getvalue()
+
+
+def _in_order(names: set[str], first: Iterable[str]) -> list[str]:
+    """Names of columns, in an order that does not depend on the runs: `first`, then the alphabet."""
+    ahead = [name for name in first if name in names]
+    return [*ahead, *sorted(names.difference(ahead))]
