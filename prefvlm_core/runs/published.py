@@ -27,7 +27,7 @@ import pyarrow.parquet
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.retired import RETIRED_VALUES, StoredConfig, read_stored_config
 from prefvlm_core.config.run import RunConfig, default_fields
-from prefvlm_core.runs.rows import content_hash
+from prefvlm_core.runs.rows import rows_hash
 
 RUNS_FILE = "runs.csv"
 LABEL_KEYS = ("method", "seed", "hash")
@@ -103,7 +103,7 @@ class PublishedRun:
         return self._checked(_labels_by_run(path, _version(path)).get((method, *seed_and_hash(name))), "labels", path)
 
     def _checked(self, rows: pandas.DataFrame | None, kind: str, path: Path) -> pandas.DataFrame:
-        if rows is None or content_hash(rows) != self.row[f"{kind}_hash"]:
+        if rows is None or rows_hash(rows) != self.row[f"{kind}_hash"]:
             raise PrefVLMError(
                 f"{path} does not hold the {kind} of {self.row['run_id']} whose hash {self.folder / RUNS_FILE} names; "
                 "restore both files."

@@ -71,7 +71,7 @@ def read_labels(path: Path) -> pandas.DataFrame | None:
         raise damaged(path, error) from error
 
 
-def content_hash(rows: pandas.DataFrame) -> str:
+def rows_hash(rows: pandas.DataFrame) -> str:
     """First 16 hex digits of the SHA-256 of the rows: of every column that holds a value, in order of name, the name
     and the values, numbers as little-endian float64 and text as UTF-8."""
     numbers = rows.select_dtypes("number")

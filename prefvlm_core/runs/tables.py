@@ -28,7 +28,7 @@ from prefvlm_core.runs.published import (
     PublishedRun,
     seed_and_hash,
 )
-from prefvlm_core.runs.rows import LABEL_TYPES, cell, content_hash, csv_bytes, read_labels, read_metrics
+from prefvlm_core.runs.rows import LABEL_TYPES, cell, rows_hash, csv_bytes, read_labels, read_metrics
 from prefvlm_core.runs.stored import fields_text
 
 _FIRST_METRICS = ("step", "success", "success_last_step", "episode_return")
@@ -49,8 +49,8 @@ def row_of_folder(directory: RunDirectory) -> dict[str, str]:
     row |= {name: cell(metrics[name].iloc[-1]) for name in ("step", "success") if name in metrics}
     row |= {
         "fleet_hash": fleet_hash(fleet) if fleet else "",
-        "metrics_hash": content_hash(metrics),
-        "labels_hash": "" if labels is None else content_hash(labels),
+        "metrics_hash": rows_hash(metrics),
+        "labels_hash": "" if labels is None else rows_hash(labels),
     }
     fields = read_fields((directory.path / "config.json").read_text())
     return _filled(row | _identity(directory.run_id, directory.config, directory.retired, fields))
