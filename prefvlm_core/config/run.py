@@ -142,7 +142,7 @@ def read_fields(text: str) -> dict[str, Any]:
 
 def from_fields(values: Mapping[str, Any]) -> RunConfig:
     """A config from dotted fields; one that is missing has its default. Raises as `replace` does."""
-    return replace(RunConfig(**{name: values[name] for name in IDENTITY}), values)
+    return _with(default_fields(), values)
 
 
 @dataclass(frozen=True)
@@ -207,15 +207,20 @@ def replace(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
 
     Raises `PrefVLMError` for an unknown field (with the closest known one) or a value of the wrong type.
     """
-    values = dataclasses.asdict(config)
-    known = flatten(values)
-    for name, value in changes.items():
+    return _with(flatten(dataclasses.asdict(config)), changes)
+
+
+def _with(known: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
+    """The config with every dotted field as in `known`, or as in `changes`."""
+    for name in changes:
         if name not in known:
             raise unknown_name("parameter", name, known)
+    values: dict[str, Any] = {}
+    for name, value in (dict(known) | dict(changes)).items():
         if isinstance(known[name], float) and type(value) is int:
             value = float(value)  # 1 and 1.0 are the same run and must hash alike
         group, _, leaf = name.rpartition(".")
-        (values[group] if group else values)[leaf] = value
+        (values.setdefault(group, {}) if group else values)[leaf] = value
     types_of = fields.types_of(RunConfig)
     return RunConfig(
         **{name: types_of[name](**value) if isinstance(value, dict) else value for name, value in values.items()}

@@ -145,15 +145,11 @@ def _replace(path: Path, content: bytes) -> None:
 def _check_tables(folder: Path, runs: Mapping[str, Run]) -> None:
     """Raise `PrefVLMError` unless the tables hold exactly these runs, each with the content its row names."""
     published = published_runs(folder)
-    if {run_id: run.row for run_id, run in runs.items()} != {run_id: _filled(run) for run_id, run in published.items()}:
+    if {run_id: run.row for run_id, run in published.items()} != {run_id: run.row for run_id, run in runs.items()}:
         raise PrefVLMError(f"{folder / RUNS_FILE} was not stored as it was written; pack again.")
     for run in published.values():
         run.metrics()
         run.labels()
-
-
-def _filled(run: PublishedRun) -> dict[str, str]:
-    return {name: cell for name, cell in run.row.items() if cell}
 
 
 def _remove(directory: RunDirectory) -> bool:

@@ -16,7 +16,7 @@ import collections
 import csv
 import functools
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class PublishedRun:
 
     folder: Path
     row: Mapping[str, str]
-    """Its row of runs.csv."""
+    """Its row of runs.csv, without the empty cells."""
 
     @functools.cached_property
     def _stored(self) -> StoredConfig:
@@ -80,12 +80,12 @@ class PublishedRun:
     @property
     def manifest(self) -> dict[str, str]:
         """What the run was made with, as text by dotted name."""
-        return {name: cell for name, cell in self.row.items() if name not in FIRST_COLUMNS + LAST_COLUMNS and cell}
+        return {name: cell for name, cell in self.row.items() if name not in FIRST_COLUMNS + LAST_COLUMNS}
 
     @property
     def last_evaluation(self) -> dict[str, float]:
         """`step` and `success` of the last evaluation."""
-        return {name: float(self.row[name]) for name in ("step", "success")}
+        return {name: float(self.row.get(name, "nan")) for name in ("step", "success")}
 
     def metrics(self) -> pandas.DataFrame:
         """Rows of the metrics (n, columns of the file) float64. Raises `PrefVLMError` where they are not those that
@@ -96,7 +96,7 @@ class PublishedRun:
 
     def labels(self) -> pandas.DataFrame | None:
         """Rows of the label log; None where the run used no labels. Raises `PrefVLMError` as `metrics` does."""
-        if not self.row["labels_hash"]:
+        if "labels_hash" not in self.row:
             return None
         _, task, method, name = self.row["run_id"].split("/")
         path = self.folder / "labels" / f"{task}.parquet"
@@ -123,7 +123,8 @@ def _runs(folder: Path, version: Hashable) -> Mapping[str, PublishedRun]:
     path = folder / RUNS_FILE
     try:
         with open(path, newline="") as file:
-            runs = [PublishedRun(folder, row) for row in csv.DictReader(file, strict=True)]
+            rows = csv.DictReader(file, strict=True)
+            runs = [PublishedRun(folder, {name: cell for name, cell in row.items() if cell}) for row in rows]
         return {run.run_id: run for run in runs}
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise _damaged_table(path, error) from error
@@ -131,25 +132,24 @@ def _runs(folder: Path, version: Hashable) -> Mapping[str, PublishedRun]:
 
 @functools.lru_cache(maxsize=1024)
 def _metrics_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.DataFrame]:
-    types = collections.defaultdict(lambda: "float64", seed="int64", hash="str")
+    rows = collections.defaultdict(list)
     try:
-        table = pandas.read_csv(path, dtype=types, float_precision="round_trip")
-        return _by_run(table, METRIC_KEYS)
-    except (KeyError, OSError, ValueError) as error:
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file, strict=True):
+                key = int(row.pop("seed")), row.pop("hash")
+                rows[key].append({name: float(value or "nan") for name, value in row.items()})
+        return {key: pandas.DataFrame(of_run) for key, of_run in rows.items()}
+    except (csv.Error, KeyError, OSError, TypeError, ValueError) as error:
         raise _damaged_table(path, error) from error
 
 
 @functools.lru_cache(maxsize=2)  # of millions of rows where every label of a large budget is logged
 def _labels_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.DataFrame]:
     try:
-        return _by_run(pyarrow.parquet.read_table(path).to_pandas(), LABEL_KEYS)
+        groups = pyarrow.parquet.read_table(path).to_pandas().groupby(list(LABEL_KEYS), sort=False)
+        return {key: rows.drop(columns=list(LABEL_KEYS)).reset_index(drop=True) for key, rows in groups}
     except (KeyError, OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise _damaged_table(path, error) from error
-
-
-def _by_run(table: pandas.DataFrame, keys: Sequence[str]) -> Mapping[Hashable, pandas.DataFrame]:
-    groups = table.groupby(list(keys), sort=False)
-    return {key: rows.drop(columns=list(keys)).reset_index(drop=True) for key, rows in groups}
 
 
 def seed_and_hash(name: str) -> tuple[int, str]:
@@ -167,4 +167,4 @@ def _version(path: Path) -> Hashable:
 
 
 def _damaged_table(path: Path, error: Exception) -> PrefVLMError:
-    return PrefVLMError(f"{path} is damaged ({error}); restore it.")
+    return PrefVLMError(f"{path} is damaged ({' '.join(str(error).split())}); restore it.")

@@ -23,10 +23,9 @@ LABEL_TYPES = {
     "second": "int64",
     "label": "float64",
     "truth": "float64",
-    "divergence": "float64",
     "partition": "str",
 }
-"""Columns of a label log (see `preferences/log.py`) and the types they are read with."""
+"""Columns of a label log (see `preferences/log.py`), but for the divergence, and their types."""
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -65,8 +64,9 @@ def read_labels(path: Path) -> pandas.DataFrame | None:
     if not path.exists():
         return None
     try:
-        empty = {"keep_default_na": False, "na_values": {"divergence": [""]}}
-        return pandas.read_csv(path, dtype=LABEL_TYPES, float_precision="round_trip", **empty)
+        # pandas' own parser of decimals may be off by one bit, float never is
+        exact = {"divergence": lambda text: float(text or "nan")}
+        return pandas.read_csv(path, dtype=LABEL_TYPES, converters=exact, keep_default_na=False)
     except ValueError as error:
         raise damaged(path, error) from error
 

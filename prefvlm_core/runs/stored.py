@@ -36,21 +36,29 @@ def find_runs(results: str | Path, profile: str | None = None) -> list[StoredRun
     runs: dict[str, StoredRun] = {}
     for path in Path(results).glob(f"{profile or '*'}/{RUNS_FILE}"):
         runs |= published_runs(path.parent)
-    for directory in find_folders(results, profile):
-        runs.setdefault(directory.run_id, directory)
+    for path in _config_files(results, profile):
+        if str(path.parent.relative_to(results)) not in runs:
+            directory = _read_folder(results, path)
+            runs.setdefault(directory.run_id, directory)
     return [runs[run_id] for run_id in sorted(runs, key=lambda run_id: run_id.split("/"))]
 
 
 def find_folders(results: str | Path, profile: str | None = None) -> list[RunDirectory]:
     """Every run folder below `results`, in order of path, those of published runs too. Raises `PrefVLMError` for a
     config that cannot be read or that its folder is not named after."""
-    directories = []
-    for path in sorted(Path(results).glob(f"{profile or '*'}/*/*/*/config.json")):
-        stored = read_config(path)
-        directories.append(RunDirectory(results, stored.config, stored))
-        if directories[-1].path != path.parent:
-            raise misplaced(path)
-    return directories
+    return [_read_folder(results, path) for path in _config_files(results, profile)]
+
+
+def _config_files(results: str | Path, profile: str | None) -> list[Path]:
+    return sorted(Path(results).glob(f"{profile or '*'}/*/*/*/config.json"))
+
+
+def _read_folder(results: str | Path, path: Path) -> RunDirectory:
+    stored = read_config(path)
+    directory = RunDirectory(results, stored.config, stored)
+    if directory.path != path.parent:
+        raise misplaced(path)
+    return directory
 
 
 def load_metrics(runs: Sequence[StoredRun]) -> pandas.DataFrame:

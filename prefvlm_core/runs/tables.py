@@ -28,10 +28,11 @@ from prefvlm_core.runs.published import (
     PublishedRun,
     seed_and_hash,
 )
-from prefvlm_core.runs.rows import LABEL_TYPES, cell, rows_hash, csv_bytes, read_labels, read_metrics
+from prefvlm_core.runs.rows import cell, csv_bytes, read_labels, read_metrics, rows_hash
 from prefvlm_core.runs.stored import fields_text
 
 _FIRST_METRICS = ("step", "success", "success_last_step", "episode_return")
+_FIRST_LABELS = ("step", "session", "teacher", "first", "second", "label", "truth", "divergence", "partition")
 _FIRST_OF_MANIFEST = ("status", "seconds", "written", "git_commit")
 
 
@@ -127,7 +128,7 @@ def labels_table(labels: Mapping[str, pandas.DataFrame]) -> bytes:
         _, _, method, name = run_id.split("/")
         keys = dict(zip(LABEL_KEYS, (method, *seed_and_hash(name)), strict=True))
         parts.append(pandas.concat([pandas.DataFrame(keys, index=rows.index), rows], axis=1))
-    columns = _in_order({name for rows in labels.values() for name in rows}, tuple(LABEL_TYPES))
+    columns = _in_order({name for rows in labels.values() for name in rows}, _FIRST_LABELS)
     table = pandas.concat(parts)[[*LABEL_KEYS, *columns]]
     buffer = io.BytesIO()
     arrow = pyarrow.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
