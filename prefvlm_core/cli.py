@@ -318,6 +318,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reproduce": Reproduce,
     "train": Train,
     "runs": Runs,
+    "pack": Pack,
     "figures": Figures,
     "table": Table,
     "labels": Labels,

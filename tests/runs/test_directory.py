@@ -158,7 +158,17 @@ def test_find_runs_and_load_metrics(tmp_path: Path) -> None:
     assert [directory.config for directory in found] == [directory.config for directory in directories]
     assert len(find_runs(tmp_path, "quick")) == 4 and find_runs(tmp_path, "laptop") == []
     table = load_metrics(found)
-    assert list(table.columns) == ["profile", "task", "method", "seed", "budget", "run_id", "step", "success"]
+    assert list(table.columns) == [
+        "profile",
+        "task",
+        "method",
+        "seed",
+        "budget",
+        "run_id",
+        "retired",
+        "step",
+        "success",
+    ]
     assert list(table["method"]) == ["pebble"] * 4 + ["sac"] * 4 and list(table["seed"]) == [0, 0, 1, 1] * 2
     assert list(table["budget"]) == [config().feedback.budget] * 4 + [0] * 4
     assert list(table["success"].dropna()) == [0, 0.25, 0.5, 0.75]
