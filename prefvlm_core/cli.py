@@ -147,9 +147,8 @@ class Figures:
     def run(self) -> int:
         from prefvlm_core.experiments import batch
 
-        for notebook in batch.experiments_with_runs(self.profile, self.results):
-            for figure in batch.notebook_step(notebook, self.profile, self.results, train=False):
-                print(figure)
+        for drawn in batch.draw_figures(self.profile, self.results):
+            print(*drawn, sep="\n", flush=True)
         return 0
 
 

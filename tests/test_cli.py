@@ -248,16 +248,19 @@ def test_runs_lists_what_is_stored_and_what_is_missing(prefvlm: Any, trained: li
     assert set(missing) == runs - {fleet[0].run_id}
 
 
+def drawn_figure(notebook: str, **_: Any) -> list[str]:
+    """In place of `batch.notebook_step`, which is called in another process."""
+    return [f"{notebook}.png"]
+
+
 def test_table_and_figures_show_what_is_stored(
     prefvlm: Any, trained: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    drawn = []
-    monkeypatch.setattr(batch, "notebook_step", lambda notebook, *_, **__: drawn.append(notebook) or ["figure.png"])
+    monkeypatch.setattr(batch, "notebook_step", drawn_figure)
     assert prefvlm(f"experiment 02_learning_curves --results {tmp_path}")[0] == 0
     code, out, _ = prefvlm(f"table --results {tmp_path}")
     assert code == 0 and {row.split(",")[0] for row in out.splitlines()[1:]} == {"02_learning_curves"}
-    assert prefvlm(f"figures --results {tmp_path}") == (0, "figure.png\n", "")
-    assert drawn == ["02_learning_curves"]
+    assert prefvlm(f"figures --results {tmp_path}") == (0, "02_learning_curves.png\n", "")
 
 
 def test_table_is_written_and_shown(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ to it, since it deletes a step's declared outputs before the step runs.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,9 @@ from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_atomically, write_json
 
 KERNEL_STARTS = 3
-"""Attempts to start a notebook's kernel: papermill can lose one to a port that another process took first."""
+"""Attempts to start a notebook's kernel, which a busy machine may let time out."""
+KERNELS_AT_A_TIME = 2
+"""Notebooks that are drawn side by side; each takes one core and most of a gigabyte."""
 
 BATCH_PARAMETERS = {"07_human_labeling": {"annotator": "script"}}
 """Notebooks that wait for a person, and what lets them run without one."""
@@ -77,15 +82,7 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
     partial = output.with_name(f"partial-{output.name}")
     for attempt in range(1, KERNEL_STARTS + 1):
         try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(partial),
-                dict(parameters),
-                cwd=str(notebook.parent),
-                kernel_name="python3",
-                progress_bar=False,
-                log_output=True,
-            )
+            _execute(notebook, parameters, partial)
             break
         except papermill.PapermillExecutionError as error:
             where = f"{notebook.name} failed in cell In [{error.exec_count}]"
@@ -99,6 +96,25 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
                 ) from error
             time.sleep(attempt)
     partial.replace(output)
+
+
+def _execute(notebook: Path, parameters: Mapping[str, Any], output: Path) -> None:
+    """One attempt, over sockets in a folder of its own: other users can read what goes over TCP, about which the kernel
+    would warn, and another process may take a port first."""
+    import papermill
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory() as folder:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            dict(parameters),
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=True,
+            resources={"metadata": {"path": str(notebook.parent)}},  # papermill's `cwd` would move this process there
+            config=Config({"KernelManager": {"transport": "ipc", "ip": str(Path(folder) / "kernel")}}),
+        )
 
 
 def figure_files(figures: str | Path, profile: str, notebook: str) -> list[Path]:
@@ -117,6 +133,15 @@ def notebook_step(notebook: str, profile: str, results: str, train: bool) -> lis
     )
     made = [path for path in figure_files(figures, profile, notebook) if path.stat().st_mtime >= before - 1]
     return [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path) for path in made]
+
+
+def draw_figures(profile: str, results: str) -> Iterator[list[str]]:
+    """Execute the notebook of every experiment that has finished runs, without training; yields what each drew."""
+    with ProcessPoolExecutor(KERNELS_AT_A_TIME) as pool:
+        yield from pool.map(
+            functools.partial(notebook_step, profile=profile, results=results, train=False),
+            experiments_with_runs(profile, results),
+        )
 
 
 def experiments_with_runs(profile: str, results: str | Path) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,22 @@ def test_a_notebook_runs_with_its_parameters_in_its_folder(tmp_path: Path) -> No
     assert printed.text == f"paper 1 {tmp_path}\n"
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     assert nbformat.read(source, 4).cells[-1].outputs == []
+
+
+def test_notebooks_run_side_by_side_without_a_word_of_their_kernels(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    sources = [notebook(folder / "a.ipynb", "import os, time\ntime.sleep(1)\nprint(os.getcwd())") for folder in folders]
+    here = Path.cwd()
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(run_notebook, sources, [{}, {}], [folder / "out.ipynb" for folder in folders]))
+    printed = [nbformat.read(folder / "out.ipynb", 4).cells[-1].outputs[0].text for folder in folders]
+    assert printed == [f"{folder}\n" for folder in folders] and Path.cwd() == here
+    assert capfd.readouterr() == ("", "")
+    assert [path.name for folder in folders for path in sorted(folder.iterdir())] == ["a.ipynb", "out.ipynb"] * 2
 
 
 @pytest.mark.parametrize("exists", [False, True])
