@@ -36,7 +36,7 @@ from prefvlm_core.runs.checkpoint import FleetCheckpoint, remove_checkpoints, un
 from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, lock_runs
 from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
-from prefvlm_core.vlm.encoder import FleetEncoder
+from prefvlm_core.vlm.encoder import FleetEncoder, uses_vlm
 
 
 def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> list[RunDirectory]:
@@ -127,9 +127,9 @@ class Fleet:
         if self.state.restore():
             for run, directory in enumerate(self.directories):
                 self.metrics[run] = [row for row in directory.read_metrics() if row["step"] <= self.replay.size]
-        for directory in self.directories:
+        for run, directory in enumerate(self.directories):
             if not directory.finished:
-                directory.write_manifest(self._manifest(RUNNING))
+                directory.write_manifest(self._manifest(run, RUNNING))
         with tqdm(
             total=self.shared.total_steps,
             initial=self.replay.size,
@@ -253,14 +253,17 @@ class Fleet:
             )
             if (vlm := self.feedback[run].vlm) is not None:
                 vlm.save(directory.path)
-        for directory in self.directories:
-            directory.write_manifest(self._manifest(FINISHED))
+        for run, directory in enumerate(self.directories):
+            directory.write_manifest(self._manifest(run, FINISHED))
         self.encoder.close()
 
-    def _manifest(self, status: str) -> dict[str, Any]:
+    def _manifest(self, run: int, status: str) -> dict[str, Any]:
         fleet = [config.run_id for config in self.configs]
+        seen_by_vlm = uses_vlm(self.configs[run])
         return describe_training(self.execution, self.device, self.environments.workers) | {
             "status": status,
             "fleet": fleet,
             "seconds": round(self.stopwatch.seconds, 1),
+            "vlm_fingerprint": self.encoder.of_run(run).fingerprint if seen_by_vlm else None,
+            "pairs_left_open": self.feedback[run].budget.waiting,
         }

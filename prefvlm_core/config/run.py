@@ -1,8 +1,9 @@
 """What a run is: frozen dataclasses, the profiles, and the content hash that names a run.
 
-A `RunConfig` is complete: everything that can change a run's numbers is in it, and nothing else (where it runs, on how
-many processes, is `Execution`). Values come from three layers, each stating only what differs from the one below: the
-dataclass defaults (= profile `paper`), the profile, the method's recipe (`methods.py`), then what the user asks for.
+A `RunConfig` holds every choice that is meant to change a run's numbers. What can change them beside it is recorded in
+the run's manifest: weights of the VLM, late answers and timeouts (from `Execution`), versions and machine. Values come
+from three layers, each stating only what differs from the one below: the dataclass defaults (= profile `paper`), the
+profile, the method's recipe (`methods.py`), then what the user asks for.
 """
 
 from __future__ import annotations

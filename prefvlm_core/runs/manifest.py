@@ -1,7 +1,10 @@
-"""What a run was made with: versions, machine and code, for its manifest."""
+"""What a run was made with, for its manifest: everything beside its config that can change its numbers."""
 
 from __future__ import annotations
 
+import functools
+import math
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -19,17 +22,22 @@ def describe_training(execution: Execution, device: torch.device, workers: int) 
     """Manifest entries that say how the numbers were made."""
     return {
         "versions": {"prefvlm": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "numpy", "metaworld", "mujoco")},
+        | {name: version(name) for name in ("torch", "numpy", "scipy", "metaworld", "mujoco", "fast-simplification")},
         "platform": platform.platform(),
         "processor": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # torch rounds differently with AVX2 and AVX512
+        "gl_backend": os.environ.get("MUJOCO_GL"),  # set by the first frame that is rendered
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": execution.threads,
         "workers": workers,
+        "late_answers": execution.late_answers,
+        "label_timeout": execution.label_timeout if math.isfinite(execution.label_timeout) else None,
         "git_commit": git_commit(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
+@functools.cache  # asked once per run of a fleet
 def git_commit() -> str | None:
     """Commit of the checkout this package lies in; None outside a repository or without git."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]

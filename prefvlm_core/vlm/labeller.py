@@ -16,6 +16,7 @@ from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.runs.directory import ADAPTERS_FILE
+from prefvlm_core.runs.published import published_runs
 from prefvlm_core.vlm.adapters import Adapters
 from prefvlm_core.vlm.encoder import RunEncoder
 from prefvlm_core.vlm.simulated import simulated_returns
@@ -172,7 +173,13 @@ def _adapters(config: RunConfig, encoder: RunEncoder, generator: np.random.Gener
         return Adapters(config.adapter, dimension, generator, device)
     path = results / config.adapter.source / ADAPTERS_FILE
     if not path.exists():
-        raise PrefVLMError(f"adapter.source is {config.adapter.source}, but there is no {path}; train that run first.")
+        missing = f"adapter.source is {config.adapter.source}, but there is no {path}"
+        if config.adapter.source in published_runs(results / config.adapter.source.split("/")[0]):
+            raise PrefVLMError(
+                f"{missing}: of that run only the tables are published; train it again in another results folder and "
+                "copy the file from there."
+            )
+        raise PrefVLMError(f"{missing}; train that run first.")
     return Adapters.read(path, encoder.fingerprint, config.adapter, dimension, device)
 
 

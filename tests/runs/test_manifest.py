@@ -1,0 +1,34 @@
+"""The manifest names what can change a run's numbers beside its config."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from builders.runs import quiet, small
+
+from prefvlm_core.config.run import Execution
+from prefvlm_core.runs.manifest import describe_training
+from prefvlm_core.train import train
+from prefvlm_core.vlm import load
+
+
+def test_how_answers_were_waited_for_is_recorded() -> None:
+    told = describe_training(Execution(late_answers=True, label_timeout=5.0, threads=3), torch.device("cpu"), 2)
+    assert (told["late_answers"], told["label_timeout"], told["threads"], told["workers"]) == (True, 5.0, 3, 2)
+    assert (told["device"], told["instructions"]) == ("cpu", torch.backends.cpu.get_cpu_capability())
+    assert told["versions"]["torch"] == torch.__version__ and told["versions"].keys() >= {
+        "mujoco",
+        "numpy",
+        "metaworld",
+    }
+    unlimited = describe_training(Execution(), torch.device("cpu"), 1)
+    assert Execution().label_timeout == math.inf and unlimited["label_timeout"] is None
+
+
+def test_a_run_names_the_weights_of_the_vlm_that_it_asked(tmp_path: Path) -> None:
+    with_vlm, without = train([small("vlm-preference"), small("pebble")], quiet(tmp_path))
+    assert with_vlm.manifest["vlm_fingerprint"] == load("tinyliv").fingerprint
+    assert without.manifest["vlm_fingerprint"] is None
+    assert with_vlm.manifest["gl_backend"] == os.environ["MUJOCO_GL"]
+    assert with_vlm.manifest["pairs_left_open"] == without.manifest["pairs_left_open"] == 0
