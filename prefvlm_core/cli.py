@@ -180,26 +180,15 @@ class Runs:
     results: Results = "results"
 
     def run(self) -> int:
-        from prefvlm_core.runs.stored import find_runs
+        from prefvlm_core.runs.stored import run_lines
 
-        for run in find_runs(self.results, self.profile):
-            last = run.last_evaluation
-            steps, success = (f"{last['step']:.0f}", f"{last['success']:.2f}") if last else ("0", "-")
-            status = "retired" if run.retired else run.manifest.get("status", "not started")
-            print(f"{status:<12}{steps:>9} steps  success {success:>5}  {run.run_id}")
+        for line in run_lines(self.results, self.profile):
+            print(line)
         if self.planned:
-            self._print_planned()
+            from prefvlm_core.experiments.plan import planned_lines
+
+            print(*planned_lines(self.profile or "quick", self.results), sep="\n")
         return 0
-
-    def _print_planned(self) -> None:
-        from prefvlm_core.experiments.plan import profile_fleets
-        from prefvlm_core.runs.directory import RunDirectory
-
-        for name, configs in profile_fleets(self.profile or "quick").items():
-            missing = [config.run_id for config in configs if not RunDirectory(self.results, config).finished]
-            print(f"{name}  {len(configs) - len(missing)} of {len(configs)} runs finished")
-            for run_id in missing:
-                print(f"    missing  {run_id}")
 
 
 @dataclass(frozen=True)
@@ -218,8 +207,7 @@ class Pack:
         from prefvlm_core.runs.pack import pack
 
         for packed in pack(self.results, self.profile, self.merge, self.remove_folders):
-            print(f"{packed.profile}: {packed.runs} runs are published, {packed.added} of them new; ", end="")
-            print(f"the files of {packed.removed} run folders were removed")
+            print(packed)
         return 0
 
 

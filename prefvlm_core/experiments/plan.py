@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +113,14 @@ def _compatible(first: RunConfig, second: RunConfig) -> bool:
 
 def _fleet_name(configs: Sequence[RunConfig]) -> str:
     return "fleet-" + hashlib.sha256(" ".join(config.run_id for config in configs).encode()).hexdigest()[:8]
+
+
+def planned_lines(profile: str, results: str | Path) -> Iterator[str]:
+    """Every fleet of a profile with the number of its finished runs, and the names of those that it lacks."""
+    for name, configs in profile_fleets(profile).items():
+        missing = [config.run_id for config in configs if not RunDirectory(results, config).finished]
+        yield f"{name}  {len(configs) - len(missing)} of {len(configs)} runs finished"
+        yield from (f"    missing  {run_id}" for run_id in missing)
 
 
 def train_missing(configs: Sequence[RunConfig], execution: Execution) -> None:

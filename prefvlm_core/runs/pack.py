@@ -42,6 +42,10 @@ class Packed:
     removed: int
     """Run folders whose packed files were removed."""
 
+    def __str__(self) -> str:
+        removed = f"; the files of {self.removed} run folders were removed" if self.removed else ""
+        return f"{self.profile}: {self.runs} runs are published, {self.added} of them new{removed}"
+
 
 @dataclass(frozen=True)
 class FolderRun:
@@ -69,14 +73,17 @@ def pack(
     folders, and read everything back.
 
     With `remove_folders`, the files of `results` that the tables hold are then removed; weights and adapters stay.
-    Raises `PrefVLMError` where a run is stored twice with different content or a table is damaged; then nothing was
-    changed.
+    Raises `PrefVLMError` where there is no run, where one is stored twice with different content, or where a table is
+    damaged; then nothing was changed.
     """
     sources = [Path(results), *merge]
     for source in sources:
         if not source.is_dir():
             raise PrefVLMError(f"There is no results folder {source}.")
     packed = [_pack_profile(sources, name, remove_folders) for name in PROFILES if profile in (None, name)]
+    if not any(done.runs for done in packed):
+        where = ", ".join(str(source / (profile or "")) for source in sources)
+        raise PrefVLMError(f"There is no finished run to publish below {where}.")
     return [done for done in packed if done.runs]
 
 

@@ -169,11 +169,11 @@ def test_a_run_with_two_contents_is_refused_and_nothing_is_changed(results: Path
 def test_a_results_folder_that_is_not_there_is_named(results: Path, tmp_path: Path) -> None:
     with pytest.raises(PrefVLMError, match=re.escape(f"There is no results folder {tmp_path / 'nowhere'}.")):
         pack(results, merge=[tmp_path / "nowhere"])
-    assert pack(results, "laptop") == [] and tables_of_laptop(results) == []
-
-
-def tables_of_laptop(results: Path) -> list[Path]:
-    return list((results / "laptop").glob("*"))
+    with pytest.raises(
+        PrefVLMError, match=re.escape(f"There is no finished run to publish below {results / 'laptop'}.")
+    ):
+        pack(results, "laptop")
+    assert not (results / "laptop").exists()
 
 
 # ---- what is not packed
