@@ -37,6 +37,7 @@ from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, lock_ru
 from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
 from prefvlm_core.vlm.encoder import FleetEncoder, uses_vlm
+from prefvlm_core.vlm.texts import task_text
 
 
 def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> list[RunDirectory]:
@@ -265,5 +266,7 @@ class Fleet:
             "fleet": fleet,
             "seconds": round(self.stopwatch.seconds, 1),
             "vlm_fingerprint": self.encoder.of_run(run).fingerprint if seen_by_vlm else None,
+            "vlm_text": task_text(self.configs[run].task) if seen_by_vlm else None,
+            "frames": "after the action" if seen_by_vlm else None,  # until 0.1.0 the VLM saw those before it
             "pairs_left_open": self.feedback[run].budget.waiting,
         }

@@ -15,19 +15,16 @@ SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rgl
 
 ROOMS = (
     *("__main__", "__init__", "cli", "bench", "explore", "experiments", "plots", "analysis", "train", "feedback"),
-    *("labelling", "reward", "vlm", "preferences", "agent", "runs", "methods", "config", "domains", "common"),
+    *("methods", "labelling", "reward", "vlm", "preferences", "agent", "runs", "config", "domains", "common"),
 )
 """From top to bottom: a room imports those below it only."""
 
 LIMITS = {"file": 350, "class": 200, "function": 45}
 """Lines."""
 
-UPWARD_TODAY = {("labelling", "train")}
 TOO_LONG_TODAY = {
-    "labelling/queue.py",
     "plots/curves.py learning_curves",
     "plots/sanity.py rewards_along_trajectories",
-    "vlm/adapters.py learn",
 }
 """What is still to be brought under the rules."""
 
@@ -80,7 +77,7 @@ def files_at_the_root() -> list[str]:
 
 def test_every_module_is_in_a_room_and_imports_go_down() -> None:
     assert set(map(room_of, SOURCES)) <= set(ROOMS)
-    assert upward_arrows() - UPWARD_TODAY == set()
+    assert upward_arrows() == set()
 
 
 @pytest.mark.parametrize(("kind", "limit"), LIMITS.items())

@@ -20,9 +20,9 @@ from PIL import Image
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
 from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.experiments.background import annotate_by_script, train_in_background, true_choice
 from prefvlm_core.labelling.agreement import answers_table, status_table
 from prefvlm_core.labelling.annotator import Annotator
-from prefvlm_core.labelling.background import annotate_by_script, train_in_background, true_choice
 from prefvlm_core.labelling.clips import CLIP_SIZE, MOST_FRAMES, ClipMaker
 from prefvlm_core.labelling.files import export_labels, import_labels
 from prefvlm_core.labelling.queue import ClosedPair, LabelQueue
