@@ -10,11 +10,6 @@ from typing import Any
 from prefvlm_core.common.registry import Registry
 from prefvlm_core.config.profiles import PROFILES, check_profile
 from prefvlm_core.config.run import RunConfig, replace
-from prefvlm_core.preferences.filters import FILTERS
-from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS
-from prefvlm_core.preferences.teachers import HUMAN, TEACHERS
-from prefvlm_core.reward.learners import LEARNERS
-from prefvlm_core.vlm import VLMS
 
 
 @dataclass(frozen=True)
@@ -101,22 +96,6 @@ METHODS: Registry[Method] = Registry(
 )
 
 
-def check_names(config: RunConfig) -> None:
-    """Raise `PrefVLMError`, with a suggestion, for the first name in a config that no registry knows.
-
-    Not part of the config's own checks: a stored run whose teacher or model a user's notebook had registered stays
-    readable elsewhere.
-    """
-    if config.feedback.teacher != HUMAN:
-        TEACHERS.check(config.feedback.teacher)
-    SELECTIONS.check(config.feedback.sampling)
-    HUMAN_SELECTIONS.check(config.filter.human_selection)
-    FILTERS.check(config.filter.mode)
-    LEARNERS.check(config.reward.learning)
-    if config.vlm.simulated_accuracy is None:
-        VLMS.check(config.vlm.model)
-
-
 def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping[str, Any] | None = None) -> RunConfig:
     """The complete config of one run: defaults, then the profile, the method, and the caller's dotted `changes`.
 
@@ -127,6 +106,4 @@ def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping
     recipe = METHODS[method]
     base = RunConfig(task=task, method=method, seed=seed, profile=profile)
     of_method = dict(recipe.changes) | ({} if profile == "paper" else dict(recipe.small))
-    config = replace(base, PROFILES[profile] | of_method | dict(changes or {}))
-    check_names(config)
-    return config
+    return replace(base, PROFILES[profile] | of_method | dict(changes or {}))

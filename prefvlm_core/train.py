@@ -26,8 +26,7 @@ from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
-from prefvlm_core.feedback import make_feedback
-from prefvlm_core.methods import check_names
+from prefvlm_core.feedback import check_names, make_feedback
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
 from prefvlm_core.reward.ensemble import RewardEnsemble

@@ -15,7 +15,7 @@ SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rgl
 
 ROOMS = (
     *("__main__", "__init__", "cli", "bench", "explore", "experiments", "plots", "analysis", "train", "feedback"),
-    *("methods", "labelling", "reward", "vlm", "preferences", "agent", "runs", "config", "domains", "common"),
+    *("labelling", "reward", "vlm", "preferences", "agent", "runs", "methods", "config", "domains", "common"),
 )
 """From top to bottom: a room imports those below it only."""
 
