@@ -212,5 +212,5 @@ def test_a_name_that_no_registry_knows_is_refused_before_anything_is_stored(
     tmp_path: Path, field: str, name: str, suggestion: str
 ) -> None:
     with pytest.raises(PrefVLMError, match=re.escape(suggestion)):
-        train([small("prefvlm", {field: name})], quiet(tmp_path))
+        train([small("pebble", {field: name})], quiet(tmp_path))
     assert not any(tmp_path.iterdir())
