@@ -1,6 +1,6 @@
 """Train every method, and variants of them, for a few hundred steps and print a hash of what each run produced.
 
-    python tools/guard.py [FILE]
+    python tests/guard.py [FILE]
 
 Changes that are not meant to change a number leave every hash as it was: run it before and after, on the same machine.
 With FILE, the hashes are compared with those stored there, or stored where there is no such file; the exit code is 1
@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from builders.runs import NO_HUMAN, SCALED, SMALL
 
 from prefvlm_core.config.run import Execution
 from prefvlm_core.methods import METHODS, run_config
@@ -21,41 +22,8 @@ from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import read_tensors
 from prefvlm_core.train import train
 
-SMALL = {
-    "total_steps": 400,
-    "horizon": 50,
-    "sac.width": 16,
-    "sac.batch_size": 16,
-    "exploration.random_steps": 60,
-    "exploration.entropy_steps": 60,
-    "reward.width": 16,
-    "reward.max_epochs": 3,
-    "feedback.budget": 20,
-    "feedback.first_session_queries": 8,
-    "feedback.session_queries": 5,
-    "feedback.session_every": 70,
-    "feedback.segment_length": 10,
-    "feedback.reset_updates": 4,
-    "evaluation.every": 100,
-    "evaluation.episodes": 1,
-    "evaluation.final_episodes": 2,
-    "evaluation.held_out_pairs": 30,
-    "vlm.queries": 12,
-    "vlm.frame_stride": 5,
-    "adapter.first_updates": 10,
-    "adapter.later_updates": 3,
-    "filter.adaptive_minimum": 3,
-    "filter.beta_max": 3.0,
-    "filter.beta_min": 1.0,
-}
-NO_HUMAN = {"feedback.budget": 0}
-METHOD_CHANGES = {
-    **dict.fromkeys(("sac", "vlm-reward", "vlm-preference"), NO_HUMAN),
-    "rlvlmf": NO_HUMAN | {"feedback.segment_length": 1, "vlm.frame_stride": 1},
-    "mrn": {"mrn.meta_every": 10},
-    "surf": {"surf.confidence": 0.55},
-    "rime": {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.3, "filter.upper": 0.75},
-}
+CHANGES = SMALL | {"filter.beta_max": 3.0, "filter.beta_min": 1.0}
+"""Of every run: the thresholds of RIME as in the papers, so that every part of the range has labels."""
 VARIANTS = {
     "pebble standardised": ("pebble", {"reward.standardise": True}),
     "pebble with ties": ("pebble", {"feedback.teacher": "equal", "feedback.teacher_margin": 2.0}),
@@ -84,16 +52,16 @@ def content_hash(directory: RunDirectory) -> str:
 
 def main() -> int:
     torch.set_num_threads(1)
-    named = {method: (method, METHOD_CHANGES.get(method, {})) for method in METHODS} | VARIANTS
+    named = {method: (method, SCALED.get(method, {})) for method in METHODS} | VARIANTS
     configs = {
-        name: run_config("button-press-v3", method, 0, "quick", SMALL | changes)
+        name: run_config("button-press-v3", method, 0, "quick", CHANGES | changes)
         for name, (method, changes) in named.items()
     }
     with tempfile.TemporaryDirectory() as results:
         execution = Execution(results, workers=1, progress=False)
         runs = dict(zip(configs, train(list(configs.values()), execution), strict=True))
         source = {"adapter.source": configs["prefvlm"].run_id}
-        transfer = run_config("drawer-close-v3", "prefvlm", 0, "quick", SMALL | source)
+        transfer = run_config("drawer-close-v3", "prefvlm", 0, "quick", CHANGES | source)
         runs["prefvlm with transfer"] = train([transfer], execution)[0]
         hashes = {name: content_hash(directory) for name, directory in runs.items()}
     stored = Path(sys.argv[1]) if len(sys.argv) > 1 else None
