@@ -9,13 +9,11 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from prefvlm_core.analysis import stats
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
@@ -23,23 +21,25 @@ from prefvlm_core.plots.style import (
     IN_PERCENT,
     LINE_HEIGHT,
     REFERENCE_COLOR,
-    STYLE,
-    WIDTHS,
     X_TITLES,
     Y_TITLES,
     CurveEnd,
     CurveStyle,
+    Spaces,
+    count_from_zero,
     curve_styles,
     label_curve_ends,
     make_footer,
     make_panels,
-    tasks_and_panels,
+    panel_names,
+    project_style,
+    show_percent,
     text_width,
-    thousands,
     wrapped,
 )
 
 
+@project_style
 def learning_curves(
     data: pd.DataFrame, x: str = "step", y: str = "success", width: str = "wide", reference: pd.DataFrame | None = None
 ) -> Figure:
@@ -55,20 +55,8 @@ def learning_curves(
     dashed in grey; it needs profile `paper`, x="step" and y="success", because only then are the axes the same.
     Raises PrefVLMError for malformed data, unknown names, a misplaced reference, or runs without a common step.
     """
-    stats.check_evaluations(data)
-    for kind, name, allowed in (("x", x, X_TITLES), ("y", y, Y_TITLES), ("width", width, WIDTHS)):
-        if name not in allowed:
-            raise unknown_name(kind, name, allowed)
-    if reference is not None and (set(data["profile"]) != {"paper"} or (x, y) != ("step", "success")):
-        raise PrefVLMError(
-            "Reference curves fit only profile 'paper' with x='step', y='success'; leave `reference` out."
-        )
-    values = data.dropna(subset=[y])
-    if values.empty:
-        raise PrefVLMError(f"No evaluation has a value of '{y}'; choose another y of {list(Y_TITLES)}.")
-    values = values.assign(**{y: values[y] * (100 if y in IN_PERCENT else 1)})
+    values = _values_to_draw(data, x, y, reference)
     tasks, styles = sorted(set(values["task"])), curve_styles(data)
-    panels = [*tasks, stats.ALL_TASKS] if len(tasks) > 1 else tasks
     labels = [wrapped(curve) for _, curve in styles]
     labels += [] if reference is None else [wrapped(curve) for curve in reference["curve"].unique()]
     height = max(1.2, sum(label.count("\n") + 1 for label in labels) * LINE_HEIGHT)
@@ -76,26 +64,23 @@ def learning_curves(
     shown = "thick line: interquartile mean; thin: single seeds"
     shown += "; end: last 10 % of steps" if x == "human_labels" else ""
     footer = make_footer(data["profile"], tasks, seeds, shown, "band")
-    with matplotlib.style.context(["default", STYLE]):
-        figure, grid, columns = make_panels(
-            panels, WIDTHS[width], height, (0.16, 0.28, text_width(labels) + 0.16), footer
-        )
-        for index, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
-            rows = values if panel == stats.ALL_TASKS else values[values["task"] == panel]
-            ends = _draw_curves(axes, rows, styles, x, y, len(tasks) if panel == stats.ALL_TASKS else 1)
-            if reference is not None:
-                ends += _draw_reference(axes, reference[reference["task"] == panel])
-            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=True))
-            axes.xaxis.set_major_formatter(FuncFormatter(thousands))
-            axes.set_xlim(left=0)
-            if y in IN_PERCENT:
-                axes.set(ylim=(-3, 103), yticks=range(0, 101, 25))
-            axes.set_xlabel(X_TITLES[x] if index + columns >= len(panels) else "")
-            axes.set_ylabel(Y_TITLES[y] if index % columns == 0 else "")
-            label_curve_ends(axes, ends)
+    spaces = Spaces(before=0.28, after=text_width(labels) + 0.16, left=0.16)
+    figure, panels = make_panels(panel_names(values), width, height, spaces, footer)
+    for panel in panels:
+        pooled = panel.name == stats.ALL_TASKS
+        rows = values if pooled else values[values["task"] == panel.name]
+        ends = _draw_curves(panel.axes, rows, styles, x, y, len(tasks) if pooled else 1)
+        if reference is not None:
+            ends += _draw_reference(panel.axes, reference[reference["task"] == panel.name])
+        count_from_zero(panel.axes, 5)
+        if y in IN_PERCENT:
+            show_percent(panel.axes)
+        panel.set_axis_titles(X_TITLES[x], Y_TITLES[y])
+        label_curve_ends(panel.axes, ends)
     return figure
 
 
+@project_style
 def final_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
     """Dot and interval per curve, one panel per task, from the rows of `stats.summary_table`.
 
@@ -106,31 +91,26 @@ def final_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Fig
     missing = {"task", "method", "curve", "success", "success_low", "success_high", "seeds"} - set(table)
     if missing:
         raise PrefVLMError(f"The summary lacks the columns {sorted(missing)}; use the table of stats.summary_table.")
-    if width not in WIDTHS:
-        raise unknown_name("width", width, WIDTHS)
     styles = curve_styles(table)
-    tasks, panels = tasks_and_panels(table)
     labels = [wrapped(curve) for _, curve in styles]
     height = len(labels) * max(label.count("\n") + 1.5 for label in labels) * LINE_HEIGHT
+    tasks = sorted(set(table["task"]) - {stats.ALL_TASKS})
     footer = make_footer([profile], tasks, table["seeds"], "dot: interquartile mean, last 10 % of steps", "bar")
-    with matplotlib.style.context(["default", STYLE]):
-        figure, grid, columns = make_panels(
-            panels, WIDTHS[width], height, (text_width(labels) + 0.08, 0.1, 0.16), footer
-        )
-        for index, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
-            for row in table[table["task"] == panel].itertuples():
-                line, color = list(styles).index((row.method, row.curve)), styles[row.method, row.curve].color
-                success, low, high = 100 * row.success, 100 * row.success_low, 100 * row.success_high
-                axes.plot([low, high], [line, line], color=color, alpha=0.5, lw=2.5, solid_capstyle="butt")
-                axes.plot(success, line, "o", color=color, markersize=3.5, clip_on=False)
-                if row.seeds == 1:
-                    side = "left" if success < 50 else "right"
-                    axes.text(
-                        success, line, "   1 seed, no interval   ", ha=side, va="center", fontsize=5, color="#666666"
-                    )
-            axes.set(xlim=(-2, 102), xticks=range(0, 101, 25), ylim=(len(styles) - 0.4, -0.6))
-            axes.set_yticks(range(len(styles)), labels if index % columns == 0 else [""] * len(styles))
-            axes.set_xlabel(Y_TITLES["success"] if index + columns >= len(panels) else "")
+    spaces = Spaces(before=0.1, after=0.16, left=text_width(labels) + 0.08)
+    figure, panels = make_panels(panel_names(table), width, height, spaces, footer)
+    for panel in panels:
+        axes = panel.axes
+        for row in table[table["task"] == panel.name].itertuples():
+            line, color = list(styles).index((row.method, row.curve)), styles[row.method, row.curve].color
+            success, low, high = 100 * row.success, 100 * row.success_low, 100 * row.success_high
+            axes.plot([low, high], [line, line], color=color, alpha=0.5, lw=2.5, solid_capstyle="butt")
+            axes.plot(success, line, "o", color=color, markersize=3.5, clip_on=False)
+            if row.seeds == 1:
+                side, text = "left" if success < 50 else "right", "   1 seed, no interval   "
+                axes.text(success, line, text, ha=side, va="center", fontsize=5, color="#666666")
+        axes.set(xlim=(-2, 102), xticks=range(0, 101, 25), ylim=(len(styles) - 0.4, -0.6))
+        panel.name_rows(labels)
+        panel.set_axis_titles(Y_TITLES["success"], "")
     return figure
 
 
@@ -149,6 +129,22 @@ def reference_curves(tasks: Iterable[str]) -> pd.DataFrame:
     points = points.rename(columns={"steps": "step"}).astype({"step": np.int64, "success": np.float64})
     points.insert(2, "curve", points["method"] + " (" + points["labels"].astype(str) + " labels)")
     return points.reset_index(drop=True)
+
+
+def _values_to_draw(data: pd.DataFrame, x: str, y: str, reference: pd.DataFrame | None) -> pd.DataFrame:
+    """The evaluations that have a value of `y`, in percent where it is a fraction; refuses what cannot be drawn."""
+    stats.check_evaluations(data)
+    for kind, name, allowed in (("x", x, X_TITLES), ("y", y, Y_TITLES)):
+        if name not in allowed:
+            raise unknown_name(kind, name, allowed)
+    if reference is not None and (set(data["profile"]) != {"paper"} or (x, y) != ("step", "success")):
+        raise PrefVLMError(
+            "Reference curves fit only profile 'paper' with x='step', y='success'; leave `reference` out."
+        )
+    values = data.dropna(subset=[y])
+    if values.empty:
+        raise PrefVLMError(f"No evaluation has a value of '{y}'; choose another y of {list(Y_TITLES)}.")
+    return values.assign(**{y: values[y] * (100 if y in IN_PERCENT else 1)})
 
 
 def _draw_curves(

@@ -4,16 +4,16 @@ Colours are those of the filter's partitions, apart from those of methods; the f
 tidy as there, with the columns of a run whose VLM labels; label rows are those of `label_stats`.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from prefvlm_core.analysis import stats
 from prefvlm_core.analysis.label_quality import ADAPTIVE, check_columns, decided_vlm_labels, error_rates
@@ -21,21 +21,25 @@ from prefvlm_core.plots.style import (
     LABEL_SIZE,
     LINE_HEIGHT,
     REFERENCE_COLOR,
-    STYLE,
     X_TITLES,
     Y_TITLES,
     CurveEnd,
+    CurveStyle,
+    Panel,
+    Spaces,
+    count_from_zero,
     curve_styles,
+    darker,
     label_curve_ends,
     make_footer,
     make_panels,
     method_color,
-    page_width,
+    panel_names,
+    project_style,
+    show_percent,
     spread,
     task_title,
-    tasks_and_panels,
     text_width,
-    thousands,
     wrapped,
 )
 
@@ -53,6 +57,7 @@ _LARGEST_DIVERGENCE = 14.0  # nats; the filter's divergences end at -ln 1e-6 = 1
 _PANEL_HEIGHT = 1.3  # inches
 
 
+@project_style
 def label_accuracy(data: pd.DataFrame, width: str = "wide") -> Figure:
     """One panel per task and curve: accuracy of the VLM's labels, and of each partition's, against environment steps.
 
@@ -75,7 +80,7 @@ def label_accuracy(data: pd.DataFrame, width: str = "wide") -> Figure:
             axes.plot(seeds.index, seeds, color=color, alpha=0.3, lw=0.5)
             axes.plot(mean.index, mean, color=color, linestyle=dashes, lw=1.5, marker=marker, markersize=3)
             ends.append(CurveEnd(name, to_rgb(color), mean.index[-1], mean.iloc[-1]))
-        axes.set(ylim=(-3, 103), yticks=range(0, 101, 25))
+        show_percent(axes)
         label_curve_ends(axes, ends)
 
     names = [ACCURACIES[column][0] for column in columns]
@@ -83,6 +88,7 @@ def label_accuracy(data: pd.DataFrame, width: str = "wide") -> Figure:
     return _over_steps(data, columns, names, "label accuracy (%)", shown, width, draw)
 
 
+@project_style
 def partitions(data: pd.DataFrame, width: str = "wide") -> Figure:
     """One panel per task and curve: clean, uncertain and flipped share of the VLM's labels against environment steps.
 
@@ -135,19 +141,18 @@ def _over_steps(
     }
     seeds = values.groupby(["task", "method", "curve"])["seed"].nunique()
     footer = make_footer(values["profile"], tasks, seeds, shown, "")
-    with matplotlib.style.context(["default", STYLE]):
-        spaces = (0.16, 0.28, text_width(map(wrapped, names)) + 0.16)
-        figure, grid, across = make_panels(list(groups), page_width(width), _PANEL_HEIGHT, spaces, footer)
-        for index, (axes, rows) in enumerate(zip(grid, groups.values(), strict=True)):
-            axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], integer=True))
-            axes.xaxis.set_major_formatter(FuncFormatter(thousands))
-            axes.set_xlim(0, 1.02 * rows["step"].max())
-            axes.set_xlabel(X_TITLES["step"] if index + across >= len(groups) else "")
-            axes.set_ylabel(y_title if index % across == 0 else "")
-            draw(axes, rows)
+    spaces = Spaces(before=0.28, after=text_width(map(wrapped, names)) + 0.16, left=0.16)
+    figure, panels = make_panels(list(groups), width, _PANEL_HEIGHT, spaces, footer)
+    for panel in panels:
+        rows = groups[panel.name]
+        count_from_zero(panel.axes, 4)
+        panel.axes.set_xlim(right=1.02 * rows["step"].max())
+        panel.set_axis_titles(X_TITLES["step"], y_title)
+        draw(panel.axes, rows)
     return figure
 
 
+@project_style
 def divergences(labels: pd.DataFrame, data: pd.DataFrame, width: str = "wide") -> Figure:
     """One panel per curve: how far right and wrong labels of the VLM diverge from the reward ensemble's opinion.
 
@@ -163,35 +168,37 @@ def divergences(labels: pd.DataFrame, data: pd.DataFrame, width: str = "wide") -
     rows = decided_vlm_labels(labels)
     styles, tasks = curve_styles(rows), sorted(set(rows["task"]))
     rates = error_rates(labels).set_index(["method", "curve"])
-    legends = {pair: _legend(rates.loc[pair]) for pair in styles}
-    thresholds = {pair: _median_thresholds(data, *pair) for pair in styles}
-    end = 1.03 * max([rows["divergence"].max(), *(tau for lines in thresholds.values() for tau in lines.values())])
-    bins = np.linspace(0, end, 31).tolist()
+    legends = [_legend(rates.loc[pair]) for pair in styles]
+    thresholds = [_median_thresholds(data, *pair) for pair in styles]
+    end = 1.03 * max([rows["divergence"].max(), *(tau for lines in thresholds for tau in lines.values())])
     seeds = rows.groupby(["task", "method", "curve"])["seed"].nunique()
     shown = (
         "labels of all sessions; dashed: median thresholds, kept below the first, flipped above the second; "
         "% wrong of each partition, flipped after the flip"
     )
     footer = make_footer(rows["profile"], tasks, seeds, shown, "")
-    with matplotlib.style.context(["default", STYLE]):
-        spaces = (0.16, 0.28, text_width(text for legend in legends.values() for text in legend) + 0.16)
-        titles = [wrapped(curve) for _, curve in styles]
-        figure, grid, across = make_panels(titles, page_width(width), _PANEL_HEIGHT, spaces, footer)
-        for index, (axes, pair) in enumerate(zip(grid, styles, strict=True)):
-            of_curve = rows[(rows["method"] == pair[0]) & (rows["curve"] == pair[1])]
-            axes.hist(of_curve.loc[of_curve["error"] == 0, "divergence"], bins, color=_RIGHT, log=True)
-            wrong = of_curve.loc[of_curve["error"] == 1, "divergence"]
-            axes.hist(wrong, bins, color=_WRONG, histtype="step", lw=1.0, log=True)
-            for name, tau in thresholds[pair].items():
-                axes.axvline(tau, color=PARTITION_COLORS[name], lw=1.0, linestyle=(0, (3, 1.5)))
-            axes.set_xlim(0, end)
-            axes.set_ylim(bottom=0.7)
-            axes.set_xlabel("divergence (nats)" if index + across >= len(styles) else "")
-            axes.set_ylabel("VLM labels" if index % across == 0 else "")
-            for line, (text, color) in enumerate(legends[pair].items()):
-                dark, below = tuple(0.8 * part for part in to_rgb(color)), line * 1.3 * LINE_HEIGHT / _PANEL_HEIGHT
-                axes.text(1.02, 1 - below, text, color=dark, va="top", fontsize=LABEL_SIZE, transform=axes.transAxes)
+    spaces = Spaces(before=0.28, after=text_width(itertools.chain(*legends)) + 0.16, left=0.16)
+    titles = [wrapped(curve) for _, curve in styles]
+    figure, panels = make_panels(titles, width, _PANEL_HEIGHT, spaces, footer)
+    for panel, (method, curve), lines, legend in zip(panels, styles, thresholds, legends, strict=True):
+        of_curve = rows[(rows["method"] == method) & (rows["curve"] == curve)]
+        _draw_histograms(panel.axes, of_curve, np.linspace(0, end, 31).tolist())
+        for name, tau in lines.items():
+            panel.axes.axvline(tau, color=PARTITION_COLORS[name], lw=1.0, linestyle=(0, (3, 1.5)))
+        panel.axes.set_xlim(0, end)
+        panel.set_axis_titles("divergence (nats)", "VLM labels")
+        for line, (text, color) in enumerate(legend.items()):
+            y = 1 - line * 1.3 * LINE_HEIGHT / _PANEL_HEIGHT
+            style: dict[str, Any] = {"color": darker(to_rgb(color)), "va": "top", "fontsize": LABEL_SIZE}
+            panel.axes.text(1.02, y, text, transform=panel.axes.transAxes, **style)
     return figure
+
+
+def _draw_histograms(axes: Axes, rows: pd.DataFrame, bins: list[float]) -> None:
+    """Counts of right labels as areas, of wrong ones as an outline."""
+    axes.hist(rows.loc[rows["error"] == 0, "divergence"], bins, color=_RIGHT, log=True)
+    axes.hist(rows.loc[rows["error"] == 1, "divergence"], bins, color=_WRONG, histtype="step", lw=1.0, log=True)
+    axes.set_ylim(bottom=0.7)
 
 
 def _median_thresholds(data: pd.DataFrame, method: str, curve: str) -> dict[str, float]:
@@ -215,6 +222,7 @@ def _legend(rates: pd.Series) -> dict[str, str]:
     return legend
 
 
+@project_style
 def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
     """One panel per task, a dot per setting: success against the human labels it spent; adaptive thresholds stand out.
 
@@ -223,33 +231,32 @@ def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide
     Raises PrefVLMError for missing columns or another width.
     """
     _check_summary(table)
-    tasks, panels = tasks_and_panels(table)
     styles = curve_styles(table)
     labels = [wrapped(curve) for _, curve in styles]
     height = max(_PANEL_HEIGHT, sum(label.count("\n") + 1 for label in labels) * LINE_HEIGHT)
     shown = "dot: interquartile mean, last 10 % of steps; dots with equal label counts are moved apart"
-    footer = make_footer([profile], tasks, table["seeds"], shown, "bar")
-    with matplotlib.style.context(["default", STYLE]):
-        spaces = (0.16, 0.28, text_width(labels) + 0.16)
-        figure, grid, across = make_panels(panels, page_width(width), height, spaces, footer)
-        for index, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
-            of_panel = table[table["task"] == panel].set_index(["method", "curve"])
-            rows = of_panel.reindex([pair for pair in styles if pair in of_panel.index]).reset_index()
-            end = 1.15 * max(1.0, rows["human_labels"].max())
-            # Moved apart in the order of the settings' names: in the order of success it would look like a trend.
-            x = spread(rows["human_labels"].tolist(), [0.015 * end] * len(rows), 0, end)
-            ends = []
-            for at, row in zip(x, rows.to_dict("records"), strict=True):
-                color, low, high = to_rgb(method_color(row["method"])), row["success_low"], row["success_high"]
-                marker, size, alpha, bar = ("D", 5.0, 0.9, 1.6) if row["method"] == ADAPTIVE else ("o", 3.0, 0.5, 0.8)
-                axes.vlines(at, 100 * low, 100 * high, color=color, alpha=alpha, lw=bar)
-                axes.plot(at, 100 * row["success"], marker, color=color, markersize=size, zorder=3, clip_on=False)
-                ends.append(CurveEnd(row["curve"], color, at, 100 * row["success"]))
-            _success_axes(axes, (0, end), X_TITLES["human_labels"], index, across, len(panels))
-            label_curve_ends(axes, ends)
+    figure, panels = _success_panels(table, labels, height, profile, width, shown)
+    for panel in panels:
+        of_panel = table[table["task"] == panel.name].set_index(["method", "curve"])
+        rows = of_panel.reindex([pair for pair in styles if pair in of_panel.index]).reset_index()
+        end = 1.15 * max(1.0, rows["human_labels"].max())
+        # Moved apart in the order of the settings' names: in the order of success it would look like a trend.
+        x = spread(rows["human_labels"].tolist(), [0.015 * end] * len(rows), 0, end)
+        ends = []
+        for at, row in zip(x, rows.to_dict("records"), strict=True):
+            color, low, high = to_rgb(method_color(row["method"])), row["success_low"], row["success_high"]
+            marker, size, alpha, bar = ("D", 5.0, 0.9, 1.6) if row["method"] == ADAPTIVE else ("o", 3.0, 0.5, 0.8)
+            panel.axes.vlines(at, 100 * low, 100 * high, color=color, alpha=alpha, lw=bar)
+            panel.axes.plot(at, 100 * row["success"], marker, color=color, markersize=size, zorder=3, clip_on=False)
+            ends.append(CurveEnd(row["curve"], color, at, 100 * row["success"]))
+        panel.axes.set_xlim(0, end)
+        show_percent(panel.axes)
+        panel.set_axis_titles(X_TITLES["human_labels"], Y_TITLES["success"])
+        label_curve_ends(panel.axes, ends)
     return figure
 
 
+@project_style
 def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
     """One panel per task, and "all tasks" when there are several, a line per arm: success against the label budget.
 
@@ -267,6 +274,7 @@ def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide
     )
 
 
+@project_style
 def success_against_accuracy(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
     """One panel per task, and "all tasks" when there are several: success against how often a simulated VLM is right.
 
@@ -285,44 +293,54 @@ def _success_against(table: pd.DataFrame, x_titles: tuple[str, str], start: floa
     `x_titles`: of a task, and of all tasks.
     """
     _check_summary(table)
-    tasks, panels = tasks_and_panels(table)
     styles = curve_styles(table.assign(curve=table["arm"]))
-    footer = make_footer([profile], tasks, table["seeds"], "dot: interquartile mean, last 10 % of steps", "bar")
-    with matplotlib.style.context(["default", STYLE]):
-        spaces = (0.16, 0.28, text_width(wrapped(arm) for _, arm in styles) + 0.16)
-        figure, grid, across = make_panels(panels, page_width(width), _PANEL_HEIGHT, spaces, footer)
-        for index, (axes, task) in enumerate(zip(grid, panels, strict=True)):
-            rows = table[table["task"] == task].sort_values("x")
-            largest, ends, drawn = rows["x"].max(), [], Counter[int]()
-            apart = 0.012 * (largest - start)  # bars stay apart
-            for (method, arm), (color, dashes) in styles.items():
-                points = rows[(rows["method"] == method) & (rows["arm"] == arm)]
-                if points.empty:
-                    continue
-                success = 100 * points["success"]
-                if points["x"].isna().all():
-                    axes.axhline(success.iloc[0], color=color, linestyle=dashes, lw=0.9)
-                    ends.append(CurveEnd(arm, color, np.inf, success.iloc[0]))
-                    continue
-                x = points["x"] + apart * points["x"].map(dict(drawn)).fillna(0)
-                drawn.update(points["x"])
-                axes.vlines(x, 100 * points["success_low"], 100 * points["success_high"], color=color, alpha=0.6, lw=1)
-                axes.plot(x, success, color=color, linestyle=dashes, lw=1.2)
-                filling = color if dashes == "solid" else "white"
-                axes.plot(x, success, "o", color=color, markerfacecolor=filling, markersize=3.5, zorder=3)
-                ends.append(CurveEnd(arm, color, x.iloc[-1], success.iloc[-1]))
-            axes.set_xticks(ticks := sorted(set(rows["x"].dropna())), [f"{tick:.0f}" for tick in ticks])
-            x_title = x_titles[task == stats.ALL_TASKS]
-            _success_axes(axes, (start, largest + 5 * apart), x_title, index, across, len(panels))
-            label_curve_ends(axes, ends)
+    labels = [wrapped(arm) for _, arm in styles]
+    shown = "dot: interquartile mean, last 10 % of steps"
+    figure, panels = _success_panels(table, labels, _PANEL_HEIGHT, profile, width, shown)
+    for panel in panels:
+        rows = table[table["task"] == panel.name].sort_values("x")
+        apart = 0.012 * (rows["x"].max() - start)  # bars stay apart
+        ends = _draw_lines(panel.axes, rows, styles, apart)
+        panel.axes.set_xticks(ticks := sorted(set(rows["x"].dropna())), [f"{tick:.0f}" for tick in ticks])
+        show_percent(panel.axes)
+        panel.axes.set_xlim(start, rows["x"].max() + 5 * apart)
+        panel.set_axis_titles(x_titles[panel.name == stats.ALL_TASKS], Y_TITLES["success"])
+        label_curve_ends(panel.axes, ends)
     return figure
 
 
-def _success_axes(axes: Axes, limits: tuple[float, float], x_title: str, index: int, across: int, panels: int) -> None:
-    """Axes of success (%) against labels; titles only at the outer panels of a grid with `across` columns."""
-    axes.set(xlim=limits, ylim=(-3, 103), yticks=range(0, 101, 25))
-    axes.set_xlabel(x_title if index + across >= panels else "")
-    axes.set_ylabel(Y_TITLES["success"] if index % across == 0 else "")
+def _draw_lines(
+    axes: Axes, rows: pd.DataFrame, styles: Mapping[tuple[str, str], CurveStyle], apart: float
+) -> list[CurveEnd]:
+    """Success of each arm against `x`; points at the same x are drawn `apart` from each other."""
+    ends, drawn = [], Counter[float]()
+    for (method, arm), (color, dashes) in styles.items():
+        points = rows[(rows["method"] == method) & (rows["arm"] == arm)]
+        if points.empty:
+            continue
+        success = 100 * points["success"]
+        if points["x"].isna().all():
+            axes.axhline(success.iloc[0], color=color, linestyle=dashes, lw=0.9)
+            ends.append(CurveEnd(arm, color, np.inf, success.iloc[0]))
+            continue
+        x = points["x"] + apart * points["x"].map(dict(drawn)).fillna(0)
+        drawn.update(points["x"])
+        axes.vlines(x, 100 * points["success_low"], 100 * points["success_high"], color=color, alpha=0.6, lw=1)
+        axes.plot(x, success, color=color, linestyle=dashes, lw=1.2)
+        filling = color if dashes == "solid" else "white"
+        axes.plot(x, success, "o", color=color, markerfacecolor=filling, markersize=3.5, zorder=3)
+        ends.append(CurveEnd(arm, color, x.iloc[-1], success.iloc[-1]))
+    return ends
+
+
+def _success_panels(
+    table: pd.DataFrame, labels: Sequence[str], height: float, profile: str, width: str, shown: str
+) -> tuple[Figure, Iterator[Panel]]:
+    """One panel per task of a `stats.summary_table`, with room for `labels` at the right."""
+    tasks = sorted(set(table["task"]) - {stats.ALL_TASKS})
+    footer = make_footer([profile], tasks, table["seeds"], shown, "bar")
+    spaces = Spaces(before=0.28, after=text_width(labels) + 0.16, left=0.16)
+    return make_panels(panel_names(table), width, height, spaces, footer)
 
 
 def _check_summary(table: pd.DataFrame) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.style
 import numpy as np
 import pandas
 import scipy.stats
@@ -13,7 +12,15 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.experts import Expert
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
-from prefvlm_core.plots.style import REFERENCE_COLOR, STYLE, WIDTHS, make_footer, make_panels, method_color, task_title
+from prefvlm_core.plots.style import (
+    REFERENCE_COLOR,
+    Spaces,
+    make_footer,
+    make_panels,
+    method_color,
+    project_style,
+    task_title,
+)
 from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.runs.directory import RunDirectory
 
@@ -55,8 +62,9 @@ def rank_correlations(table: pandas.DataFrame) -> pandas.Series:
     )
 
 
+@project_style
 def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
-    """Of `rewards_along_expert`: the rewards against step, each scaled to 0..1 (the later the session the darker), and
+    """The rewards of `rewards_along_expert` against step, each scaled to 0..1 (the later the session the darker), and
     their rank correlation with the true reward. Raises `PrefVLMError` for an empty table."""
     if table.empty:
         raise PrefVLMError("No session has been learned from yet: answer the first session's pairs, then draw again.")
@@ -64,21 +72,22 @@ def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
     footer = make_footer(
         table["profile"], [task], pandas.Series([1]), "an expert's episode, rewards scaled to their extremes", ""
     )
-    with matplotlib.style.context(["default", STYLE]):
-        titles = ["learned reward along an expert's episode", "its rank correlation with the true reward"]
-        figure, (along, by_session), _ = make_panels(titles, WIDTHS["wide"], 1.8, (0.05, 0.45, 0.2), footer)
-        last = correlations.index[-1]
-        for session, rows in table.groupby("session"):
-            label = f"session {session}" if session in (correlations.index[0], last) else None
-            strength = 0.2 + 0.8 * float(session) / float(last)
-            along.plot(rows["step"], _scaled(rows["reward"]), color=method_color("pebble"), alpha=strength, label=label)
-        true = table[table["session"] == last]
-        along.plot(true["step"], _scaled(true["true_reward"]), color=REFERENCE_COLOR, ls="--", label="true reward")
-        along.legend(fontsize=6, frameon=False)
-        along.set(xlabel="environment step", ylabel="reward, scaled")
-        by_session.plot(correlations.index, correlations, marker="o", ms=3, color=method_color("pebble"))
-        by_session.axhline(0, color=REFERENCE_COLOR, lw=0.6)
-        by_session.set(xlabel="session", ylabel="Spearman's ρ", ylim=(-1.05, 1.05), xticks=list(correlations.index))
+    titles = ["learned reward along an expert's episode", "its rank correlation with the true reward"]
+    spaces = Spaces(before=0.45, after=0.2, left=0.05)
+    figure, panels = make_panels(titles, "wide", 1.8, spaces, footer)
+    along, by_session = (panel.axes for panel in panels)
+    last = correlations.index[-1]
+    for session, rows in table.groupby("session"):
+        label = f"session {session}" if session in (correlations.index[0], last) else None
+        strength = 0.2 + 0.8 * float(session) / float(last)
+        along.plot(rows["step"], _scaled(rows["reward"]), color=method_color("pebble"), alpha=strength, label=label)
+    true = table[table["session"] == last]
+    along.plot(true["step"], _scaled(true["true_reward"]), color=REFERENCE_COLOR, ls="--", label="true reward")
+    along.legend(fontsize=6, frameon=False)
+    along.set(xlabel="environment step", ylabel="reward, scaled")
+    by_session.plot(correlations.index, correlations, marker="o", ms=3, color=method_color("pebble"))
+    by_session.axhline(0, color=REFERENCE_COLOR, lw=0.6)
+    by_session.set(xlabel="session", ylabel="Spearman's ρ", ylim=(-1.05, 1.05), xticks=list(correlations.index))
     return figure
 
 

@@ -1,10 +1,7 @@
 """Figures of the sanity check: the VLM's reward along trajectories, and its labels before and after adaptation."""
 
-import textwrap
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,22 +9,24 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from prefvlm_core import __version__
+from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.sanity import HUMAN_LABELS, RewardCurve
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.plots.labels import ACCURACIES
 from prefvlm_core.plots.style import (
-    FOOTER_SIZE,
     LABEL_SIZE,
     LINE_HEIGHT,
     REFERENCE_COLOR,
-    STYLE,
     WIDTHS,
     X_TITLES,
     CurveEnd,
+    Spaces,
+    darker,
     label_curve_ends,
     make_panels,
     method_color,
+    project_style,
     task_title,
     text_width,
 )
@@ -39,6 +38,7 @@ STRIP_FRAMES = 6
 MODEL_TITLES = {"random": "untrained network"}
 
 
+@project_style
 def rewards_along_trajectories(curves: Sequence[RewardCurve], profile: str) -> Figure:
     """One row per task, one column per behaviour: VLM reward and true reward against step, above what the camera saw.
 
@@ -48,53 +48,41 @@ def rewards_along_trajectories(curves: Sequence[RewardCurve], profile: str) -> F
     """
     if not curves:
         raise PrefVLMError("There are no reward curves to draw; give those of at least one task.")
-    rows = {task: [curve for curve in curves if curve.task == task] for task in dict.fromkeys(c.task for c in curves)}
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
     footer = _footer(
         profile,
-        list(rows),
+        tasks,
         "one episode each, from the same initial state",
         "both rewards scaled between their extremes in the row",
         "VLM reward: cosine of text and frame",
         "dotted: first success",
         "each frame is that of the step under its middle",
     )
-    width, left, gap, height, title_height = WIDTHS["wide"], 0.42, 0.1, 0.75, 0.2  # inches
-    right = text_width(("VLM reward", "true reward")) + 0.16
-    columns = max(map(len, rows.values()))
-    panel = (width - left - right - (columns - 1) * gap) / columns
-    strip = panel / STRIP_FRAMES
-    row_height = title_height + height + strip + 0.22
-    text = textwrap.fill(footer, int(width * 72 / (0.54 * FOOTER_SIZE)))
-    total = 0.2 + len(rows) * row_height + 0.2 + (text.count("\n") + 1) * 1.2 * FOOTER_SIZE / 72
-    with matplotlib.style.context(["default", STYLE]):
-        figure = plt.figure(figsize=(width, total))
-        plt.close(figure)  # as in `make_panels`: notebooks show it once
-        figure.text(0.03 / width, 0.03 / total, text, fontsize=FOOTER_SIZE, color="#666666", va="bottom")
-        for row, (task, episodes) in enumerate(rows.items()):
-            top = total - 0.2 - row * row_height
-            title = f"{task_title(task)}: “{task_text(task)}”"
-            figure.text(left / width, (top - 0.03) / total, title, va="top", fontweight="bold")
-            scaled = zip(
-                _between_extremes([episode.vlm_rewards for episode in episodes]),
-                _between_extremes([episode.true_rewards for episode in episodes]),
-                strict=True,
-            )
-            for column, (episode, (vlm, true)) in enumerate(zip(episodes, scaled, strict=True)):
-                x, y = left + column * (panel + gap), top - title_height - height
-                axes = figure.add_axes((x / width, y / total, panel / width, height / total))
-                frames = figure.add_axes((x / width, (y - strip) / total, panel / width, strip / total), sharex=axes)
-                if row == 0:
-                    figure.text((x + panel / 2) / width, 1 - 0.05 / total, episode.behavior, ha="center", va="top")
-                ends = _draw_rewards(axes, vlm, true, episode.first_success)
-                _draw_strip(frames, episode)
-                axes.set_yticks((0, 0.5, 1), ("0", "0.5", "1") if column == 0 else ("", "", ""))
-                axes.set_ylabel("reward, scaled" if column == 0 else "")
-                frames.set_xlabel(X_TITLES["step"] if row == len(rows) - 1 else "")
-                if column == columns - 1:
-                    label_curve_ends(axes, ends)
+    left, gap, right = 0.32, 0.1, text_width(("VLM reward", "true reward")) + 0.16
+    columns = len(curves) // len(tasks)
+    strip = ((WIDTHS["wide"] - left - right) / columns - gap) / STRIP_FRAMES
+    spaces = Spaces(before=gap, left=left, right=right, above=0.2, below=strip, bottom=0.2)
+    figure, panels = make_panels([""] * len(curves), "wide", 0.75, spaces, footer, columns)
+    vlm, true = (_scaled_by_task(curves, name) for name in ("vlm_rewards", "true_rewards"))
+    for index, (panel, episode) in enumerate(zip(panels, curves, strict=True)):
+        box, inch = panel.axes.get_position(), 1 / figure.get_figheight()
+        frames = figure.add_axes((box.x0, box.y0 - strip * inch, box.width, strip * inch), sharex=panel.axes)
+        if panel.leftmost:
+            title = f"{task_title(episode.task)}: “{task_text(episode.task)}”"
+            figure.text(box.x0, box.y1 + 0.17 * inch, title, va="top", fontweight="bold")
+        if index < columns:
+            figure.text((box.x0 + box.x1) / 2, 1 - 0.05 * inch, episode.behavior, ha="center", va="top")
+        ends = _draw_rewards(panel.axes, vlm[index], true[index], episode.first_success)
+        _draw_strip(frames, episode)
+        panel.axes.set_yticks((0, 0.5, 1), ("0", "0.5", "1") if panel.leftmost else ("", "", ""))
+        panel.axes.set_ylabel("reward, scaled" if panel.leftmost else "")
+        frames.set_xlabel(X_TITLES["step"] if panel.lowest else "")
+        if index % columns == columns - 1:
+            label_curve_ends(panel.axes, ends)
     return figure
 
 
+@project_style
 def label_accuracy_before_and_after(table: pd.DataFrame, profile: str, labels: int = HUMAN_LABELS) -> Figure:
     """One panel per model, one line per task: accuracy of its labels zero-shot and after `labels` human labels.
 
@@ -103,10 +91,7 @@ def label_accuracy_before_and_after(table: pd.DataFrame, profile: str, labels: i
     (_, before, _), (_, after, _) = ACCURACIES["vlm_accuracy"], ACCURACIES["adapted_vlm_accuracy"]
     marks = {"zero_shot": ("zero-shot", "o", before), "adapted": (f"{labels} human labels", "D", after)}
     needed = {"model", "task", "draws"} | {f"{mark}{bound}" for mark in marks for bound in ("", "_low", "_high")}
-    if missing := needed - set(table):
-        raise PrefVLMError(
-            f"The accuracies lack the columns {sorted(missing)}; use the table of sanity.accuracy_table."
-        )
+    check_columns(table, needed, "table of accuracies", "sanity.accuracy_table")
     tasks, models = list(table["task"].unique()), list(table["model"].unique())
     footer = _footer(
         profile,
@@ -117,32 +102,35 @@ def label_accuracy_before_and_after(table: pd.DataFrame, profile: str, labels: i
         "dashed: chance",
     )
     names = [task_title(task) for task in tasks]
-    spaces = (text_width(names) + 0.08, 0.1, text_width(name for name, _, _ in marks.values()) + 0.14)
+    after_panel = text_width(name for name, _, _ in marks.values()) + 0.14
+    spaces = Spaces(before=0.1, after=after_panel, left=text_width(names) + 0.08)
     titles = [MODEL_TITLES.get(model, model) for model in models]
-    with matplotlib.style.context(["default", STYLE]):
-        figure, grid, across = make_panels(titles, WIDTHS["wide"], len(tasks) * 2.8 * LINE_HEIGHT, spaces, footer)
-        for index, (axes, model) in enumerate(zip(grid, models, strict=True)):
-            axes.axvline(50, color=REFERENCE_COLOR, lw=0.6, linestyle=(0, (3, 2)))
-            for offset, (column, (name, marker, color)) in zip((-0.2, 0.2), marks.items(), strict=True):
-                for row in table[table["model"] == model].to_dict("records"):
-                    line = tasks.index(row["task"]) + offset
-                    low, mean, high = (100 * row[f"{column}{bound}"] for bound in ("_low", "", "_high"))
-                    axes.plot([low, high], [line, line], color=color, alpha=0.45, lw=2.5, solid_capstyle="butt")
-                    axes.plot(mean, line, marker, color=color, markersize=3.5)
-                dark = tuple(0.8 * part for part in to_rgb(color))  # thin strokes look paler than marks
-                axes.text(102, offset, name, color=dark, fontsize=LABEL_SIZE, va="center")
-            axes.set(xlim=(0, 100), xticks=range(0, 101, 25), ylim=(len(tasks) - 0.4, -0.6))
-            axes.set_yticks(range(len(tasks)), names if index % across == 0 else [""] * len(tasks))
-            axes.set_xlabel("labels that are right (%)")
+    figure, panels = make_panels(titles, "wide", len(tasks) * 2.8 * LINE_HEIGHT, spaces, footer)
+    for panel, model in zip(panels, models, strict=True):
+        panel.axes.axvline(50, color=REFERENCE_COLOR, lw=0.6, linestyle=(0, (3, 2)))
+        for offset, (column, (name, marker, color)) in zip((-0.2, 0.2), marks.items(), strict=True):
+            for row in table[table["model"] == model].to_dict("records"):
+                line = tasks.index(row["task"]) + offset
+                low, mean, high = (100 * row[f"{column}{bound}"] for bound in ("_low", "", "_high"))
+                panel.axes.plot([low, high], [line, line], color=color, alpha=0.45, lw=2.5, solid_capstyle="butt")
+                panel.axes.plot(mean, line, marker, color=color, markersize=3.5)
+            panel.axes.text(102, offset, name, color=darker(to_rgb(color)), fontsize=LABEL_SIZE, va="center")
+        panel.axes.set(xlim=(0, 100), xticks=range(0, 101, 25), ylim=(len(tasks) - 0.4, -0.6))
+        panel.name_rows(names)
+        panel.axes.set_xlabel("labels that are right (%)")
     return figure
 
 
-def _between_extremes(rewards: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Rewards (F,) of several episodes, so that 0 and 1 are the least and the most that any of them has."""
-    lowest, highest = np.min(rewards), np.max(rewards)
-    if highest == lowest:
-        raise PrefVLMError(f"All rewards are {lowest:g}, so there is no scale to draw them on.")
-    return [(each - lowest) / (highest - lowest) for each in rewards]
+def _scaled_by_task(curves: Sequence[RewardCurve], name: str) -> list[np.ndarray]:
+    """Each episode's rewards (F,), scaled so that 0 and 1 are the least and the most in all episodes of its task."""
+    scaled = []
+    for curve in curves:
+        of_task = [getattr(other, name) for other in curves if other.task == curve.task]
+        lowest, highest = np.min(of_task), np.max(of_task)
+        if highest == lowest:
+            raise PrefVLMError(f"All rewards of {curve.task} are {lowest:g}, so there is no scale to draw them on.")
+        scaled.append((getattr(curve, name) - lowest) / (highest - lowest))
+    return scaled
 
 
 def _draw_rewards(axes: Axes, vlm: np.ndarray, true: np.ndarray, first_success: int | None) -> list[CurveEnd]:

@@ -3,7 +3,7 @@
 import re
 import textwrap
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy.optimize import isotonic_regression
 
 from prefvlm_core import __version__
@@ -69,6 +70,8 @@ STYLE = {
     "grid.linewidth": 0.5,
     "pdf.fonttype": 42,  # real fonts: text in the .pdf stays searchable, and publishers accept it
 }
+project_style = matplotlib.style.context(["default", STYLE])
+"""Decorator: what the function draws looks the same whatever the user's matplotlib settings are, and leaves them."""
 
 
 class CurveStyle(NamedTuple):
@@ -90,6 +93,12 @@ class CurveEnd(NamedTuple):
 def method_color(method: str) -> str:
     """Colour of a method, "#RRGGBB"; a name not in `METHOD_COLORS` always gets the same one of `FURTHER_COLORS`."""
     return METHOD_COLORS.get(method) or FURTHER_COLORS[zlib.crc32(method.encode()) % len(FURTHER_COLORS)]
+
+
+def darker(color: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Colour of text beside marks of this colour: thin strokes look paler than marks."""
+    red, green, blue = color
+    return 0.8 * red, 0.8 * green, 0.8 * blue
 
 
 def curve_styles(data: pd.DataFrame) -> dict[tuple[str, str], CurveStyle]:
@@ -115,20 +124,20 @@ def curve_styles(data: pd.DataFrame) -> dict[tuple[str, str], CurveStyle]:
     return styles
 
 
-def tasks_and_panels(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """The tasks of a `stats.summary_table`, and the panels they are drawn in: "all tasks" last where it has rows."""
-    named = set(table["task"])
-    tasks = sorted(named - {ALL_TASKS})
-    return tasks, [*tasks, ALL_TASKS] if len(tasks) > 1 and ALL_TASKS in named else tasks
+def panel_names(data: pd.DataFrame) -> list[str]:
+    """Tasks of evaluations or of a `stats.summary_table`, and "all tasks" where some curve ran on all of several."""
+    by_task = data[data["task"] != ALL_TASKS]
+    tasks = sorted(set(by_task["task"]))
+    return [*tasks, ALL_TASKS] if 1 < len(tasks) == by_task.groupby("curve")["task"].nunique().max() else tasks
 
 
+@project_style
 def save(figure: Figure, name: str, folder: str | Path) -> tuple[Path, Path]:
     """Write `folder/name.png` (200 dpi) and `folder/name.pdf`, same bytes for the same figure; return both paths."""
     png, pdf = (Path(folder) / f"{name}.{ending}" for ending in ("png", "pdf"))
     png.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.style.context(["default", STYLE]):
-        figure.savefig(png, dpi=200, metadata={"Software": None})
-        figure.savefig(pdf, metadata={"Creator": None, "Producer": None, "CreationDate": None})
+    figure.savefig(png, dpi=200, metadata={"Software": None})
+    figure.savefig(pdf, metadata={"Creator": None, "Producer": None, "CreationDate": None})
     return png, pdf
 
 
@@ -161,7 +170,7 @@ def label_curve_ends(axes: Axes, ends: Sequence[CurveEnd]) -> None:
             (1 + 0.1 / panel.width, centre),
             textcoords=axes.get_yaxis_transform(),
             va="center",
-            color=tuple(0.8 * part for part in end.color),  # thin strokes look paler than lines
+            color=darker(end.color),
             fontsize=LABEL_SIZE,
             linespacing=1.1,
             annotation_clip=False,
@@ -177,41 +186,84 @@ def label_curve_ends(axes: Axes, ends: Sequence[CurveEnd]) -> None:
 
 
 def page_width(name: str) -> float:
-    """Inches of a key of `WIDTHS`; raises PrefVLMError for another name."""
+    """Width in inches of a key of `WIDTHS`. Raises PrefVLMError for another name."""
     if name not in WIDTHS:
         raise unknown_name("width", name, WIDTHS)
     return WIDTHS[name]
 
 
-def make_panels(
-    titles: Sequence[str], width: float, height: float, spaces: tuple[float, float, float], footer: str
-) -> tuple[Figure, list[Axes], int]:
-    """Figure with titled panels `height` inches high, at most `width` inches wide, and its number of columns.
+class Spaces(NamedTuple):
+    """Inches that panels leave free for what stands beside, above and below them."""
 
-    Titles may have several lines. `spaces` stay free, in inches: left of all panels, left of each panel, right of each
-    panel.
+    before: float = 0.0
+    """Left of each panel."""
+    after: float = 0.0
+    """Right of each panel."""
+    left: float = 0.0
+    """Left of all panels."""
+    right: float = 0.0
+    """Right of all panels."""
+    above: float = 0.0
+    """Above all panels, besides their titles."""
+    below: float = 0.0
+    """Below each panel, besides its ticks."""
+    bottom: float = 0.25
+    """Below all panels, above the footer."""
+
+
+class Panel(NamedTuple):
+    """One panel of a figure and its place in the grid."""
+
+    axes: Axes
+    name: str
+    leftmost: bool
+    lowest: bool
+    """No panel is below it."""
+
+    def set_axis_titles(self, x: str, y: str) -> None:
+        """Write the titles of the axes at the left and lower edges of the grid only."""
+        self.axes.set_xlabel(x if self.lowest else "")
+        self.axes.set_ylabel(y if self.leftmost else "")
+
+    def name_rows(self, names: Sequence[str]) -> None:
+        """Name the heights 0, 1, … at the left edge of the grid; elsewhere they only get ticks."""
+        self.axes.set_yticks(range(len(names)), names if self.leftmost else [""] * len(names))
+
+
+def make_panels(
+    names: Sequence[str], width: str, height: float, spaces: Spaces, footer: str, columns: int | None = None
+) -> tuple[Figure, Iterator[Panel]]:
+    """Figure with a footer, and its panels: one per name, row by row, titled with it, added as they are asked for.
+
+    `width` is a key of `WIDTHS`, which the figure does not exceed; panels are `height` inches high. A name may have
+    several lines. Without `columns` there are as many as fit, spread evenly over the rows. To be called in
+    a function with `project_style`. Raises PrefVLMError for another width.
     """
-    margin, before, after = spaces
-    columns = max(1, min(len(titles), int((width - margin) / (before + 1.1 + after))))
-    rows = -(-len(titles) // columns)
-    columns = -(-len(titles) // rows)  # four panels in two rows are 2 + 2, not 3 + 1
-    panel_width = min((width - margin) / columns - before - after, 3.2)
-    width = margin + columns * (before + panel_width + after)
-    text = textwrap.fill(footer, int(width * 72 / (0.54 * FOOTER_SIZE)))
-    further_lines = max(title.count("\n") for title in titles) * 1.2 * TITLE_SIZE / 72
-    row_height = height + 0.42 + further_lines
-    total = 0.25 + rows * row_height + (text.count("\n") + 1) * 1.2 * FOOTER_SIZE / 72
+    widest, margins = page_width(width), spaces.left + spaces.right
+    fitting = max(1, min(len(names), int((widest - margins) / (spaces.before + 1.1 + spaces.after))))
+    rows = -(-len(names) // (columns or fitting))
+    columns = columns or -(-len(names) // rows)  # four panels in two rows are 2 + 2, not 3 + 1
+    panel_width = min((widest - margins) / columns - spaces.before - spaces.after, 3.2)
+    column_width = spaces.before + panel_width + spaces.after
+    further_lines = max(name.count("\n") for name in names) * 1.2 * TITLE_SIZE / 72
+    row_height = height + spaces.below + 0.42 + further_lines
+    page = spaces.left + columns * column_width + spaces.right
+    text = textwrap.fill(footer, int(page * 72 / (0.54 * FOOTER_SIZE)))
+    total = spaces.bottom + rows * row_height + spaces.above + (text.count("\n") + 1) * 1.2 * FOOTER_SIZE / 72
     # Made by pyplot, so that notebooks can show it, and closed there, so that they do so once.
-    figure = plt.figure(figsize=(width, total))
+    figure = plt.figure(figsize=(page, total))
     plt.close(figure)
-    figure.text(0.03 / width, 0.03 / total, text, fontsize=FOOTER_SIZE, color="#666666", va="bottom")
-    grid = []
-    for index, title in enumerate(titles):
-        left = margin + (index % columns) * (before + panel_width + after) + before
-        top = total - (index // columns) * row_height - 0.2 - further_lines
-        box = (left / width, (top - height) / total, panel_width / width, height / total)
-        grid.append(figure.add_axes(box, title=task_title(title)))
-    return figure, grid, columns
+    figure.text(0.03 / page, 0.03 / total, text, fontsize=FOOTER_SIZE, color="#666666", va="bottom")
+
+    def add_panels() -> Iterator[Panel]:
+        for index, name in enumerate(names):
+            row, column = divmod(index, columns)
+            x = spaces.left + column * column_width + spaces.before
+            y = total - spaces.above - row * row_height - 0.2 - further_lines - height
+            axes = figure.add_axes((x / page, y / total, panel_width / page, height / total), title=task_title(name))
+            yield Panel(axes, name, column == 0, index + columns >= len(names))
+
+    return figure, add_panels()
 
 
 def make_footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series, shown: str, interval: str) -> str:
@@ -233,6 +285,18 @@ def make_footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series,
 def _profile_title(profile: str) -> str:
     repeat = PROFILES.get(profile, {}).get("action_repeat", 1)
     return profile if repeat == 1 else f"{profile} (each action held {repeat} steps)"
+
+
+def count_from_zero(axes: Axes, most_ticks: int) -> None:
+    """Let x, a count, start at 0, and write its ticks short, as 5 k."""
+    axes.xaxis.set_major_locator(MaxNLocator(most_ticks, steps=[1, 2, 2.5, 5, 10], integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.set_xlim(left=0)
+
+
+def show_percent(axes: Axes) -> None:
+    """Let y run from 0 to 100 %, with room for marks at both ends."""
+    axes.set(ylim=(-3, 103), yticks=range(0, 101, 25))
 
 
 def thousands(value: float, _position: int) -> str:

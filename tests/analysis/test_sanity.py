@@ -249,7 +249,7 @@ def test_figure_of_accuracies_draws_the_table():
         assert [line.get_xdata()[0] for line in marks] == pytest.approx([62, 41, 51.5, 75, 91, 83])
         assert [round(line.get_ydata()[0]) for line in marks] == [0, 1, 2] * 2
     assert "2 draws" in figure.texts[0].get_text()
-    with pytest.raises(PrefVLMError, match="lack the columns"):
+    with pytest.raises(PrefVLMError, match="lacks the columns"):
         sanity_plots.label_accuracy_before_and_after(table.drop(columns="adapted_low"), "laptop")
 
 
