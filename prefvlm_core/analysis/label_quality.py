@@ -17,7 +17,7 @@ from prefvlm_core.preferences.filters import Partition
 PARTITIONS = Partition._fields
 ADAPTIVE = "prefvlm-adaptive"
 LABEL_COLUMNS = (
-    *("profile", "task", "method", "curve", "seed", "run_id"),
+    *("profile", "task", "method", "arm", "seed", "run_id"),
     *("teacher", "label", "truth", "divergence", "partition"),
 )
 WORTHWHILE_RATIO = 0.5
@@ -48,22 +48,22 @@ def decided_vlm_labels(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def error_rates(labels: pd.DataFrame) -> pd.DataFrame:
-    """One row per curve: how often the VLM is wrong, and how often in each partition of the KL filter.
+    """One row per arm: how often the VLM is wrong, and how often in each partition of the KL filter.
 
-    Columns: method, curve, labels (of the VLM, truth 1/2 left out), error (0..1, fraction of them wrong); for clean,
+    Columns: method, arm, labels (of the VLM, truth 1/2 left out), error (0..1, fraction of them wrong); for clean,
     flipped and uncertain `<partition>_labels` and `<partition>_error` (flipped: after the flip; nan where there is no
     label); clean_ratio = clean_error / error (nan where either is undefined), clean_ratio_low and clean_ratio_high (its
     95 % bootstrap interval over runs, stratified by task; nan when a task has one run only).
-    Labels of all runs and tasks of a curve count alike. Raises PrefVLMError as `decided_vlm_labels` does.
+    Labels of all runs and tasks of an arm count alike. Raises PrefVLMError as `decided_vlm_labels` does.
     """
     rows = decided_vlm_labels(labels)
     table = []
-    for (method, curve), of_curve in rows.groupby(["method", "curve"]):
-        row = {"method": method, "curve": curve, "labels": len(of_curve), "error": of_curve["error"].mean()}
+    for (method, arm), of_arm in rows.groupby(["method", "arm"]):
+        row = {"method": method, "arm": arm, "labels": len(of_arm), "error": of_arm["error"].mean()}
         for partition in PARTITIONS:
-            errors = of_curve.loc[of_curve["partition"] == partition, "used_error"]
+            errors = of_arm.loc[of_arm["partition"] == partition, "used_error"]
             row |= {f"{partition}_labels": len(errors), f"{partition}_error": errors.mean()}
-        low, high = _ratio_interval(of_curve)
+        low, high = _ratio_interval(of_arm)
         ratio = row["clean_error"] / row["error"] if row["error"] else math.nan
         table.append(row | {"clean_ratio": ratio, "clean_ratio_low": low, "clean_ratio_high": high})
     return pd.DataFrame(table)
@@ -86,7 +86,7 @@ def _ratio_interval(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def error_rates_in_words(rates: pd.DataFrame) -> str:
-    """What `error_rates` says, as Markdown, with a verdict on each curve's filter."""
+    """What `error_rates` says, as Markdown, with a verdict on each arm's filter."""
     lines = []
     for row in rates.to_dict("records"):
         said = [f"the VLM is wrong in {100 * row['error']:.0f} % of {_labels(row['labels'])}"]
@@ -94,7 +94,7 @@ def error_rates_in_words(rates: pd.DataFrame) -> str:
             count, after = row[f"{partition}_labels"], " after the flip" if partition == "flipped" else ""
             rate = f"{100 * row[f'{partition}_error']:.0f} % of {_labels(count)}{after}" if count else "no label"
             said.append(f"{partition}: {rate}")
-        lines.append(f"- **{row['curve']}**: {'; '.join(said)}. {_verdict(row)}")
+        lines.append(f"- **{row['arm']}**: {'; '.join(said)}. {_verdict(row)}")
     return "\n".join(lines)
 
 
@@ -124,10 +124,10 @@ def thresholds_in_words(table: pd.DataFrame) -> str:
         rows = of_task.sort_values("success", ascending=False)
         adaptive = rows[rows["method"] == ADAPTIVE].to_dict("records")
         by_hand = rows[rows["method"] != ADAPTIVE].to_dict("records")
-        said = [f"{row['curve']} reaches {_success(row)}" for row in adaptive]
+        said = [f"{row['arm']} reaches {_success(row)}" for row in adaptive]
         if by_hand:
-            said.append(f"the best of {len(by_hand)} set by hand {_success(by_hand[0])}: {by_hand[0]['curve']}")
-            said.append(f"the worst {_success(by_hand[-1])}: {by_hand[-1]['curve']}")
+            said.append(f"the best of {len(by_hand)} set by hand {_success(by_hand[0])}: {by_hand[0]['arm']}")
+            said.append(f"the worst {_success(by_hand[-1])}: {by_hand[-1]['arm']}")
         if adaptive and by_hand:
             ahead = sum(row["success"] < adaptive[0]["success"] for row in by_hand)
             said.append(f"adaptive is ahead of {ahead} of {len(by_hand)}")
@@ -138,59 +138,3 @@ def thresholds_in_words(table: pd.DataFrame) -> str:
 def _success(row: dict[str, float]) -> str:
     interval = "one seed" if row["seeds"] == 1 else f"{100 * row['success_low']:.0f} to {100 * row['success_high']:.0f}"
     return f"{100 * row['success']:.0f} % ({interval}) with {_labels(row['human_labels'])} of the human"
-
-
-def with_budgets(table: pd.DataFrame, data: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a `summary_table`, with each curve's label `budget` and its `arm`.
-
-    `budget` is that of the evaluations `data`, of "all tasks" their mean; `arm` is the curve's name without its
-    parenthesis, as "with transfer" of "with transfer (100 labels)". Raises PrefVLMError when a curve has several
-    budgets in one task.
-    """
-    budgets = data[["task", "method", "curve", "budget"]].drop_duplicates()
-    repeated = budgets.duplicated(["task", "method", "curve"])
-    if repeated.any():
-        curve = budgets[repeated].iloc[0]
-        raise PrefVLMError(f"The curve '{curve['curve']}' on {curve['task']} has several budgets; allowed is one.")
-    pooled = budgets.groupby(["method", "curve"], as_index=False)["budget"].mean().round().assign(task=stats.ALL_TASKS)
-    budgets = pd.concat([budgets, pooled])
-    return table.merge(budgets).assign(arm=lambda rows: rows["curve"].str.replace(r"\s*\(.*", "", regex=True))
-
-
-def with_accuracies(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a `summary_table` with `accuracy`, how often a simulated VLM is right (percent, nan for the curves of
-    no simulated one), and `arm`, the curve's name without that, as "prefvlm" of "prefvlm, VLM 80 % right"."""
-    parts = table["curve"].str.extract(r"^(?P<arm>.*?)(?:, VLM (?P<accuracy>\d+) % right)?$")
-    return table.assign(arm=parts["arm"], accuracy=parts["accuracy"].astype(float))
-
-
-def labels_needed(table: pd.DataFrame, baseline: str = "without transfer") -> pd.DataFrame:
-    """Labels with which each arm reaches what `baseline` reaches with its largest budget, from `with_budgets`.
-
-    One row per task and arm, columns task, arm, target (0..1, that success), budget (the smallest of the budgets tried
-    whose success, the interquartile mean, is at least the target; nan where none is). Tasks on which `baseline` did not
-    run are left out.
-    """
-    needed = []
-    for task, rows in table.groupby("task", sort=False):
-        baselines = rows[rows["arm"] == baseline].sort_values("budget")
-        if baselines.empty:
-            continue
-        target = baselines["success"].iloc[-1]
-        for arm, of_arm in rows.groupby("arm"):
-            budget = of_arm.loc[of_arm["success"] >= target, "budget"].min()
-            needed.append({"task": task, "arm": arm, "target": target, "budget": budget})
-    return pd.DataFrame(needed, columns=["task", "arm", "target", "budget"])
-
-
-def labels_needed_in_words(needed: pd.DataFrame, baseline: str = "without transfer") -> str:
-    """What `labels_needed` says, as Markdown."""
-    lines = []
-    for task, rows in needed.groupby("task", sort=False):
-        said = [
-            f"{'more labels than were tried' if math.isnan(row['budget']) else _labels(row['budget'])} {row['arm']}"
-            for row in rows.to_dict("records")
-        ]
-        target = f"{100 * rows['target'].iloc[0]:.0f} %, the success {baseline} at its largest budget"
-        lines.append(f"- **{task}**: {target}, takes {' and '.join(said)}.")
-    return "\n".join(lines)

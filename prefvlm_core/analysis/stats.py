@@ -10,6 +10,7 @@ nominal 95 % interval held the truth in 49 % of cases with 2 seeds (it is then t
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,17 @@ from prefvlm_core.common.errors import PrefVLMError
 
 ALL_TASKS = "all tasks"
 EVALUATION_COLUMNS = (
-    *("profile", "task", "method", "curve", "seed", "run_id", "step", "success", "episode_return"),
+    *("profile", "task", "method", "arm", "seed", "run_id", "step", "success", "episode_return"),
     *("human_labels", "vlm_labels", "reward_accuracy", "seconds"),
 )
+ARM_COLUMNS = ("family", "group", "budget", "human", "vlm", "simulated_accuracy", "alpha", "beta", "upper")
+"""What an arm is, in the evaluations that `experiments.plan.evaluations` returns; a summary keeps those that are there.
+
+`family`: what arms that differ in one number have in common; `group`: which of a notebook's figures show the arm;
+`budget`: of human labels; `human`: who stands for the human (`feedback.teacher`); `vlm`: the model, "" for none;
+`simulated_accuracy`: how often a simulated VLM is right (0..1, nan for a real one); `alpha`, `beta` and `upper`:
+RIME's thresholds (nan where the filter sets others or none).
+"""
 Scores = np.ndarray | Sequence[ArrayLike]
 Statistic = Callable[..., np.ndarray]  # statistic(scores, axis=-1), like np.mean
 
@@ -108,15 +117,19 @@ def last_tenth(steps: ArrayLike, values: ArrayLike) -> float:
 
 
 def check_evaluations(data: pd.DataFrame) -> None:
-    """Raise PrefVLMError unless `data` is one row per evaluation, with one run per task, method, curve and seed."""
+    """Raise PrefVLMError unless `data` has one row per evaluation, one run per task, arm and seed, and one method per
+    arm."""
     missing = [column for column in EVALUATION_COLUMNS if column not in data]
     if missing:
         raise PrefVLMError(f"The evaluations lack the columns {missing}; they need {list(EVALUATION_COLUMNS)}.")
     if data.empty:
         raise PrefVLMError("There are no evaluations; at least one row is needed.")
-    runs = data.groupby(["task", "method", "curve", "seed"])["run_id"].nunique()
+    runs = data.groupby(["task", "arm", "seed"])["run_id"].nunique()
     if (runs > 1).any():
-        raise PrefVLMError(f"{runs.idxmax()} (task, method, curve, seed) mixes {runs.max()} runs; allowed is one.")
+        raise PrefVLMError(f"{runs.idxmax()} (task, arm, seed) mixes {runs.max()} runs; allowed is one.")
+    methods = data.groupby("arm")["method"].nunique()
+    if (methods > 1).any():
+        raise PrefVLMError(f"The arm '{methods.idxmax()}' mixes {methods.max()} methods; allowed is one.")
     repeated = data.duplicated(["run_id", "step"])
     if repeated.any():
         row = data[repeated].iloc[0]
@@ -124,93 +137,95 @@ def check_evaluations(data: pd.DataFrame) -> None:
 
 
 def summary_table(data: pd.DataFrame) -> pd.DataFrame:
-    """One row per task and curve, and one per curve with task "all tasks", from one row per evaluation.
+    """One row per task and arm, and one per arm with task "all tasks", from one row per evaluation.
 
-    Columns: task, method, curve, human_labels, vlm_labels (both: used by the end, mean over runs), seeds (of "all
-    tasks": of the task with fewest), success (0..1, interquartile mean over runs of each run's mean in the last 10 % of
-    its steps), success_low, success_high (95 % stratified bootstrap interval, nan with one seed), and area_under_curve,
-    area_under_curve_low, area_under_curve_high (0..1, the same of each run's area). "all tasks" pools the runs of
-    several tasks, and exists only for curves that ran on every task in `data`: others are not comparable. The same data
-    always give the same table.
-    Raises PrefVLMError for malformed `data`, or when seeds of a curve end at different steps (one is unfinished).
+    Columns: task, method, arm, those of `ARM_COLUMNS` that `data` has (of "all tasks": the budget is the mean over
+    tasks), human_labels, vlm_labels (used by the end, mean over runs), seeds (of "all tasks": of the task with
+    fewest), success (0..1, interquartile mean over runs of each run's mean in the last 10 % of its steps), success_low,
+    success_high (95 % stratified bootstrap interval, nan with one seed), and area_under_curve, area_under_curve_low,
+    area_under_curve_high (0..1, the same of each run's area). "all tasks" pools the runs of several tasks and exists
+    only for arms that ran on every task in `data`, since others are not comparable. Equal data give equal tables.
+    Raises PrefVLMError for malformed `data`, when the seeds of an arm end at different steps (one is unfinished), or
+    when they differ in one of `ARM_COLUMNS`.
     """
     check_evaluations(data)
     runs = pd.DataFrame([_run_summary(rows) for _, rows in data.sort_values("step").groupby("run_id")])
-    for name, ends in runs.groupby(["task", "method", "curve"])["step"]:
-        if ends.nunique() > 1:
-            raise PrefVLMError(
-                f"The runs of {name} end at different steps, {sorted(set(ends))}; finish all of them first."
-            )
+    for name, group in runs.groupby(["task", "arm"]):
+        if group["step"].nunique() > 1:
+            ends = sorted(set(group["step"]))
+            raise PrefVLMError(f"The runs of {name} end at different steps, {ends}; finish all of them first.")
+        for column in _arm_columns(runs):
+            if group[column].nunique(dropna=False) > 1:
+                raise PrefVLMError(f"The runs of {name} differ in '{column}'; an arm has one value of it in a task.")
     tasks = data["task"].nunique()
-    rows = [_summary_row(task, group) for (task, _, _), group in runs.groupby(["task", "method", "curve"])]
-    rows.sort(key=lambda row: (row["task"], row["method"], row["human_labels"], row["curve"]))
+    rows = [_summary_row(task, group) for (task, _), group in runs.groupby(["task", "arm"])]
+    rows.sort(key=lambda row: (row["task"], row["method"], row["human_labels"], row["arm"]))
     pooled = [
-        _summary_row(ALL_TASKS, group)
-        for _, group in runs.groupby(["method", "curve"])
-        if 1 < group["task"].nunique() == tasks
+        _summary_row(ALL_TASKS, group) for _, group in runs.groupby("arm") if 1 < group["task"].nunique() == tasks
     ]
-    pooled.sort(key=lambda row: (row["method"], row["human_labels"], row["curve"]))
+    pooled.sort(key=lambda row: (row["method"], row["human_labels"], row["arm"]))
     return pd.DataFrame(rows + pooled)
 
 
 def improvement_table(data: pd.DataFrame, ours: str | tuple[str, ...], baseline: str) -> pd.DataFrame:
-    """How surely curves of methods named `ours...` beat other curves of method `baseline`, from one row per evaluation.
+    """How surely arms whose method's name starts with `ours` beat other arms of method `baseline`.
 
-    One row per task (and "all tasks", for pairs that ran on every one) and pair of curves: task, curve, against,
-    probability (that a random run of `curve` ends with more success than one of `against`, ties one half), low, high
-    (95 % interval, nan where a task has one seed of either), area_probability, area_low, area_high (the same of the
-    area under the curve), seeds (of `curve`, fewest of the tasks). A run's success is its mean in the last 10 % of its
-    steps. Raises PrefVLMError for malformed `data`.
+    `data` has one row per evaluation. The table has one row per task (and "all tasks", for pairs that ran on every
+    one) and pair of arms, with the columns task, arm, against, seeds (of `arm`, fewest of the tasks), probability (that
+    a random run of `arm` ends with more success than one of `against`, ties one half), low, high (95 % interval, nan
+    where a task has one seed of either), area_probability, area_low, area_high (the same of the area under the curve).
+    A run's success is its mean in the last 10 % of its steps. Raises PrefVLMError for malformed `data`.
     """
     check_evaluations(data)
     runs = pd.DataFrame([_run_summary(rows) for _, rows in data.sort_values("step").groupby("run_id")])
-    scores: dict[str, dict[str, pd.DataFrame]] = {}
-    for (curve, task), rows in runs.groupby(["curve", "task"]):
-        scores.setdefault(str(curve), {})[str(task)] = rows
-    measures = {
-        "success": ("probability", "low", "high"),
-        "area_under_curve": ("area_probability", "area_low", "area_high"),
-    }
-    methods = dict(zip(runs["curve"], runs["method"], strict=True))
-    tasks = sorted(set(runs["task"]))
-    table = []
-    for curve, of_curve in sorted(scores.items()):
-        for against, of_baseline in sorted(scores.items()):
-            if curve == against or not methods[curve].startswith(ours) or methods[against] != baseline:
-                continue
-            common = [task for task in tasks if task in of_curve and task in of_baseline]
-            groups = {task: [task] for task in common} | ({ALL_TASKS: common} if common == tasks != common[:1] else {})
-            for name, group in groups.items():
-                row = {"task": name, "curve": curve, "against": against}
-                row["seeds"] = min(len(of_curve[task]) for task in group)
-                for measure, columns in measures.items():
-                    mine, theirs = (
-                        [of[task][measure].to_numpy(np.float64) for task in group] for of in (of_curve, of_baseline)
-                    )
-                    outcome = probability_of_improvement(mine, theirs, np.random.default_rng(0))
-                    row |= dict(zip(columns, outcome, strict=True))
-                table.append(row)
-    return pd.DataFrame(table, columns=["task", "curve", "against", "seeds", *itertools.chain(*measures.values())])
+    scores = {arm: dict(iter(rows.groupby("task"))) for arm, rows in runs.groupby("arm")}
+    methods = dict(zip(runs["arm"], runs["method"], strict=True))
+    tasks, table = sorted(set(runs["task"])), []
+    for arm, against in itertools.permutations(sorted(scores), 2):
+        if not methods[arm].startswith(ours) or methods[against] != baseline:
+            continue
+        common = [task for task in tasks if task in scores[arm] and task in scores[against]]
+        groups = {task: [task] for task in common} | ({ALL_TASKS: common} if common == tasks != common[:1] else {})
+        for name, group in groups.items():
+            mine, theirs = ([scores[each][task] for task in group] for each in (arm, against))
+            table.append({"task": name, "arm": arm, "against": against} | _comparison(mine, theirs))
+    return pd.DataFrame(table, columns=["task", "arm", "against", "seeds", *itertools.chain(*_PROBABILITIES.values())])
+
+
+_PROBABILITIES = {
+    "success": ("probability", "low", "high"),
+    "area_under_curve": ("area_probability", "area_low", "area_high"),
+}
+
+
+def _comparison(mine: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) -> dict[str, object]:
+    """The numbers of a row of `improvement_table`, from the runs of two arms, one table per task."""
+    row: dict[str, object] = {"seeds": min(map(len, mine))}
+    for measure, columns in _PROBABILITIES.items():
+        x, y = ([runs[measure].to_numpy(np.float64) for runs in of_tasks] for of_tasks in (mine, theirs))
+        row |= dict(zip(columns, probability_of_improvement(x, y, np.random.default_rng(0)), strict=True))
+    return row
+
+
+def _arm_columns(table: pd.DataFrame) -> list[str]:
+    return [column for column in ARM_COLUMNS if column in table]
 
 
 def _run_summary(rows: pd.DataFrame) -> dict[str, object]:
-    last = rows.iloc[-1]
+    kept = ["task", "method", "arm", *_arm_columns(rows), "seed", "step", "human_labels", "vlm_labels"]
     return {
-        **last[["task", "method", "curve", "seed", "step", "human_labels", "vlm_labels"]],
+        **rows.iloc[-1][kept],
         "success": last_tenth(rows["step"], rows["success"]),
         "area_under_curve": area_under_curve(rows["step"], rows["success"]),
     }
 
 
-def _summary_row(task: str, runs: pd.DataFrame) -> dict[str, object]:
-    row = {
-        "task": task,
-        "method": runs["method"].iloc[0],
-        "curve": runs["curve"].iloc[0],
-        "human_labels": runs["human_labels"].mean(),
-        "vlm_labels": runs["vlm_labels"].mean(),
-        "seeds": runs.groupby("task").size().min(),
-    }
+def _summary_row(task: str, runs: pd.DataFrame) -> dict[str, Any]:
+    row = {"task": task, **runs.iloc[0][["method", "arm", *_arm_columns(runs)]]}
+    if "budget" in runs:
+        row["budget"] = runs.groupby("task")["budget"].first().mean().round()
+    row["human_labels"], row["vlm_labels"] = runs["human_labels"].mean(), runs["vlm_labels"].mean()
+    row["seeds"] = runs.groupby("task").size().min()
     for measure in ("success", "area_under_curve"):
         scores = [group.to_numpy(np.float64) for _, group in runs.sort_values("seed").groupby("task")[measure]]
         # A fresh generator per row: a row does not depend on which others are in the table.
@@ -253,15 +268,3 @@ def _curve(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.ndarray]
             f"A curve has steps {step} and values {value}; it needs as many finite values as strictly increasing steps."
         )
     return step, value
-
-
-def in_words(table: pd.DataFrame) -> str:
-    """What a `summary_table` says, as Markdown: per task, the curves from best to worst with intervals and labels."""
-    lines = []
-    for task, rows in table.groupby("task", sort=False):
-        said = []
-        for row in rows.sort_values("success", ascending=False).itertuples():
-            interval = "one seed" if row.seeds == 1 else f"{100 * row.success_low:.0f} to {100 * row.success_high:.0f}"
-            said.append(f"{row.curve} {100 * row.success:.0f} % ({interval})")
-        lines.append(f"- **{task}**: {'; '.join(said)}.")
-    return "\n".join(lines)

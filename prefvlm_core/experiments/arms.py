@@ -1,12 +1,14 @@
-"""Arms: the curves of a figure. What varies in each kind of experiment, whatever the task, profile or budget."""
+"""Arms: what an experiment compares. What varies in each kind of experiment, whatever the task, profile or budget."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from prefvlm_core.config.groups import FilterConfig
 from prefvlm_core.config.run import RunConfig
 
 
@@ -21,19 +23,41 @@ class Source:
 
 @dataclass(frozen=True)
 class Arm:
-    """One curve of a figure: a method, and the fields in which this curve differs from the method's recipe."""
+    """One thing that is compared: a method, and the fields in which it differs from the method's recipe.
+
+    Names are for people. Whatever a figure or a table selects by is data: these fields, and the config's.
+    """
 
     method: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
-    """Name in figures; by default the method and its label budget."""
+    """What a reader sees, unique in the experiment; by default the method and its label budget."""
+    family: str = ""
+    """What arms that differ in one number have in common: they are one line of a figure against that number, as a label
+    budget. By default the name or, if there is none, the method."""
+    group: str = ""
+    """Which of the notebook's figures shows the arm: baseline (02), backbone (06), and "" for the main ones."""
     source: Source | None = None
     """Transfer: where the adapters come from."""
 
-    def curve(self, config: RunConfig) -> str:
-        """The name a reader sees."""
-        if self.name:
-            return self.name
+    def columns(self, config: RunConfig) -> dict[str, Any]:
+        """What the rows of a run say of its arm: `arm`, and the columns of `stats.ARM_COLUMNS` but for the budget."""
+        judged = config.vlm.labels or config.reward.source == "vlm"
+        accuracy, thresholds = config.vlm.simulated_accuracy, config.filter
+        rime = config.vlm.labels and thresholds.mode == "rime"
+        return {
+            "arm": self.name or self._name_by_cost(config),
+            "family": self.family or self.name or self.method,
+            "group": self.group,
+            "human": config.feedback.teacher if config.feedback.budget else "",
+            "vlm": config.vlm.model if judged else "",
+            "simulated_accuracy": math.nan if accuracy is None else accuracy,
+            "alpha": thresholds.alpha if rime else math.nan,
+            "beta": thresholds.beta_max if rime else math.nan,
+            "upper": thresholds.upper if rime else math.nan,
+        }
+
+    def _name_by_cost(self, config: RunConfig) -> str:
         if config.reward.source == "true":
             return f"{self.method} (true reward)"
         if not config.feedback.budget:
@@ -42,8 +66,8 @@ class Arm:
 
 
 def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
-    """Schedule of profiles `quick` and `laptop`: a fifth of the labels in the first session, the rest in equal parts in
-    the `sessions` that follow, so that runs of different budgets spend them over the same steps."""
+    """Schedule of profiles `quick` and `laptop`: a fifth of the labels in the first session and the rest in equal parts
+    in the `sessions` that follow, so that runs of different budgets spend them over the same steps."""
     return {
         "feedback.budget": labels,
         "feedback.first_session_queries": labels // 5,
@@ -53,17 +77,19 @@ def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
 
 BASELINES = ("surf", "rune", "mrn", "rime")
 """Baselines that learn from human labels, with as many of them as PrefVLM."""
+RIME_UPPER = FilterConfig().upper
 EQUAL_BAND = {"vlm.ties": "keep"}
 STANDARDISED = {"reward.standardise": True}
 _NOISY = {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.2}
 
 
 def noisy_teacher(methods: Sequence[str], changes: Mapping[str, Any]) -> list[Arm]:
-    """Methods whose human gives the wrong answer to every fifth question."""
+    """Methods whose human answers wrongly with a probability of 20 %."""
     return [Arm(method, {**changes, **_NOISY}, method) for method in methods]
 
 
 def filters(changes: Mapping[str, Any]) -> list[Arm]:
+    """PrefVLM with its filter, and what may stand in the filter's place."""
     return [
         Arm("prefvlm", changes, "prefvlm"),
         Arm("prefvlm-adaptive", changes, "adaptive thresholds"),
@@ -75,7 +101,7 @@ def filters(changes: Mapping[str, Any]) -> list[Arm]:
 def thresholds(
     changes: Mapping[str, Any], alphas: Sequence[float], betas: Sequence[float], uppers: Sequence[float]
 ) -> list[Arm]:
-    """RIME's thresholds with weights up to its own (alpha 0.5, beta 3, upper 3 ln 10 = 6.9), and the adaptive ones."""
+    """Adaptive thresholds, and RIME's with every combination of its two weights and its upper threshold."""
     arms = [Arm("prefvlm-adaptive", changes, "adaptive")]
     for alpha, beta, upper in itertools.product(alphas, betas, uppers):
         setting = {"filter.alpha": alpha, "filter.beta_max": beta, "filter.beta_min": min(beta, 1.0)}
@@ -84,11 +110,8 @@ def thresholds(
     return arms
 
 
-RIME_UPPER = 6.907755278982137
-
-
 def components(changes: Mapping[str, Any], unlabelled: Mapping[str, Any]) -> list[Arm]:
-    """`unlabelled` are the changes of the arms that have no human, and so no budget."""
+    """PrefVLM, whole and with a part left out or replaced; `unlabelled`: changes of the arms without a human."""
     return [
         Arm("prefvlm", changes, "prefvlm"),
         Arm("pebble", changes, "human only"),
@@ -104,43 +127,44 @@ def components(changes: Mapping[str, Any], unlabelled: Mapping[str, Any]) -> lis
 
 
 def backbones(changes: Mapping[str, Any]) -> list[Arm]:
+    """PrefVLM with another VLM."""
     names = {"random": "random VLM", "tinyliv-heldout": "held-out TinyLIV", "tinyliv-indomain": "in-domain TinyLIV"}
-    return [Arm("prefvlm", {**changes, "vlm.model": model}, name) for model, name in names.items()]
+    return [Arm("prefvlm", {**changes, "vlm.model": model}, name, group="backbone") for model, name in names.items()]
 
 
 def simulated(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[Arm]:
     """A VLM that is right with a given probability, behind each filter; no adapters learn from it."""
-    adaptive = {"filter.mode": "adaptive"}
     filtered = [
-        Arm("prefvlm", name="prefvlm"),
-        Arm("prefvlm-adaptive", name="adaptive thresholds"),
-        Arm("prefvlm-no-filter", name="no filter"),
-        Arm("prefvlm-plus", name="prefvlm-plus"),
-        Arm("prefvlm-plus", adaptive, "plus, adaptive thresholds"),
+        Arm("prefvlm"),
+        Arm("prefvlm-adaptive", family="adaptive thresholds"),
+        Arm("prefvlm-no-filter", family="no filter"),
+        Arm("prefvlm-plus"),
+        Arm("prefvlm-plus", {"filter.mode": "adaptive"}, family="plus, adaptive thresholds"),
     ]
-    return [
-        Arm(
-            arm.method,
-            {**changes, **arm.changes, "adapter.enabled": False, "vlm.model": f"simulated:{accuracy:g}"},
-            f"{arm.name}, VLM {100 * accuracy:.0f} % right",
-        )
-        for arm in filtered
-        for accuracy in accuracies
-    ]
+    arms = []
+    for arm, accuracy in itertools.product(filtered, accuracies):
+        vlm = {"adapter.enabled": False, "vlm.model": f"simulated:{accuracy:g}"}
+        family = arm.family or arm.method
+        name = f"{family}, VLM {100 * accuracy:.0f} % right"
+        arms.append(replace(arm, changes={**changes, **arm.changes, **vlm}, name=name, family=family))
+    return arms
 
 
 def transfer(source: Source, budgets: Mapping[Any, Mapping[str, Any]]) -> list[Arm]:
-    """Each label budget with and without the source's adapters."""
+    """Each label budget, by its name, with and without the source's adapters."""
+    families = {"without transfer": None, "with transfer": source}
     return [
-        Arm("prefvlm", changes, f"{'with' if start else 'without'} transfer ({labels} labels)", start)
-        for labels, changes in budgets.items()
-        for start in (None, source)
+        Arm("prefvlm", changes, f"{family} ({budget} labels)", family, source=start)
+        for budget, changes in budgets.items()
+        for family, start in families.items()
     ]
 
 
 def people(steps: int, session_every: int, segment_length: int) -> list[Arm]:
-    """30 labels in five sessions, of segments long enough to be told apart. Notebook 07 trains the same run once more
-    with a person as its teacher; here is only what needs nobody."""
+    """PEBBLE with 30 labels in five sessions, of segments long enough for a person to tell them apart.
+
+    Here the true reward answers; notebook 07 trains the same run once more with a person as the teacher.
+    """
     schedule = {"feedback.budget": 30, "feedback.first_session_queries": 10, "feedback.session_queries": 5}
     sessions = {
         "total_steps": steps,

@@ -53,26 +53,26 @@ _PAPER = {
 def _paper_arms(steps: int, labels: int, pebble_labels: Sequence[int]) -> list[Arm]:
     """PEBBLE's sessions ask as much as spends the budget over the first half of the run; PrefVLM's ask 32 (ROVED)."""
     horizon = {"total_steps": steps}
-    arms = [Arm("sac", horizon, "sac (true reward)")]
+    arms = [Arm("sac", horizon, "sac (true reward)", "sac")]
     for name, budget in zip(("fewer", "more"), pebble_labels, strict=True):
         queries = max(32, -(-(budget - 250) // (steps // 2 // 3_000)))
         changes = horizon | {"feedback.budget": budget, "feedback.session_queries": queries}
-        arms.append(Arm("pebble", changes, f"pebble ({name} labels)"))
-    baselines = [_paper_prefvlm(steps, labels, method, method) for method in BASELINES]
-    equal_band = Arm("vlm-preference", horizon | EQUAL_BAND, "vlm-preference (equal band)")
-    unlabelled = [Arm("rlvlmf", horizon), Arm("vlm-preference", horizon), equal_band]
-    ours = [_paper_prefvlm(steps, labels, method, method) for method in ("prefvlm", "prefvlm-plus")]
-    return [*arms, *ours, *baselines, *unlabelled, Arm("vlm-reward", horizon)]
+        arms.append(Arm("pebble", changes, f"pebble ({name} labels)", "pebble"))
+    changes = horizon | {"feedback.budget": labels}
+    arms += [Arm(method, changes, method) for method in ("prefvlm", "prefvlm-plus")]
+    arms += [Arm(method, changes, method, group="baseline") for method in BASELINES]
+    arms += [Arm("rlvlmf", horizon, group="baseline"), Arm("vlm-preference", horizon), _equal_band(horizon)]
+    return [*arms, Arm("vlm-reward", horizon)]
 
 
-def _paper_prefvlm(steps: int, labels: int, method: str = "prefvlm", name: str = "prefvlm") -> Arm:
-    return Arm(method, {"total_steps": steps, "feedback.budget": labels}, name)
+def _paper_prefvlm(steps: int, labels: int) -> Arm:
+    return Arm("prefvlm", {"total_steps": steps, "feedback.budget": labels}, "prefvlm")
 
 
 _ACCURACIES = (0.7, 0.8, 0.9, 1.0)
-"""Of simulated VLMs."""
+"""How often the simulated VLMs are right."""
 _MECHANISM = {"total_steps": 2_000}
-"""Length of quick runs that show a mechanism at work; nothing is to be concluded from their success."""
+"""Length of quick runs that show a mechanism at work; their success is no evidence for anything."""
 _QUICK = _MECHANISM | small_budget(120)
 _WINDOW_STEPS = {"total_steps": _PAPER["window-close-v3"][0]}
 _WINDOW = _WINDOW_STEPS | {"feedback.budget": _PAPER["window-close-v3"][1]}
@@ -102,18 +102,21 @@ def _laptop_arms(task: str) -> list[Arm]:
     """The claim: PrefVLM with B labels against PEBBLE with B, 2B and 4B."""
     once, unlabelled = _laptop(task), _laptop_steps(task)
     arms = [Arm("sac", unlabelled)]
-    arms += [Arm("pebble", _laptop(task, share), f"pebble ({share}×B)") for share in (1, 2, 4)]
-    arms += [Arm(method, once, f"{method} (1×B)") for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
+    arms += [Arm("pebble", _laptop(task, share), f"pebble ({share}×B)", "pebble") for share in (1, 2, 4)]
+    arms += [Arm(method, once, f"{method} (1×B)", method) for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
     without_vlm = once | STANDARDISED  # what remains of prefvlm-plus
-    arms.append(Arm("pebble", without_vlm, "pebble, standardised (1×B)"))
+    arms.append(Arm("pebble", without_vlm, "pebble, standardised (1×B)", "pebble, standardised"))
     return [*arms, Arm("vlm-preference", unlabelled), Arm("vlm-reward", unlabelled)]
 
 
 def _laptop_baselines(task: str) -> list[Arm]:
     unlabelled = _laptop_steps(task)
-    equal_band = Arm("vlm-preference", unlabelled | EQUAL_BAND, "vlm-preference (equal band)")
-    arms = [Arm(method, _laptop(task), f"{method} (1×B)") for method in BASELINES]
-    return [*arms, Arm("rlvlmf", unlabelled), equal_band]
+    arms = [Arm(method, _laptop(task), f"{method} (1×B)", method, "baseline") for method in BASELINES]
+    return [*arms, Arm("rlvlmf", unlabelled, group="baseline"), _equal_band(unlabelled)]
+
+
+def _equal_band(changes: Mapping[str, Any]) -> Arm:
+    return Arm("vlm-preference", {**changes, **EQUAL_BAND}, "vlm-preference (equal band)", group="baseline")
 
 
 TRANSFER_PAIRS = {

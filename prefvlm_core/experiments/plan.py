@@ -16,6 +16,7 @@ import pandas
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.run import Execution, RunConfig, check_profile
+from prefvlm_core.experiments.arms import Arm
 from prefvlm_core.experiments.grids import EXPERIMENTS
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
@@ -28,10 +29,10 @@ FLEET_SIZE = 16
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of an experiment, and the curve it belongs to."""
+    """A run of an experiment, and the arm it belongs to."""
 
     config: RunConfig
-    curve: str
+    arm: Arm
     source: RunConfig | None = None
     """The run whose adapters this one starts from."""
 
@@ -52,7 +53,7 @@ def plan(experiment: str, profile: str) -> list[PlannedRun]:
                     source = run_config(arm.source.task, arm.source.method, seed, profile, arm.source.changes)
                     changes["adapter.source"] = source.run_id
                 config = run_config(task, arm.method, seed, profile, changes)
-                planned.append(PlannedRun(config, arm.curve(config), source))
+                planned.append(PlannedRun(config, arm, source))
     return planned
 
 
@@ -132,7 +133,7 @@ def train_missing(configs: Sequence[RunConfig], execution: Execution) -> None:
 def evaluations(
     experiment: str, profile: str, execution: Execution | None = None, train: bool = True
 ) -> pandas.DataFrame:
-    """Tidy evaluations of an experiment's finished runs, one row each, with the name of the `curve`.
+    """Tidy evaluations of an experiment's finished runs, one row each, with what their arms are (`Arm.columns`).
 
     With `train`, what is missing is trained first; without, what exists is returned. Raises `PrefVLMError` where
     nothing exists.
@@ -140,20 +141,25 @@ def evaluations(
     execution = execution or Execution()
     if train:
         train_missing(configs_of(experiment, profile), execution)
-    return _with_curves(load_metrics(_stored(experiment, profile, execution)), experiment, profile)
+    return _with_arms(load_metrics(_stored(experiment, profile, execution)), experiment, profile)
 
 
 def label_log(experiment: str, profile: str, execution: Execution | None = None) -> pandas.DataFrame:
-    """Every label of an experiment's finished runs, one row each (columns of `label_log.py`), with the name of the
-    `curve`; empty where none used labels. Raises `PrefVLMError` where no run is finished."""
+    """Every label of an experiment's finished runs, one row each (columns of `preferences.log`), with what their arms
+    are; empty if none used labels. Raises `PrefVLMError` where no run is finished."""
     labels = load_labels(_stored(experiment, profile, execution or Execution()))
-    return labels if labels.empty else _with_curves(labels, experiment, profile)
+    return labels if labels.empty else _with_arms(labels, experiment, profile)
 
 
 def finished_runs(experiment: str, profile: str, results: str | Path) -> list[RunDirectory]:
     """The finished ones of the runs that an experiment shows."""
     directories = {run.config.run_id: RunDirectory(results, run.config) for run in plan(experiment, profile)}
     return [directory for directory in directories.values() if directory.finished]
+
+
+def missing_runs(experiment: str, profile: str, results: str | Path) -> list[RunConfig]:
+    """The runs that an experiment needs and that are not finished."""
+    return [config for config in configs_of(experiment, profile) if not RunDirectory(results, config).finished]
 
 
 def _stored(experiment: str, profile: str, execution: Execution) -> list[RunDirectory]:
@@ -166,7 +172,7 @@ def _stored(experiment: str, profile: str, execution: Execution) -> list[RunDire
     return finished
 
 
-def _with_curves(table: pandas.DataFrame, experiment: str, profile: str) -> pandas.DataFrame:
-    curves = {run.config.run_id: run.curve for run in plan(experiment, profile)}
-    table.insert(4, "curve", table["run_id"].map(curves))
-    return table
+def _with_arms(table: pandas.DataFrame, experiment: str, profile: str) -> pandas.DataFrame:
+    arms = {run.config.run_id: run.arm.columns(run.config) for run in plan(experiment, profile)}
+    columns = pandas.DataFrame([arms[run_id] for run_id in table["run_id"]], index=table.index)
+    return pandas.concat([columns, table], axis=1)

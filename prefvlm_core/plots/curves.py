@@ -1,7 +1,7 @@
 """All figures in one style: one colour per method everywhere, labels at the line ends, a footer saying what is shown.
 
-Input is tidy: one row per evaluation with the columns `stats.EVALUATION_COLUMNS`. `curve` is the name a reader sees, as
-"pebble (400 labels)"; its colour is that of its `method`, dashes and shade follow its rank within the method.
+Input is tidy: one row per evaluation with the columns `stats.EVALUATION_COLUMNS`. `arm` is the name a reader sees, as
+"pebble (400 labels)"; its color is that of its `method`, dashes and shade follow its rank within the method.
 """
 
 import json
@@ -46,7 +46,7 @@ def learning_curves(
     """One panel per task, and "all tasks" when there are several, of `y` against `x`.
 
     Thick line: interquartile mean over seeds at the steps that every seed has; band: 95 % stratified bootstrap interval
-    at each point, none with one seed; thin lines: single seeds. "all tasks" pools the runs of all tasks, for the curves
+    at each point, none with one seed; thin lines: single seeds. "all tasks" pools the runs of all tasks, for the arms
     that ran on every task. Against `human_labels` a point is what a run reached with that many labels: its last
     evaluation before the next label, and at its last label count the mean over the last 10 % of steps (as in
     `summary_table`). Methods that use no labels are a horizontal line from a dot at 0.
@@ -57,10 +57,10 @@ def learning_curves(
     """
     values = _values_to_draw(data, x, y, reference)
     tasks, styles = sorted(set(values["task"])), curve_styles(data)
-    labels = [wrapped(curve) for _, curve in styles]
-    labels += [] if reference is None else [wrapped(curve) for curve in reference["curve"].unique()]
+    labels = [wrapped(arm) for arm in styles]
+    labels += [] if reference is None else [wrapped(arm) for arm in reference["arm"].unique()]
     height = max(1.2, sum(label.count("\n") + 1 for label in labels) * LINE_HEIGHT)
-    seeds = values.groupby(["task", "method", "curve"])["seed"].nunique()
+    seeds = values.groupby(["task", "arm"])["seed"].nunique()
     shown = "thick line: interquartile mean; thin: single seeds"
     shown += "; end: last 10 % of steps" if x == "human_labels" else ""
     footer = make_footer(data["profile"], tasks, seeds, shown, "band")
@@ -82,17 +82,17 @@ def learning_curves(
 
 @project_style
 def final_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
-    """Dot and interval per curve, one panel per task, from the rows of `stats.summary_table`.
+    """Dot and interval per arm, one panel per task, from the rows of `stats.summary_table`.
 
-    Needs the columns task, method, curve, success, success_low, success_high (0..1, bounds nan with one seed), seeds.
+    Needs the columns task, method, arm, success, success_low, success_high (0..1, bounds nan with one seed), seeds.
     `profile` is named in the footer; `width` is a key of `WIDTHS`. Raises PrefVLMError for missing columns or another
     width.
     """
-    missing = {"task", "method", "curve", "success", "success_low", "success_high", "seeds"} - set(table)
+    missing = {"task", "method", "arm", "success", "success_low", "success_high", "seeds"} - set(table)
     if missing:
         raise PrefVLMError(f"The summary lacks the columns {sorted(missing)}; use the table of stats.summary_table.")
     styles = curve_styles(table)
-    labels = [wrapped(curve) for _, curve in styles]
+    labels = [wrapped(arm) for arm in styles]
     height = len(labels) * max(label.count("\n") + 1.5 for label in labels) * LINE_HEIGHT
     tasks = sorted(set(table["task"]) - {stats.ALL_TASKS})
     footer = make_footer([profile], tasks, table["seeds"], "dot: interquartile mean, last 10 % of steps", "bar")
@@ -101,7 +101,7 @@ def final_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Fig
     for panel in panels:
         axes = panel.axes
         for row in table[table["task"] == panel.name].itertuples():
-            line, color = list(styles).index((row.method, row.curve)), styles[row.method, row.curve].color
+            line, color = list(styles).index(row.arm), styles[row.arm].color
             success, low, high = 100 * row.success, 100 * row.success_low, 100 * row.success_high
             axes.plot([low, high], [line, line], color=color, alpha=0.5, lw=2.5, solid_capstyle="butt")
             axes.plot(success, line, "o", color=color, markersize=3.5, clip_on=False)
@@ -115,7 +115,7 @@ def final_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Fig
 
 
 def reference_curves(tasks: Iterable[str]) -> pd.DataFrame:
-    """The successor paper's learning curves on `tasks`: columns task, method, curve, labels, step, success (0..1).
+    """The successor paper's learning curves on `tasks`: columns task, method, arm, labels, step, success (0..1).
 
     Own digitisation of the mean lines of ROVED (arXiv 2603.28053), 1 to 2 points of success off; provenance in the file
     `analysis/reference_curves.json`. Raises PrefVLMError for a task that has no reference curve.
@@ -127,7 +127,7 @@ def reference_curves(tasks: Iterable[str]) -> pd.DataFrame:
         raise unknown_name("task with reference curves", task, available)
     points = pd.DataFrame([entry for entry in curves if entry["task"] in wanted]).explode(["steps", "success"])
     points = points.rename(columns={"steps": "step"}).astype({"step": np.int64, "success": np.float64})
-    points.insert(2, "curve", points["method"] + " (" + points["labels"].astype(str) + " labels)")
+    points.insert(2, "arm", points["method"] + " (" + points["labels"].astype(str) + " labels)")
     return points.reset_index(drop=True)
 
 
@@ -148,13 +148,13 @@ def _values_to_draw(data: pd.DataFrame, x: str, y: str, reference: pd.DataFrame 
 
 
 def _draw_curves(
-    axes: Axes, values: pd.DataFrame, styles: Mapping[tuple[str, str], CurveStyle], x: str, y: str, tasks: int
+    axes: Axes, values: pd.DataFrame, styles: Mapping[str, CurveStyle], x: str, y: str, tasks: int
 ) -> list[CurveEnd]:
-    """Draw the curves that ran on at least `tasks` tasks."""
+    """Draw the arms that ran on at least `tasks` tasks."""
     ends = []
     drawstyle: Any = "steps-post" if x == "human_labels" else "default"
-    for (method, curve), (color, dashes) in styles.items():
-        rows = values[(values["method"] == method) & (values["curve"] == curve)]
+    for arm, (color, dashes) in styles.items():
+        rows = values[values["arm"] == arm]
         if rows["task"].nunique() < tasks:
             continue
         runs = _runs_by_x(rows, x, y)
@@ -173,12 +173,12 @@ def _draw_curves(
         if x == "human_labels" or len(position) == 1:  # a step's last value, or a lone one, has no width
             axes.vlines(position[-1], low[-1], high[-1], color=color, lw=0.8)
             axes.plot(position[-1], centre[-1], "o", color=color, markersize=3.5, clip_on=False, zorder=3)
-        ends.append(CurveEnd(curve, color, np.inf if unlabelled else position[-1], centre[-1]))
+        ends.append(CurveEnd(arm, color, np.inf if unlabelled else position[-1], centre[-1]))
     return ends
 
 
 def _runs_by_x(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Values of one curve: index = the values of x that all runs share, columns = (task, seed)."""
+    """Values of one arm: index = the values of x that all runs share, columns = (task, seed)."""
     ordered, run = rows.sort_values("step"), ["task", "seed"]
     if x == "step":
         table = ordered.pivot(index=x, columns=run, values=y).dropna()
@@ -188,7 +188,7 @@ def _runs_by_x(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
             table.loc[evaluations[x].iloc[-1], key] = stats.last_tenth(evaluations["step"], evaluations[y])
         table = table.ffill().dropna()
     if table.empty:
-        raise PrefVLMError(f"The runs of '{rows['curve'].iloc[0]}' share no value of '{x}'; evaluate them at the same.")
+        raise PrefVLMError(f"The runs of '{rows['arm'].iloc[0]}' share no value of '{x}'; evaluate them at the same.")
     return table
 
 
@@ -208,8 +208,8 @@ def _bootstrap_band(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def _draw_reference(axes: Axes, reference: pd.DataFrame) -> list[CurveEnd]:
     ends = []
-    for curve, rows in reference.groupby("curve"):
+    for arm, rows in reference.groupby("arm"):
         success = 100 * rows["success"]
         axes.plot(rows["step"], success, color=REFERENCE_COLOR, linestyle=(0, (3, 2)), lw=0.7, zorder=1.5)
-        ends.append(CurveEnd(str(curve), to_rgb(REFERENCE_COLOR), rows["step"].iloc[-1], success.iloc[-1]))
+        ends.append(CurveEnd(str(arm), to_rgb(REFERENCE_COLOR), rows["step"].iloc[-1], success.iloc[-1]))
     return ends

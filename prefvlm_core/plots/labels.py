@@ -59,12 +59,12 @@ _PANEL_HEIGHT = 1.3  # inches
 
 @project_style
 def label_accuracy(data: pd.DataFrame, width: str = "wide") -> Figure:
-    """One panel per task and curve: accuracy of the VLM's labels, and of each partition's, against environment steps.
+    """One panel per task and arm: accuracy of the VLM's labels, and of each partition's, against environment steps.
 
     Thick line: mean over the seeds that have a value there (a session that flips nothing has no accuracy of flipped
     labels); thin lines: single seeds. Dashed grey: chance. `data` needs the columns of `stats.EVALUATION_COLUMNS` and
-    some of `ACCURACIES` (0..1, nan before the first selective session); curves without any value have no panel.
-    `width` is a key of `plot_style.WIDTHS`. Raises PrefVLMError for malformed data, or when no curve has a value.
+    some of `ACCURACIES` (0..1, nan before the first selective session); arms without any value have no panel.
+    `width` is a key of `plot_style.WIDTHS`. Raises PrefVLMError for malformed data, or when no arm has a value.
     """
     columns = [column for column in ACCURACIES if column in data]
 
@@ -90,10 +90,10 @@ def label_accuracy(data: pd.DataFrame, width: str = "wide") -> Figure:
 
 @project_style
 def partitions(data: pd.DataFrame, width: str = "wide") -> Figure:
-    """One panel per task and curve: clean, uncertain and flipped share of the VLM's labels against environment steps.
+    """One panel per task and arm: clean, uncertain and flipped share of the VLM's labels against environment steps.
 
     Stacked areas, mean over seeds. `data` as in `label_accuracy`, with the columns `<partition>_fraction` (0..1).
-    Raises PrefVLMError for malformed data, or when no curve has a value.
+    Raises PrefVLMError for malformed data, or when no arm has a value.
     """
     order = ("clean", "uncertain", "flipped")  # by divergence
     columns = [f"{partition}_fraction" for partition in order]
@@ -127,19 +127,19 @@ def _over_steps(
     width: str,
     draw: Callable[[Axes, pd.DataFrame], None],
 ) -> Figure:
-    """One panel per task and curve that has a value in `columns`, `draw`n against environment steps."""
+    """One panel per task and arm that has a value in `columns`, `draw`n against environment steps."""
     stats.check_evaluations(data)
     check_columns(data, set(columns), "evaluations", "experiments.evaluations")
     values = data.dropna(subset=columns, how="all") if columns else data.iloc[:0]
     check_columns(values, set(), "evaluations of runs whose VLM labels", "experiments.evaluations")
     styles, tasks = curve_styles(values), sorted(set(values["task"]))
     groups = {
-        (f"{task_title(task)}\n" if len(tasks) > 1 else "") + wrapped(curve): rows
+        (f"{task_title(task)}\n" if len(tasks) > 1 else "") + wrapped(arm): rows
         for task in tasks
-        for method, curve in styles
-        if len(rows := values[(values["task"] == task) & (values["method"] == method) & (values["curve"] == curve)])
+        for arm in styles
+        if len(rows := values[(values["task"] == task) & (values["arm"] == arm)])
     }
-    seeds = values.groupby(["task", "method", "curve"])["seed"].nunique()
+    seeds = values.groupby(["task", "arm"])["seed"].nunique()
     footer = make_footer(values["profile"], tasks, seeds, shown, "")
     spaces = Spaces(before=0.28, after=text_width(map(wrapped, names)) + 0.16, left=0.16)
     figure, panels = make_panels(list(groups), width, _PANEL_HEIGHT, spaces, footer)
@@ -154,7 +154,7 @@ def _over_steps(
 
 @project_style
 def divergences(labels: pd.DataFrame, data: pd.DataFrame, width: str = "wide") -> Figure:
-    """One panel per curve: how far right and wrong labels of the VLM diverge from the reward ensemble's opinion.
+    """One panel per arm: how far right and wrong labels of the VLM diverge from the reward ensemble's opinion.
 
     Histograms of the divergence (nats) over the labels of all tasks, seeds and sessions, pairs of equal true return
     left out. Counts are on a logarithmic scale, so that the few labels that diverge most are seen too: where wrong ones
@@ -167,22 +167,21 @@ def divergences(labels: pd.DataFrame, data: pd.DataFrame, width: str = "wide") -
     """
     rows = decided_vlm_labels(labels)
     styles, tasks = curve_styles(rows), sorted(set(rows["task"]))
-    rates = error_rates(labels).set_index(["method", "curve"])
-    legends = [_legend(rates.loc[pair]) for pair in styles]
-    thresholds = [_median_thresholds(data, *pair) for pair in styles]
+    rates = error_rates(labels).set_index("arm")
+    legends = [_legend(rates.loc[arm]) for arm in styles]
+    thresholds = [_median_thresholds(data[data["arm"] == arm]) for arm in styles]
     end = 1.03 * max([rows["divergence"].max(), *(tau for lines in thresholds for tau in lines.values())])
-    seeds = rows.groupby(["task", "method", "curve"])["seed"].nunique()
+    seeds = rows.groupby(["task", "arm"])["seed"].nunique()
     shown = (
         "labels of all sessions; dashed: median thresholds, kept below the first, flipped above the second; "
         "% wrong of each partition, flipped after the flip"
     )
     footer = make_footer(rows["profile"], tasks, seeds, shown, "")
     spaces = Spaces(before=0.28, after=text_width(itertools.chain(*legends)) + 0.16, left=0.16)
-    titles = [wrapped(curve) for _, curve in styles]
+    titles = [wrapped(arm) for arm in styles]
     figure, panels = make_panels(titles, width, _PANEL_HEIGHT, spaces, footer)
-    for panel, (method, curve), lines, legend in zip(panels, styles, thresholds, legends, strict=True):
-        of_curve = rows[(rows["method"] == method) & (rows["curve"] == curve)]
-        _draw_histograms(panel.axes, of_curve, np.linspace(0, end, 31).tolist())
+    for panel, arm, lines, legend in zip(panels, styles, thresholds, legends, strict=True):
+        _draw_histograms(panel.axes, rows[rows["arm"] == arm], np.linspace(0, end, 31).tolist())
         for name, tau in lines.items():
             panel.axes.axvline(tau, color=PARTITION_COLORS[name], lw=1.0, linestyle=(0, (3, 1.5)))
         panel.axes.set_xlim(0, end)
@@ -201,9 +200,8 @@ def _draw_histograms(axes: Axes, rows: pd.DataFrame, bins: list[float]) -> None:
     axes.set_ylim(bottom=0.7)
 
 
-def _median_thresholds(data: pd.DataFrame, method: str, curve: str) -> dict[str, float]:
+def _median_thresholds(rows: pd.DataFrame) -> dict[str, float]:
     """Partition -> the threshold (nats) at which it begins or ends, where a divergence can lie on both sides."""
-    rows = data[(data["method"] == method) & (data["curve"] == curve)]
     medians = {
         partition: rows[column].median()
         for partition, column in (("clean", "tau_lower"), ("flipped", "tau_upper"))
@@ -232,13 +230,13 @@ def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide
     """
     _check_summary(table)
     styles = curve_styles(table)
-    labels = [wrapped(curve) for _, curve in styles]
+    labels = [wrapped(arm) for arm in styles]
     height = max(_PANEL_HEIGHT, sum(label.count("\n") + 1 for label in labels) * LINE_HEIGHT)
     shown = "dot: interquartile mean, last 10 % of steps; dots with equal label counts are moved apart"
     figure, panels = _success_panels(table, labels, height, profile, width, shown)
     for panel in panels:
-        of_panel = table[table["task"] == panel.name].set_index(["method", "curve"])
-        rows = of_panel.reindex([pair for pair in styles if pair in of_panel.index]).reset_index()
+        of_panel = table[table["task"] == panel.name].set_index("arm")
+        rows = of_panel.reindex([arm for arm in styles if arm in of_panel.index]).reset_index()
         end = 1.15 * max(1.0, rows["human_labels"].max())
         # Moved apart in the order of the settings' names: in the order of success it would look like a trend.
         x = spread(rows["human_labels"].tolist(), [0.015 * end] * len(rows), 0, end)
@@ -248,7 +246,7 @@ def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide
             marker, size, alpha, bar = ("D", 5.0, 0.9, 1.6) if row["method"] == ADAPTIVE else ("o", 3.0, 0.5, 0.8)
             panel.axes.vlines(at, 100 * low, 100 * high, color=color, alpha=alpha, lw=bar)
             panel.axes.plot(at, 100 * row["success"], marker, color=color, markersize=size, zorder=3, clip_on=False)
-            ends.append(CurveEnd(row["curve"], color, at, 100 * row["success"]))
+            ends.append(CurveEnd(row["arm"], color, at, 100 * row["success"]))
         panel.axes.set_xlim(0, end)
         show_percent(panel.axes)
         panel.set_axis_titles(X_TITLES["human_labels"], Y_TITLES["success"])
@@ -258,78 +256,74 @@ def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide
 
 @project_style
 def success_against_budget(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
-    """One panel per task, and "all tasks" when there are several, a line per arm: success against the label budget.
+    """One panel per task, and "all tasks" when there are several, a line per family of arms: success against the budget
+    of human labels.
 
-    `table` is what `label_stats.with_budgets` returns. Dot: interquartile mean of the last 10 % of steps; bar: its 95 %
-    interval, none with one seed. `width` is a key of `plot_style.WIDTHS`. Raises PrefVLMError for missing columns or
-    another width.
+    `table` is a `stats.summary_table`. Dot: interquartile mean of the last 10 % of steps; bar: its 95 % interval, none
+    with one seed. `width` is a key of `plots.style.WIDTHS`. Raises PrefVLMError for missing columns or another width.
     """
-    check_columns(table, {"budget", "arm"}, "summary", "label_stats.with_budgets")
-    return _success_against(
-        table.assign(x=table["budget"]),
-        ("budget of human labels", "budget of human labels, mean over tasks"),
-        0,
-        profile,
-        width,
-    )
+    titles = ("budget of human labels", "budget of human labels, mean over tasks")
+    return _success_against(table, "budget", titles, 0, profile, width)
 
 
 @project_style
 def success_against_accuracy(table: pd.DataFrame, profile: str, width: str = "wide") -> Figure:
     """One panel per task, and "all tasks" when there are several: success against how often a simulated VLM is right.
 
-    `table` is what `label_stats.with_accuracies` returns; arms whose VLM is not simulated are horizontal lines. The
-    rest is as in `success_against_budget`.
+    Arms whose VLM is not simulated are horizontal lines. The rest is as in `success_against_budget`.
     """
-    check_columns(table, {"accuracy", "arm"}, "summary", "label_stats.with_accuracies")
-    start = table["accuracy"].min() - 3
-    x_title = "labels of the VLM that are right (%)"
-    return _success_against(table.assign(x=table["accuracy"]), (x_title, x_title), start, profile, width)
+    check_columns(table, {"simulated_accuracy"}, "summary", "stats.summary_table")
+    percent = table.assign(simulated_accuracy=(100 * table["simulated_accuracy"]).round())
+    title, start = "labels of the VLM that are right (%)", percent["simulated_accuracy"].min() - 3
+    return _success_against(percent, "simulated_accuracy", (title, title), start, profile, width)
 
 
-def _success_against(table: pd.DataFrame, x_titles: tuple[str, str], start: float, profile: str, width: str) -> Figure:
-    """Success against the column `x` of `table`, from `start` on; a line per `arm`, horizontal where x is nan.
+def _success_against(
+    table: pd.DataFrame, x: str, x_titles: tuple[str, str], start: float, profile: str, width: str
+) -> Figure:
+    """Success against the column `x` of `table`, from `start` on; a line per family, horizontal where x is nan.
 
     `x_titles`: of a task, and of all tasks.
     """
     _check_summary(table)
-    styles = curve_styles(table.assign(curve=table["arm"]))
-    labels = [wrapped(arm) for _, arm in styles]
+    check_columns(table, {"family", x}, "summary", "stats.summary_table")
+    styles = curve_styles(table, "family")
+    labels = [wrapped(family) for family in styles]
     shown = "dot: interquartile mean, last 10 % of steps"
     figure, panels = _success_panels(table, labels, _PANEL_HEIGHT, profile, width, shown)
     for panel in panels:
-        rows = table[table["task"] == panel.name].sort_values("x")
-        apart = 0.012 * (rows["x"].max() - start)  # bars stay apart
-        ends = _draw_lines(panel.axes, rows, styles, apart)
-        panel.axes.set_xticks(ticks := sorted(set(rows["x"].dropna())), [f"{tick:.0f}" for tick in ticks])
+        rows = table[table["task"] == panel.name].sort_values(x)
+        apart = 0.012 * (rows[x].max() - start)  # bars stay apart
+        ends = _draw_lines(panel.axes, rows, x, styles, apart)
+        panel.axes.set_xticks(ticks := sorted(set(rows[x].dropna())), [f"{tick:.0f}" for tick in ticks])
         show_percent(panel.axes)
-        panel.axes.set_xlim(start, rows["x"].max() + 5 * apart)
+        panel.axes.set_xlim(start, rows[x].max() + 5 * apart)
         panel.set_axis_titles(x_titles[panel.name == stats.ALL_TASKS], Y_TITLES["success"])
         label_curve_ends(panel.axes, ends)
     return figure
 
 
 def _draw_lines(
-    axes: Axes, rows: pd.DataFrame, styles: Mapping[tuple[str, str], CurveStyle], apart: float
+    axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle], apart: float
 ) -> list[CurveEnd]:
-    """Success of each arm against `x`; points at the same x are drawn `apart` from each other."""
+    """Success of each family against the column `x`; points at the same x are drawn `apart` from each other."""
     ends, drawn = [], Counter[float]()
-    for (method, arm), (color, dashes) in styles.items():
-        points = rows[(rows["method"] == method) & (rows["arm"] == arm)]
+    for family, (color, dashes) in styles.items():
+        points = rows[rows["family"] == family]
         if points.empty:
             continue
         success = 100 * points["success"]
-        if points["x"].isna().all():
+        if points[x].isna().all():
             axes.axhline(success.iloc[0], color=color, linestyle=dashes, lw=0.9)
-            ends.append(CurveEnd(arm, color, np.inf, success.iloc[0]))
+            ends.append(CurveEnd(family, color, np.inf, success.iloc[0]))
             continue
-        x = points["x"] + apart * points["x"].map(dict(drawn)).fillna(0)
-        drawn.update(points["x"])
-        axes.vlines(x, 100 * points["success_low"], 100 * points["success_high"], color=color, alpha=0.6, lw=1)
-        axes.plot(x, success, color=color, linestyle=dashes, lw=1.2)
+        at = points[x] + apart * points[x].map(dict(drawn)).fillna(0)
+        drawn.update(points[x])
+        axes.vlines(at, 100 * points["success_low"], 100 * points["success_high"], color=color, alpha=0.6, lw=1)
+        axes.plot(at, success, color=color, linestyle=dashes, lw=1.2)
         filling = color if dashes == "solid" else "white"
-        axes.plot(x, success, "o", color=color, markerfacecolor=filling, markersize=3.5, zorder=3)
-        ends.append(CurveEnd(arm, color, x.iloc[-1], success.iloc[-1]))
+        axes.plot(at, success, "o", color=color, markerfacecolor=filling, markersize=3.5, zorder=3)
+        ends.append(CurveEnd(family, color, at.iloc[-1], success.iloc[-1]))
     return ends
 
 
@@ -344,5 +338,5 @@ def _success_panels(
 
 
 def _check_summary(table: pd.DataFrame) -> None:
-    columns = {"task", "method", "curve", "human_labels", "success", "success_low", "success_high", "seeds"}
+    columns = {"task", "method", "arm", "human_labels", "success", "success_low", "success_high", "seeds"}
     check_columns(table, columns, "summary", "stats.summary_table")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas
 import scipy.stats
+import seaborn
 import torch
 from matplotlib.figure import Figure
 
@@ -76,14 +77,12 @@ def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
     spaces = Spaces(before=0.45, after=0.2, left=0.05)
     figure, panels = make_panels(titles, "wide", 1.8, spaces, footer)
     along, by_session = (panel.axes for panel in panels)
-    last = correlations.index[-1]
-    for session, rows in table.groupby("session"):
-        label = f"session {session}" if session in (correlations.index[0], last) else None
-        strength = 0.2 + 0.8 * float(session) / float(last)
-        along.plot(rows["step"], _scaled(rows["reward"]), color=method_color("pebble"), alpha=strength, label=label)
-    true = table[table["session"] == last]
+    scaled = table.assign(scaled=table.groupby("session")["reward"].transform(_scaled))
+    shades = seaborn.light_palette(method_color("pebble"), len(correlations) + 1)[1:]  # the first is nearly white
+    seaborn.lineplot(scaled, x="step", y="scaled", hue="session", palette=shades, errorbar=None, ax=along)
+    true = table[table["session"] == correlations.index[-1]]
     along.plot(true["step"], _scaled(true["true_reward"]), color=REFERENCE_COLOR, ls="--", label="true reward")
-    along.legend(fontsize=6, frameon=False)
+    along.legend(fontsize=6, frameon=False, title="session", title_fontsize=6)
     along.set(xlabel="environment step", ylabel="reward, scaled")
     by_session.plot(correlations.index, correlations, marker="o", ms=3, color=method_color("pebble"))
     by_session.axhline(0, color=REFERENCE_COLOR, lw=0.6)
@@ -91,7 +90,7 @@ def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
     return figure
 
 
-def in_words(table: pandas.DataFrame) -> str:
+def rank_correlations_in_words(table: pandas.DataFrame) -> str:
     """One sentence on `rewards_along_expert`."""
     correlations = rank_correlations(table)
     first, last = correlations.index[0], correlations.index[-1]

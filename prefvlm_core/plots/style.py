@@ -1,5 +1,6 @@
 """How figures look: colours of methods, line styles, panels, labels at line ends, footers, files."""
 
+import itertools
 import re
 import textwrap
 import zlib
@@ -84,7 +85,7 @@ class CurveStyle(NamedTuple):
 class CurveEnd(NamedTuple):
     """Where a drawn curve ends, in data coordinates (x = inf: at the panel's edge), and how it is to be labelled."""
 
-    curve: str
+    name: str
     color: tuple[float, float, float]
     x: float
     y: float
@@ -101,34 +102,34 @@ def darker(color: tuple[float, float, float]) -> tuple[float, float, float]:
     return 0.8 * red, 0.8 * green, 0.8 * blue
 
 
-def curve_styles(data: pd.DataFrame) -> dict[tuple[str, str], CurveStyle]:
-    """Style of each (method, curve) in `data`, in drawing order: known methods first, numbers in names ascending.
+def curve_styles(data: pd.DataFrame, name: str = "arm") -> dict[str, CurveStyle]:
+    """Style of each arm (or `family`, if that is `name`) in `data`, in the order of drawing: by method, the known ones
+    first, then by name, numbers in it ascending.
 
-    Within a method the first curve, the one with the method's own name where there is one, is solid in the full colour;
+    Within a method the first curve, the one with the method's own name if there is one, is solid in the full color;
     later ones are dashed and lighter.
     """
-    known = list(METHOD_COLORS)
+    known, styles = list(METHOD_COLORS), dict[str, CurveStyle]()
     pairs = sorted(
-        set(zip(data["method"], data["curve"], strict=True)),
+        set(zip(data["method"], data[name], strict=True)),
         key=lambda pair: (
             *(known.index(pair[0]) if pair[0] in known else len(known), pair[0]),
             *(pair[1] != pair[0], _natural(pair[1])),
         ),
     )
-    styles: dict[tuple[str, str], CurveStyle] = {}
-    for method, curve in pairs:
-        rank = sum(other == method for other, _ in styles)
-        white = min(0.18 * rank, 0.45)
-        red, green, blue = ((1 - white) * part + white for part in to_rgb(method_color(method)))
-        styles[method, curve] = CurveStyle((red, green, blue), DASHES[rank % len(DASHES)])
+    for method, curves in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        for rank, (_, curve) in enumerate(curves):
+            white = min(0.18 * rank, 0.45)
+            red, green, blue = ((1 - white) * part + white for part in to_rgb(method_color(method)))
+            styles[curve] = CurveStyle((red, green, blue), DASHES[rank % len(DASHES)])
     return styles
 
 
 def panel_names(data: pd.DataFrame) -> list[str]:
-    """Tasks of evaluations or of a `stats.summary_table`, and "all tasks" where some curve ran on all of several."""
+    """Tasks of evaluations or of a `stats.summary_table`, and "all tasks" where some arm ran on all of several."""
     by_task = data[data["task"] != ALL_TASKS]
     tasks = sorted(set(by_task["task"]))
-    return [*tasks, ALL_TASKS] if 1 < len(tasks) == by_task.groupby("curve")["task"].nunique().max() else tasks
+    return [*tasks, ALL_TASKS] if 1 < len(tasks) == by_task.groupby("arm")["task"].nunique().max() else tasks
 
 
 @project_style
@@ -161,7 +162,7 @@ def label_curve_ends(axes: Axes, ends: Sequence[CurveEnd]) -> None:
     panel = axes.get_window_extent().transformed(axes.get_figure().dpi_scale_trans.inverted())  # type: ignore[union-attr]
     (low, high), right = axes.get_ylim(), axes.get_xlim()[1]
     line = LINE_HEIGHT * (high - low) / panel.height
-    texts = [wrapped(end.curve) for end in ends]
+    texts = [wrapped(end.name) for end in ends]
     centres = spread([end.y for end in ends], [line * (text.count("\n") + 1) for text in texts], low, high)
     for text, end, centre in zip(texts, ends, centres, strict=True):
         axes.annotate(
@@ -314,9 +315,9 @@ def _natural(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def wrapped(curve: str) -> str:
-    """`curve` on lines of at most 22 characters, broken before a parenthesis where there is one."""
-    parts = curve.replace(" (", "\n(").split("\n") if len(curve) > 22 else [curve]
+def wrapped(name: str) -> str:
+    """`name` on lines of at most 22 characters, broken before a parenthesis where there is one."""
+    parts = name.replace(" (", "\n(").split("\n") if len(name) > 22 else [name]
     return "\n".join(line for part in parts for line in textwrap.wrap(part, 22))
 
 

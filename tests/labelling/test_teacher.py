@@ -27,7 +27,12 @@ from prefvlm_core.labelling.clips import CLIP_SIZE, MOST_FRAMES, ClipMaker
 from prefvlm_core.labelling.files import export_labels, import_labels
 from prefvlm_core.labelling.queue import ClosedPair, LabelQueue
 from prefvlm_core.labelling.teacher import queue_url
-from prefvlm_core.plots.people import draw_rewards_along_expert, in_words, rank_correlations, rewards_along_expert
+from prefvlm_core.plots.people import (
+    draw_rewards_along_expert,
+    rank_correlations,
+    rank_correlations_in_words,
+    rewards_along_expert,
+)
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.stored import load_labels
 from prefvlm_core.train import train
@@ -207,7 +212,7 @@ def test_the_reward_along_an_expert_is_that_of_each_session(labelled: tuple[RunD
     assert table.groupby("session")["true_reward"].sum().nunique() == 1 and table["true_reward"].max() > 0
     flipped = table.assign(reward=-table["true_reward"])
     assert rank_correlations(flipped).tolist() == pytest.approx([-1] * 4)
-    assert "after session 1 and" in in_words(table)
+    assert "after session 1 and" in rank_correlations_in_words(table)
     assert len(draw_rewards_along_expert(table).axes) == 2
     with pytest.raises(PrefVLMError, match="No session"):
         draw_rewards_along_expert(table[:0])

@@ -1,0 +1,102 @@
+"""What the tables say, for people: compact tables, and the sentences with which notebooks answer their question."""
+
+import math
+
+import pandas as pd
+
+from prefvlm_core.analysis.label_quality import PARTITIONS
+from prefvlm_core.analysis.stats import ALL_TASKS
+
+
+def success_by_task(table: pd.DataFrame) -> pd.DataFrame:
+    """A `stats.summary_table` as people read it: one row per arm, in percent with 95 % intervals, one column per task.
+
+    An arm that did not run on a task has an empty cell there, one with a single seed has no interval.
+    """
+    cells = table.assign(cell=[_percent(row) for row in table.to_dict("records")])
+    tasks, arms = list(table["task"].unique()), list(table["arm"].unique())
+    return cells.pivot(index="arm", columns="task", values="cell").reindex(arms)[tasks].fillna("")
+
+
+def errors_by_arm(rates: pd.DataFrame) -> pd.DataFrame:
+    """`label_quality.error_rates` as people read them: one row per arm, how many of the VLM's labels are wrong, in all
+    and in each partition, flipped ones after the flip. A partition without labels has an empty cell."""
+    columns = {"arm": list(rates["arm"])}
+    for title, labels, error in (
+        ("VLM wrong", "labels", "error"),
+        *((f"{name} wrong", f"{name}_labels", f"{name}_error") for name in PARTITIONS),
+    ):
+        pairs = zip(rates[labels], rates[error], strict=True)
+        columns[title] = [f"{100 * wrong:.0f} % of {count:,}" if count else "" for count, wrong in pairs]
+    return pd.DataFrame(columns).set_index("arm")
+
+
+def differences_in_words(table: pd.DataFrame, baseline: str) -> str:
+    """How far the arms of a `stats.summary_table` end above or below the arm `baseline`, as Markdown.
+
+    One line for all tasks together or, where none is pooled, one per task; a task without the baseline has none.
+    """
+    lines = []
+    for task, rows in _pooled(table).groupby("task", sort=False):
+        reference = rows[rows["arm"] == baseline].to_dict("records")
+        others = rows[rows["arm"] != baseline].sort_values("success", ascending=False).to_dict("records")
+        if reference and others:
+            points = [100 * (row["success"] - reference[0]["success"]) for row in others]
+            said = [f"{row['arm']} {gain:+z.0f} points" for row, gain in zip(others, points, strict=True)]
+            lines.append(f"- **{task}**: {baseline} ends at {_percent(reference[0])} % success; {', '.join(said)}.")
+    return "\n".join(lines)
+
+
+def labels_needed(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Labels with which each family of arms reaches what the family `baseline` reaches with its largest budget.
+
+    `table` is a `stats.summary_table`. One row per task and family that asks a human, columns task, family, target
+    (0..1, that success), budget (the smallest of the budgets tried whose success, the interquartile mean, is at least
+    the target; nan where none is). Tasks on which `baseline` did not run are left out.
+    """
+    needed = []
+    for task, rows in table[table["budget"] > 0].groupby("task", sort=False):
+        baselines = rows[rows["family"] == baseline].sort_values("budget")
+        if baselines.empty:
+            continue
+        target = baselines["success"].iloc[-1]
+        for family, of_family in rows.groupby("family"):
+            budget = of_family.loc[of_family["success"] >= target, "budget"].min()
+            needed.append({"task": task, "family": family, "target": target, "budget": budget})
+    return pd.DataFrame(needed, columns=["task", "family", "target", "budget"])
+
+
+def labels_needed_in_words(needed: pd.DataFrame, baseline: str) -> str:
+    """What `labels_needed` says, as Markdown: on how many tasks each family needs fewer or more labels, then each task.
+
+    "More" counts tasks on which no budget tried was enough.
+    """
+    lines = []
+    budgets = needed[needed["task"] != ALL_TASKS].set_index(["family", "task"])["budget"]
+    for family in sorted(set(needed["family"]) - {baseline}):
+        own = budgets[family].fillna(math.inf)
+        theirs = budgets[baseline].reindex(own.index)
+        counts = f"fewer labels on {(own < theirs).sum()}, as many on {(own == theirs).sum()}, more on "
+        counts += f"{(own > theirs).sum()} of {len(own)} tasks"
+        lines.append(f"- To reach what *{baseline}* reaches with its largest budget, *{family}* needs {counts}.")
+    for task, rows in needed.groupby("task", sort=False):
+        enough = rows.dropna(subset="budget").sort_values("budget")
+        said = ", ".join(f"*{row.family}* {row.budget:,.0f} labels" for row in enough.itertuples())
+        failed = ", ".join(f"*{family}*" for family in rows.loc[rows["budget"].isna(), "family"])
+        missed = f"; not reached with the budgets tried: {failed}" if failed else ""
+        lines.append(f"- **{task}**: {100 * rows['target'].iloc[0]:.0f} % success takes {said}{missed}.")
+    return "\n".join(lines)
+
+
+def _pooled(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all tasks together, if there are any."""
+    pooled = table[table["task"] == ALL_TASKS]
+    return table if pooled.empty else pooled
+
+
+def _percent(row: dict[str, float]) -> str:
+    """Success in percent, as "48 (0–90)"."""
+    interval = (
+        "" if math.isnan(row["success_low"]) else f" ({100 * row['success_low']:.0f}–{100 * row['success_high']:.0f})"
+    )
+    return f"{100 * row['success']:.0f}{interval}"

@@ -1,0 +1,22 @@
+"""Where the project lies: notebooks find its results and figures from any working directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import prefvlm_core
+from prefvlm_core.common.errors import PrefVLMError
+
+
+def project_folder() -> Path:
+    """The checkout that the package is imported from; for an installed copy, the one around the working directory.
+
+    Raises `PrefVLMError` where there is neither.
+    """
+    package = Path(prefvlm_core.__file__).resolve().parents[1]
+    for folder in (package, *Path.cwd().joinpath("here").parents):
+        if (folder / "notebooks").is_dir() and (folder / "prefvlm_core").is_dir():
+            return folder
+    raise PrefVLMError(
+        f"There is no checkout of prefvlm around {Path.cwd()}; name the folders for results and figures yourself."
+    )
