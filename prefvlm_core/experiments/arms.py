@@ -46,7 +46,7 @@ class Arm:
         accuracy, thresholds = config.vlm.simulated_accuracy, config.filter
         rime = config.vlm.labels and thresholds.mode == "rime"
         return {
-            "arm": self.name or self._name_by_cost(config),
+            "arm": self.display_name(config),
             "family": self.family or self.name or self.method,
             "group": self.group,
             "human": config.feedback.teacher if config.feedback.budget else "",
@@ -57,7 +57,10 @@ class Arm:
             "upper": thresholds.upper if rime else math.nan,
         }
 
-    def _name_by_cost(self, config: RunConfig) -> str:
+    def display_name(self, config: RunConfig) -> str:
+        """The name a reader sees."""
+        if self.name:
+            return self.name
         if config.reward.source == "true":
             return f"{self.method} (true reward)"
         if not config.feedback.budget:

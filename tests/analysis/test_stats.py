@@ -25,7 +25,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def evaluations(
-    task: str, curve: str, seed: int, success: list[float], human: list[int], method: str = "pebble"
+    task: str, arm: str, seed: int, success: list[float], human: list[int], method: str = "pebble"
 ) -> pd.DataFrame:
     steps = [1000 * (index + 1) for index in range(len(success))]
     return pd.DataFrame(
@@ -33,9 +33,9 @@ def evaluations(
             "profile": "quick",
             "task": task,
             "method": method,
-            "curve": curve,
+            "arm": arm,
             "seed": seed,
-            "run_id": f"{task}/{curve}/{seed}",
+            "run_id": f"{task}/{arm}/{seed}",
             "step": steps,
             "success": success,
             "episode_return": 1.0,
@@ -181,11 +181,11 @@ def test_summary_table_by_hand() -> None:
     )
     table = summary_table(data)
     assert list(table.columns) == [
-        *("task", "method", "curve", "human_labels", "vlm_labels", "seeds"),
+        *("task", "method", "arm", "human_labels", "vlm_labels", "seeds"),
         *("success", "success_low", "success_high"),
         *("area_under_curve", "area_under_curve_low", "area_under_curve_high"),
     ]
-    assert list(zip(table["task"], table["curve"], table["seeds"], strict=True)) == [
+    assert list(zip(table["task"], table["arm"], table["seeds"], strict=True)) == [
         ("a", "few", 2),
         ("a", "many", 1),
         ("b", "few", 2),
@@ -209,12 +209,12 @@ def test_improvement_table_by_hand() -> None:
     ours = [("a", [0.2, 0.6], "mine"), ("b", [0.5, 0.5], "mine"), ("a", [1.0, 1.0], "only a")]
     theirs = [("a", [0.6, 0.1], "theirs"), ("b", [0.4, 0.9], "theirs")]
     data = pd.concat(
-        evaluations(task, curve, seed, [0.0] * 9 + [success], [0] * 10, method)
+        evaluations(task, arm, seed, [0.0] * 9 + [success], [0] * 10, method)
         for runs, method in ((ours, "prefvlm-plus"), (theirs, "pebble"))
-        for task, scores, curve in runs
+        for task, scores, arm in runs
         for seed, success in enumerate(scores)
     )
-    table = improvement_table(data, "prefvlm", "pebble").set_index(["curve", "task"])
+    table = improvement_table(data, "prefvlm", "pebble").set_index(["arm", "task"])
     # On a: .2 beats .1 only, .6 ties .6 and beats .1: (1 + 1.5) / 4. On b: .5 beats .4 only, twice: 2 / 4.
     assert table.loc[("mine", "a"), "probability"] == 2.5 / 4
     assert table.loc[("mine", "b"), "probability"] == 0.5
@@ -225,9 +225,9 @@ def test_improvement_table_by_hand() -> None:
     for end, area in (("probability", "area_probability"), ("low", "area_low"), ("high", "area_high")):
         assert (table[end] == table[area]).all()  # only the last evaluation differs from 0
     both = improvement_table(data, ("prefvlm", "pebble"), "pebble")
-    assert len(both) == len(table), "a curve is not compared with itself"
+    assert len(both) == len(table), "an arm is not compared with itself"
     earlier = improvement_table(
-        data.assign(success=data["step"].lt(2500) * (data["curve"] == "theirs")), "prefvlm", "pebble"
+        data.assign(success=data["step"].lt(2500) * (data["arm"] == "theirs")), "prefvlm", "pebble"
     )
     assert (earlier["probability"] == 0.5).all() and (earlier["area_probability"] == 0).all()
     assert improvement_table(data[data["method"] == "pebble"], "prefvlm", "pebble").empty

@@ -15,7 +15,6 @@ from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.experiments import batch
 from prefvlm_core.experiments import plan as experiments
-from prefvlm_core.experiments.arms import Arm
 from prefvlm_core.experiments.batch import (
     drop_stale_records,
     notebook_step,
@@ -73,9 +72,9 @@ def test_planned_runs_are_distinct_and_complete(experiment: str, profile: str) -
     assert len({run.config.run_id for run in runs}) == len(runs)
     assert len(runs) == len(grid.seeds) * sum(len(arms) for arms in grid.arms.values())
     assert {run.config.profile for run in runs} == {profile}
-    for task in grid.arms:  # within a task a curve is one arm: each seed once
-        curves = [(run.curve, run.config.seed) for run in runs if run.config.task == task]
-        assert len(set(curves)) == len(curves)
+    for task in grid.arms:  # within a task a name is that of one arm: each seed once
+        names = [(run.arm.display_name(run.config), run.config.seed) for run in runs if run.config.task == task]
+        assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(("experiment", "profile"), EVERY_GRID)
@@ -127,12 +126,6 @@ def test_fleets_put_whole_seeds_first_and_keep_incompatible_runs_apart() -> None
     ]
 
 
-def test_curves_are_named_by_what_they_cost() -> None:
-    pebble, sac = Arm("pebble", {"feedback.budget": 90}), Arm("sac")
-    assert pebble.curve(run_config("drawer-close-v3", "pebble", 0, "quick", pebble.changes)) == "pebble (90 labels)"
-    assert sac.curve(run_config("drawer-close-v3", "sac", 0, "quick")) == "sac (true reward)"
-
-
 @pytest.mark.parametrize(
     ("experiment", "profile", "message"),
     [
@@ -161,7 +154,7 @@ def test_evaluations_hold_what_is_finished(tmp_path: Path) -> None:
     finish(tmp_path, run_config("door-open-v3", "pebble", 0, "quick"))  # of no experiment here
     data = evaluations("02_learning_curves", "quick", execution, train=False)
     assert list(data["run_id"].unique()) == [runs[0].config.run_id, runs[-1].config.run_id]
-    assert list(data["curve"].unique()) == [runs[0].curve, runs[-1].curve]
+    assert list(data["arm"].unique()) == [run.arm.display_name(run.config) for run in (runs[0], runs[-1])]
     repeat = PROFILES["quick"]["action_repeat"]
     assert repeat == 5 and list(data["step"]) == [2500, 5000] * 2  # environment steps, of 500 and 1000 actions
 

@@ -42,7 +42,7 @@ def runs(
 ) -> pd.DataFrame:
     """Random success; labels rise to the budget in the first half of the evaluations."""
     generator, parts = np.random.default_rng(0), []
-    for task, (method, curve, budget), seed in itertools.product(tasks, curves, range(seeds)):
+    for task, (method, arm, budget), seed in itertools.product(tasks, curves, range(seeds)):
         index = np.arange(1, evaluations + 1)
         labels = np.minimum(budget, budget * index * 2 // evaluations)
         parts.append(
@@ -51,9 +51,9 @@ def runs(
                     "profile": profile,
                     "task": task,
                     "method": method,
-                    "curve": curve,
+                    "arm": arm,
                     "seed": seed,
-                    "run_id": f"{task}/{curve}/{seed}",
+                    "run_id": f"{task}/{arm}/{seed}",
                     "step": 10_000 * index,
                     "success": generator.integers(0, 17, evaluations) / 16,
                     "episode_return": 100.0,
@@ -87,10 +87,10 @@ def test_every_method_has_one_colour_and_unknown_ones_a_stable_one() -> None:
 
 def test_curve_order_and_styles() -> None:
     pairs = [("mine", "mine"), ("pebble", "pebble (1200)"), ("sac", "sac"), ("pebble", "pebble (400)")]
-    styles = plot_style.curve_styles(pd.DataFrame(pairs, columns=["method", "curve"]))
-    assert [curve for _, curve in styles] == ["sac", "pebble (400)", "pebble (1200)", "mine"]
-    assert styles["pebble", "pebble (400)"] == (to_rgb("#D55E00"), "solid")
-    lighter, dashes = styles["pebble", "pebble (1200)"]
+    styles = plot_style.curve_styles(pd.DataFrame(pairs, columns=["method", "arm"]))
+    assert list(styles) == ["sac", "pebble (400)", "pebble (1200)", "mine"]
+    assert styles["pebble (400)"] == (to_rgb("#D55E00"), "solid")
+    lighter, dashes = styles["pebble (1200)"]
     assert dashes == (0, (4, 1.2))
     np.testing.assert_allclose(lighter, 0.82 * np.array(to_rgb("#D55E00")) + 0.18)
 
@@ -125,7 +125,7 @@ def test_learning_curves_draw_the_interquartile_mean_and_its_band() -> None:
     lines = panel_lines(figure, "door-close")
     assert len(lines) == 3 * (5 + 1)  # thin ones of each seed, then the thick one, per curve
     thick = lines[5]  # sac comes first
-    sac = data[(data["task"] == "door-close-v3") & (data["curve"] == "sac")].pivot(
+    sac = data[(data["task"] == "door-close-v3") & (data["arm"] == "sac")].pivot(
         index="step", columns="seed", values="success"
     )
     np.testing.assert_array_equal(thick.get_xdata(), sac.index)
@@ -141,9 +141,9 @@ def test_learning_curves_draw_the_interquartile_mean_and_its_band() -> None:
 
 def test_all_tasks_panel_pools_complete_curves_only() -> None:
     data = runs(seeds=2)
-    data = data[(data["curve"] != "sac") | (data["task"] == "door-close-v3")]
+    data = data[(data["arm"] != "sac") | (data["task"] == "door-close-v3")]
     (few, many) = panel_lines(plots.learning_curves(data), "all tasks")
-    pooled = data[data["curve"] == "pebble (400 labels)"].groupby("step")["success"].apply(list)
+    pooled = data[data["arm"] == "pebble (400 labels)"].groupby("step")["success"].apply(list)
     np.testing.assert_allclose(few.get_ydata(), [100 * np.sort(values)[1:3].mean() for values in pooled])
     assert many.get_linestyle() == "--"
 
@@ -197,7 +197,7 @@ def test_final_success_draws_dots_and_intervals() -> None:
     table = stats.summary_table(runs(seeds=3))
     figure = plots.final_success(table, "quick")
     assert [axes.get_title() for axes in figure.axes] == ["button-press", "door-close", "all tasks"]
-    row = table[(table["task"] == "door-close-v3") & (table["curve"] == "pebble (1200 labels)")].iloc[0]
+    row = table[(table["task"] == "door-close-v3") & (table["arm"] == "pebble (1200 labels)")].iloc[0]
     bar, dot = (line for line in panel_lines(figure, "door-close") if line.get_ydata()[0] == 2)
     np.testing.assert_allclose(bar.get_xdata(), [100 * row["success_low"], 100 * row["success_high"]])
     assert dot.get_xdata()[0] == pytest.approx(100 * row["success"])
@@ -271,24 +271,24 @@ def test_reference_curves_agree_with_the_separately_tabulated_area() -> None:
         "sweep-into-v3": (16, 2, 22, 9, 5, 1),
     }
     table = plots.reference_curves(area)
-    assert list(table.columns) == ["task", "method", "curve", "labels", "step", "success"]
-    assert len(table.groupby(["task", "curve"])) == 8 * 6 + 2
+    assert list(table.columns) == ["task", "method", "arm", "labels", "step", "success"]
+    assert len(table.groupby(["task", "arm"])) == 8 * 6 + 2
     assert table["success"].between(0, 1).all() and table["step"].between(50_000, 985_000).all()
     for task, expected in area.items():
         of_task = table[(table["task"] == task) & (table["method"] != "ROVED + transfer")]
-        curves = [rows for _, rows in of_task.groupby("curve", sort=False)]
+        curves = [rows for _, rows in of_task.groupby("arm", sort=False)]
         measured = [stats.area_under_curve([0, *rows["step"]], [0, *rows["success"]]) for rows in curves]
         np.testing.assert_allclose(100 * np.array(measured), expected, atol=3.1)  # the file holds few points per curve
 
 
 def test_reference_curves_have_the_papers_budgets_and_no_missing_points() -> None:
     table = plots.reference_curves(["drawer-open-v3", "door-open-v3"])
-    budgets = table.groupby("task")["curve"].unique()
+    budgets = table.groupby("task")["arm"].unique()
     assert list(budgets["drawer-open-v3"]) == [
         *("ROVED (5000 labels)", "PEBBLE (15000 labels)", "PEBBLE (25000 labels)"),
         *("SURF (5000 labels)", "MRN (5000 labels)", "LIV (0 labels)", "ROVED + transfer (2500 labels)"),
     ]
-    unread = table[(table["task"] == "door-open-v3") & (table["curve"] == "PEBBLE (1000 labels)")]
+    unread = table[(table["task"] == "door-open-v3") & (table["arm"] == "PEBBLE (1000 labels)")]
     assert 200_000 not in set(unread["step"]) and len(unread) == 9
     with pytest.raises(PrefVLMError, match=r"'door-opn-v3'. Did you mean 'door-open-v3'"):
         plots.reference_curves(["door-opn-v3"])

@@ -23,24 +23,24 @@ TASKS = ("door-close-v3", "button-press-v3")
 
 
 def runs(
-    curves: Sequence[tuple[str, str]] = FILTERS, tasks: Sequence[str] = TASKS, seeds: int = 3, evaluations: int = 6
+    arms: Sequence[tuple[str, str]] = FILTERS, tasks: Sequence[str] = TASKS, seeds: int = 3, evaluations: int = 6
 ) -> pd.DataFrame:
     """Success rises with the seed; the VLM labels from the second evaluation on; nothing of "no filter" is sorted."""
     parts = []
-    for task, (method, curve), seed in itertools.product(tasks, curves, range(seeds)):
+    for task, (method, arm), seed in itertools.product(tasks, arms, range(seeds)):
         index = np.arange(1, evaluations + 1)
         sessions = np.where(index > min(1, evaluations - 1), 1.0, np.nan)
-        kept_all = curve == "no filter"
+        kept_all = arm == "no filter"
         parts.append(
             pd.DataFrame(
                 {
                     "profile": "quick",
                     "task": task,
                     "method": method,
-                    "curve": curve,
+                    "arm": arm,
                     "seed": seed,
                     "budget": 100,
-                    "run_id": f"{task}/{curve}/{seed}",
+                    "run_id": f"{task}/{arm}/{seed}",
                     "step": 10_000 * index,
                     "success": 0.2 + 0.1 * seed,
                     "episode_return": 100.0,
@@ -64,11 +64,11 @@ def runs(
     return pd.concat(parts, ignore_index=True)
 
 
-def labels(rows: Sequence[tuple[object, ...]], method: str = "prefvlm", curve: str = "prefvlm") -> pd.DataFrame:
+def labels(rows: Sequence[tuple[object, ...]], method: str = "prefvlm", arm: str = "prefvlm") -> pd.DataFrame:
     """Rows of (run, label, truth, divergence, partition); partition "" is the human's."""
     table = pd.DataFrame(rows, columns=["run_id", "label", "truth", "divergence", "partition"])
     table["teacher"] = np.where(table["partition"] == "", "human", "vlm")
-    return table.assign(profile="quick", task="door-close-v3", method=method, curve=curve, seed=table["run_id"])
+    return table.assign(profile="quick", task="door-close-v3", method=method, arm=arm, seed=table["run_id"])
 
 
 BY_HAND = [
@@ -86,7 +86,7 @@ BY_HAND = [
 
 def test_error_rates_by_hand() -> None:
     (row,) = label_stats.error_rates(labels(BY_HAND)).to_dict("records")
-    assert (row["method"], row["curve"], row["labels"]) == ("prefvlm", "prefvlm", 16)
+    assert (row["method"], row["arm"], row["labels"]) == ("prefvlm", "prefvlm", 16)
     assert row["error"] == pytest.approx(6 / 16)
     assert [row[f"{name}_labels"] for name in ("clean", "flipped", "uncertain")] == [8, 3, 5]
     assert [row[f"{name}_error"] for name in ("clean", "flipped", "uncertain")] == pytest.approx([1 / 8, 1 / 3, 3 / 5])
@@ -152,8 +152,8 @@ def test_error_rates_in_words() -> None:
 
 
 def summary(rows: Sequence[tuple[str, str, str, float, float]]) -> pd.DataFrame:
-    """`summary_table` rows of (task, method, curve, human_labels, success), intervals of 0.1 to both sides."""
-    table = pd.DataFrame(rows, columns=["task", "method", "curve", "human_labels", "success"])
+    """`summary_table` rows of (task, method, arm, human_labels, success), intervals of 0.1 to both sides."""
+    table = pd.DataFrame(rows, columns=["task", "method", "arm", "human_labels", "success"])
     return table.assign(success_low=table["success"] - 0.1, success_high=table["success"] + 0.1, seeds=5)
 
 
@@ -181,50 +181,11 @@ def test_thresholds_in_words() -> None:
 
 
 def transfer(successes: dict[str, dict[int, float]], task: str = "door-close-v3") -> pd.DataFrame:
-    """Budgets and success by arm, as `with_budgets` returns them."""
-    points = [(arm, budget, success) for arm, of_arm in successes.items() for budget, success in of_arm.items()]
-    table = summary([(task, "prefvlm", f"{arm} ({budget} labels)", budget, success) for arm, budget, success in points])
-    data = table[["task", "method", "curve"]].assign(budget=[budget for _, budget, _ in points])
-    return label_stats.with_budgets(table, pd.concat([data, data]))
-
-
-def test_labels_needed_by_hand() -> None:
-    both = pd.concat(
-        [
-            transfer({"without transfer": {100: 0.8, 50: 0.6}, "with transfer": {100: 0.9, 50: 0.8, 25: 0.4}}),
-            transfer({"without transfer": {100: 0.5, 50: 0.7}, "with transfer": {100: 0.4}}, "window-open-v3"),
-            transfer({"with transfer": {100: 0.4}}, "drawer-open-v3"),
-        ]
-    )
-    needed = label_stats.labels_needed(both)
-    assert needed.to_dict("list")["arm"] == ["with transfer", "without transfer"] * 2
-    np.testing.assert_array_equal(needed["budget"], [50, 100, np.nan, 50])
-    np.testing.assert_array_equal(needed["target"], [0.8, 0.8, 0.5, 0.5])
-    assert label_stats.labels_needed_in_words(needed) == (
-        "- **door-close-v3**: 80 %, the success without transfer at its largest budget, takes 50 labels with transfer "
-        "and 100 labels without transfer.\n"
-        "- **window-open-v3**: 50 %, the success without transfer at its largest budget, takes more labels than were "
-        "tried with transfer and 50 labels without transfer."
-    )
-    nothing = label_stats.labels_needed(both[both["task"] == "drawer-open-v3"])
-    assert nothing.empty and label_stats.labels_needed_in_words(nothing) == ""
-
-
-def test_budgets_come_from_the_evaluations() -> None:
-    data = runs([("prefvlm", "with transfer (100 labels)")])
-    table = label_stats.with_budgets(stats.summary_table(data), data)
-    assert sorted(table["task"]) == sorted([*TASKS, stats.ALL_TASKS])
-    assert set(table["arm"]) == {"with transfer"} and set(table["budget"]) == {100}
-    uneven = data.assign(budget=np.where(data["task"] == TASKS[0], 50, 100))
-    by_task = label_stats.with_budgets(stats.summary_table(uneven), uneven).set_index("task")["budget"]
-    assert by_task.to_dict() == {TASKS[0]: 50, TASKS[1]: 100, stats.ALL_TASKS: 75}
-    (*_, pooled) = label_plots.success_against_budget(
-        label_stats.with_budgets(stats.summary_table(uneven), uneven), "quick"
-    ).axes
-    assert pooled.get_title() == stats.ALL_TASKS and list(pooled.get_xticks()) == [75]
-    mixed = data.assign(budget=100 + data["seed"])
-    with pytest.raises(PrefVLMError, match="has several budgets"):
-        label_stats.with_budgets(stats.summary_table(mixed), mixed)
+    """A summary of budgets and success by family."""
+    points = [(family, budget, success) for family, of_it in successes.items() for budget, success in of_it.items()]
+    rows = [(task, "prefvlm", f"{family} ({budget} labels)", budget, success) for family, budget, success in points]
+    families, budgets, _ = zip(*points, strict=True)
+    return summary(rows).assign(family=families, budget=budgets)
 
 
 def test_partition_colours_stay_apart_for_colour_blind_readers() -> None:
@@ -237,7 +198,7 @@ def test_partition_colours_stay_apart_for_colour_blind_readers() -> None:
 
 def test_label_accuracy_draws_means_over_the_seeds_that_have_a_value() -> None:
     figure = label_plots.label_accuracy(runs())
-    titles = [f"{task}\n{curve}" for task in ("button-press", "door-close") for _, curve in FILTERS]
+    titles = [f"{task}\n{arm}" for task in ("button-press", "door-close") for _, arm in FILTERS]
     assert [axes.get_title() for axes in figure.axes] == titles
     thick = [line for line in panel_lines(figure, "door-close\nprefvlm") if line.get_linewidth() == 1.5]
     heights = [set(np.round(np.asarray(line.get_ydata(), dtype=float), 6)) for line in thick]
@@ -305,20 +266,25 @@ def test_success_against_budget_draws_a_line_per_arm() -> None:
     assert without_line.get_linestyle() == "--" and list(axes.get_xticks()) == [25, 50, 100]
 
 
+def test_success_against_budget_pools_at_the_mean_budget() -> None:
+    data = runs([("prefvlm", "with transfer (100 labels)")]).assign(family="with transfer")
+    uneven = data.assign(budget=np.where(data["task"] == TASKS[0], 50, 100))
+    (*_, pooled) = label_plots.success_against_budget(stats.summary_table(uneven), "quick").axes
+    assert pooled.get_title() == stats.ALL_TASKS and list(pooled.get_xticks()) == [75]
+
+
 def test_success_against_accuracy_draws_lines_and_levels() -> None:
-    points = [("prefvlm, VLM 70 % right", 0.2), ("prefvlm, VLM 100 % right", 0.9), ("no filter, VLM 70 % right", 0.1)]
-    rows = [("door-close-v3", "prefvlm", curve, 50, success) for curve, success in points]
-    table = summary([*rows, ("door-close-v3", "pebble", "human only", 50, 0.5)])
-    accuracies = label_stats.with_accuracies(table)
-    assert accuracies["arm"].tolist() == ["prefvlm", "prefvlm", "no filter", "human only"]
-    np.testing.assert_array_equal(accuracies["accuracy"], [70, 100, 70, np.nan])
-    (axes,) = label_plots.success_against_accuracy(accuracies, "quick").axes
-    level, line, *_ = axes.lines
-    assert set(level.get_ydata()) == {50} and list(line.get_ydata()) == [20, 90]
-    np.testing.assert_allclose(line.get_xdata(), [70, 100])
+    points = [("prefvlm", 0.7, 0.2), ("prefvlm", 1.0, 0.9), ("no filter", 0.7, 0.1), ("human only", math.nan, 0.5)]
+    rows = [("door-close-v3", "prefvlm", f"{family} {right}", 50, success) for family, right, success in points]
+    families, accuracies, _ = zip(*points, strict=True)
+    table = summary(rows).assign(family=families, simulated_accuracy=accuracies)
+    (axes,) = label_plots.success_against_accuracy(table, "quick").axes
+    lines = {tuple(np.round(np.asarray(line.get_ydata(), float), 6)): line for line in axes.lines}
+    np.testing.assert_allclose(lines[20, 90].get_xdata(), [70, 100])
+    assert (50, 50) in lines  # a level: no VLM is simulated there
     assert axes.get_xlim()[0] == 67 and list(axes.get_xticks()) == [70, 100]
-    with pytest.raises(PrefVLMError, match=r"with_accuracies"):
-        label_plots.success_against_accuracy(table, "quick")
+    with pytest.raises(PrefVLMError, match=r"lacks the columns \['simulated_accuracy'\]"):
+        label_plots.success_against_accuracy(summary(rows), "quick")
 
 
 def test_one_seed_and_one_evaluation_are_drawn() -> None:
@@ -326,10 +292,9 @@ def test_one_seed_and_one_evaluation_are_drawn() -> None:
     for figure in (label_plots.label_accuracy(data), label_plots.partitions(data)):
         assert len(figure.axes) == 6
     table = stats.summary_table(runs([("prefvlm", "with transfer (100 labels)")], seeds=1))
-    budgets = label_stats.with_budgets(table, runs([("prefvlm", "with transfer (100 labels)")], seeds=1))
     for figure in (
         label_plots.labels_against_success(table, "quick"),
-        label_plots.success_against_budget(budgets, "quick"),
+        label_plots.success_against_budget(table.assign(family="with transfer"), "quick"),
     ):
         assert "1 seed, no interval" in footer(figure)
         FigureCanvasAgg(figure).draw()
@@ -367,11 +332,11 @@ def test_no_text_overlaps_or_leaves_the_page(name: str) -> None:
     check_text(figure)
 
 
-def test_the_curve_named_as_its_method_comes_first() -> None:
+def test_the_arm_named_as_its_method_comes_first() -> None:
     pairs = [("prefvlm", "held-out TinyLIV"), ("prefvlm", "prefvlm"), ("prefvlm", "random VLM")]
-    styles = plot_style.curve_styles(pd.DataFrame(pairs, columns=["method", "curve"]))
-    assert [curve for _, curve in styles] == ["prefvlm", "held-out TinyLIV", "random VLM"]
-    assert styles["prefvlm", "prefvlm"].dashes == "solid"
+    styles = plot_style.curve_styles(pd.DataFrame(pairs, columns=["method", "arm"]))
+    assert list(styles) == ["prefvlm", "held-out TinyLIV", "random VLM"]
+    assert styles["prefvlm"].dashes == "solid"
 
 
 def test_wrong_arguments_are_named() -> None:
@@ -386,5 +351,5 @@ def test_wrong_arguments_are_named() -> None:
         label_plots.partitions(data.drop(columns="clean_fraction"))
     with pytest.raises(PrefVLMError, match="Unknown width 'page'"):
         label_plots.label_accuracy(data, "page")
-    with pytest.raises(PrefVLMError, match=r"lacks the columns \['arm', 'budget'\]; use what label_stats.with_budgets"):
+    with pytest.raises(PrefVLMError, match=r"lacks the columns \['budget', 'family'\]; use what stats.summary_table"):
         label_plots.success_against_budget(summary(SETTINGS), "quick")

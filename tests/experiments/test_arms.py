@@ -1,0 +1,67 @@
+"""Arms: what rows say of them comes from the config, whatever they are called."""
+
+import math
+
+import pytest
+
+from prefvlm_core.config.groups import FilterConfig
+from prefvlm_core.experiments.arms import Arm, Source, simulated, thresholds, transfer
+from prefvlm_core.experiments.plan import plan
+from prefvlm_core.methods import run_config
+
+
+def columns(arm: Arm) -> dict[str, object]:
+    return arm.columns(run_config("drawer-close-v3", arm.method, 0, "quick", arm.changes))
+
+
+def test_arms_without_a_name_are_named_by_what_they_cost() -> None:
+    assert columns(Arm("pebble", {"feedback.budget": 90}))["arm"] == "pebble (90 labels)"
+    assert columns(Arm("sac"))["arm"] == "sac (true reward)"
+    assert columns(Arm("vlm-reward"))["arm"] == "vlm-reward (no human)"
+    assert columns(Arm("vlm-reward"))["family"] == "vlm-reward"
+    named = columns(Arm("pebble", name="human only", group="part"))
+    assert (named["arm"], named["family"], named["group"]) == ("human only", "human only", "part")
+
+
+def test_columns_come_from_the_config() -> None:
+    sac, pebble, prefvlm = columns(Arm("sac")), columns(Arm("pebble")), columns(Arm("prefvlm"))
+    assert (sac["human"], sac["vlm"], pebble["human"], pebble["vlm"]) == ("", "", "oracle", "")
+    assert (prefvlm["vlm"], prefvlm["alpha"], prefvlm["beta"], prefvlm["upper"]) == (
+        *("tinyliv", 0.5, 0.0),  # beta is that of profile quick
+        pytest.approx(3 * math.log(10)),
+    )
+    assert columns(Arm("vlm-reward"))["vlm"] == "tinyliv" and columns(Arm("vlm-reward"))["human"] == ""
+    for other in (sac, pebble, columns(Arm("prefvlm-adaptive")), columns(Arm("prefvlm-no-filter"))):
+        assert math.isnan(other["alpha"]) and math.isnan(other["beta"]) and math.isnan(other["upper"])  # type: ignore
+    assert columns(Arm("pebble", {"feedback.teacher": "mistake"}))["human"] == "mistake"
+
+
+def test_simulated_vlms_differ_from_their_family_in_their_accuracy_alone() -> None:
+    arms = [columns(arm) for arm in simulated({}, [0.7, 1.0])]
+    assert len(arms) == 10 and len({arm["arm"] for arm in arms}) == 10
+    by_family: dict[object, list[object]] = {}
+    for arm in arms:
+        by_family.setdefault(arm["family"], []).append(arm["simulated_accuracy"])
+    assert set(map(tuple, by_family.values())) == {(0.7, 1.0)} and len(by_family) == 5
+    assert math.isnan(columns(Arm("prefvlm"))["simulated_accuracy"])  # type: ignore[arg-type]
+
+
+def test_threshold_settings_are_numbers() -> None:
+    adaptive, *by_hand = thresholds({}, [0.25, 0.5], [0.0, 3.0], [2.0])
+    settings = [tuple(columns(arm)[name] for name in ("alpha", "beta", "upper")) for arm in by_hand]
+    assert settings == [(0.25, 0.0, 2.0), (0.25, 3.0, 2.0), (0.5, 0.0, 2.0), (0.5, 3.0, 2.0)]
+    assert math.isnan(columns(adaptive)["alpha"])  # type: ignore[arg-type]
+
+
+def test_transfer_has_two_families_at_each_budget() -> None:
+    budgets = {"B": {"feedback.budget": 100}, "B/2": {"feedback.budget": 50}}
+    arms = transfer(Source("door-close-v3", "prefvlm"), budgets)
+    assert [(arm.family, arm.changes["feedback.budget"], arm.source is not None) for arm in arms] == [
+        *(("without transfer", 100, False), ("with transfer", 100, True)),
+        *(("without transfer", 50, False), ("with transfer", 50, True)),
+    ]
+
+
+def test_the_upper_threshold_of_rime_is_the_default_of_the_filter() -> None:
+    uppers = {run.config.filter.upper for run in plan("04_threshold_sensitivity", "laptop")}
+    assert uppers == {2.0, FilterConfig().upper}
