@@ -1,0 +1,274 @@
+"""The shipped notebooks, each executed once on the stored runs of profile laptop (07 on runs of its own): what they
+compute equals the stored tables, every figure is shown and saved, nothing is complained about."""
+
+import json
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from builders.notebooks import NOTEBOOKS, Executed, execute
+
+from prefvlm_core.analysis.stats import ALL_TASKS
+
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+STORED = NOTEBOOKS.parent / "results" / "laptop"
+SMALLER = {
+    "01_sanity_check": """
+from prefvlm_core.analysis import sanity
+sanity.PLANS["laptop"] = sanity.SanityPlan(("door-close-v3", "button-press-v3"), trajectories=12, draws=2, stride=10)
+""",
+    "07_human_labeling": """
+from prefvlm_core.experiments import arms, grids
+grids.EXPERIMENTS["07_human_labeling"]["quick"] = grids.Grid({"drawer-close-v3": arms.people(750, 50, 10)}, [0])
+""",
+}
+"""What would take minutes, made small before the notebook opens its experiment."""
+
+
+@pytest.fixture(scope="session")
+def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Executed]:
+    """By name, a shipped notebook after its execution; two at a time, and only those that a test asks for."""
+
+    def run(name: str) -> Executed:
+        parameters: dict[str, object] = {"profile": "laptop", "train": False}
+        if name == "07_human_labeling":
+            parameters = {"profile": "quick", "results": folders[name] / "results", "annotator": "script"}
+        return execute(name, folders[name], parameters, SMALLER.get(name, ""))
+
+    asked = [name for name in NAMES if any(name in item.name for item in request.session.items)]
+    folders = {name: tmp_path_factory.mktemp(name) for name in asked}
+    with ThreadPoolExecutor(2) as pool:
+        futures = {name: pool.submit(run, name) for name in asked}
+    return lambda name: futures[name].result()
+
+
+def stored(name: str, experiment: str) -> pd.DataFrame:
+    """The experiment's rows of `results/laptop/<name>.csv`."""
+    table = pd.read_csv(STORED / f"{name}.csv", keep_default_na=False, na_values={"success_low": [""]})
+    return table[table["experiment"] == experiment]
+
+
+def check_success(table: pd.DataFrame, experiment: str) -> None:
+    """Every row of a notebook's summary is the stored one, and none is left out."""
+    mine, theirs = (rows.set_index(["task", "arm"])["success"] for rows in (table, stored("table", experiment)))
+    assert set(mine.index) == set(theirs.index)
+    np.testing.assert_allclose(mine, theirs.reindex(mine.index), atol=5.1e-5)  # the file has four decimals
+
+
+def check_rates(rates: pd.DataFrame, experiment: str) -> None:
+    """An arm's errors are those of its tasks together."""
+    by_task = stored("labels", experiment)
+    assert set(rates["arm"]) == set(by_task["arm"])
+    for row in rates.to_dict("records"):
+        tasks = by_task[by_task["arm"] == row["arm"]]
+        assert row["labels"] == tasks["labels"].sum()
+        assert row["error"] == pytest.approx((tasks["labels"] * tasks["error"]).sum() / row["labels"], abs=1e-4)
+
+
+# ---- every notebook
+
+FIGURES = {
+    "01_sanity_check": {"The VLM's reward": 1, "How many of its labels": 1, "What the KL filter makes": 1},
+    "02_learning_curves": {
+        **{"Success against environment steps": 1, "Success against human labels": 1},
+        **{"The other baselines": 1, "Where every method ends": 1},
+    },
+    "03_filter_ablation": {
+        **{"How often labels are right": 1, "What the filter keeps": 1, "Right and wrong labels": 1},
+        **{"What it is worth": 2},
+    },
+    "04_threshold_sensitivity": {"Human labels spent": 1, "Where every setting ends": 1},
+    "05_transfer": {"Success against the budget": 1, "On the way there": 1, "How often the labels": 1},
+    "06_component_ablation": {
+        **{"Where every variant ends": 1, "Parts left out": 1, "Another VLM": 1},
+        **{"How often would a VLM": 1, "How often the labels": 1},
+    },
+    "07_human_labeling": {"What the reward learned": 1},
+    "08_noisy_teacher": {"Success": 2, "The reward that each method learned": 1},
+}
+"""Notebook -> beginning of a heading -> figures shown below it."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_shown_below_its_heading_and_saved(
+    executed: Callable[[str], Executed], name: str, tmp_path: Path
+) -> None:
+    run = executed(name)
+    shown = {heading: count for heading, count in run.pictures().items() if count}
+    expected = FIGURES[name]
+    assert len(shown) == len(expected)
+    for (heading, count), (beginning, wanted) in zip(shown.items(), expected.items(), strict=True):
+        assert heading.startswith(beginning) and count == wanted
+    profile = "quick" if name == "07_human_labeling" else "laptop"
+    drawn = {path.name for path in (run.folder / profile).iterdir()}
+    assert len(drawn) == 2 * sum(expected.values())
+    assert drawn == {path.name for path in (NOTEBOOKS.parent / "figures" / profile).glob(f"{name}*")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_complained_about(executed: Callable[[str], Executed], name: str) -> None:
+    for output in executed(name).outputs():
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_last_cell_answers_in_words(executed: Callable[[str], Executed], name: str) -> None:
+    *_, last, _ = executed(name).cells  # the very last one stores the variables for these tests
+    assert any("text/markdown" in output.get("data", {}) for output in last.outputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_heading_is_followed_by_a_sentence(name: str) -> None:
+    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            heading, *text = cell.source.splitlines()
+            assert heading.startswith("#") and len(" ".join(text).split()) >= 5, heading
+
+
+def test_every_notebook_has_a_test_of_its_numbers() -> None:
+    assert {f"test_numbers_of_{name}" for name in NAMES} <= set(globals()) and set(FIGURES) == set(NAMES)
+
+
+# ---- each notebook
+
+
+def test_numbers_of_01_sanity_check(executed: Callable[[str], Executed]) -> None:
+    run = executed("01_sanity_check")
+    check_rates(run.table("rates"), "01_sanity_check")
+    accuracies = run.table("accuracies").set_index(["model", "task"])
+    for model in ("tinyliv", "random"):
+        tasks = accuracies.loc[model].drop(ALL_TASKS)
+        assert accuracies.loc[(model, ALL_TASKS), "zero_shot"] == pytest.approx(tasks["zero_shot"].mean())
+        assert len(tasks) == 2 and tasks["zero_shot"].between(0, 1).all()
+    expected = f"{100 * accuracies.loc[('tinyliv', ALL_TASKS), 'zero_shot']:.0f} %"
+    assert f"- **tinyliv**, all tasks: {expected} (" in run.said()
+    assert "All 12 runs of 01_sanity_check in profile laptop are stored." in run.printed()
+
+
+def test_numbers_of_02_learning_curves(executed: Callable[[str], Executed]) -> None:
+    run = executed("02_learning_curves")
+    check_success(run.table("table"), "02_learning_curves")
+    rows = stored("table", "02_learning_curves").set_index(["task", "arm"])["success"]
+    needed = run.table("needed").set_index(["task", "family"])["budget"]
+    for task, budget in (("button-press-v3", 100), ("window-open-v3", 100), ("door-close-v3", 50)):
+        target = rows[task, "prefvlm (1×B)"]
+        enough = [share * budget for share in (1, 2, 4) if rows[task, f"pebble ({share}×B)"] >= target]
+        assert needed[task, "pebble"] == min(enough)
+        assert f"- **{task}**: {100 * target:.0f} % success takes" in run.said()
+    assert not {"rime", "surf"} & set(run.table("needed")["family"])  # baselines have a figure of their own
+    assert "24 of 260 runs of 02_learning_curves in profile laptop are missing and left out." in run.printed()
+
+
+def test_numbers_of_03_filter_ablation(executed: Callable[[str], Executed]) -> None:
+    run = executed("03_filter_ablation")
+    check_success(run.table("table"), "03_filter_ablation")
+    check_rates(run.table("rates"), "03_filter_ablation")
+    success = stored("table", "03_filter_ablation").set_index(["task", "arm"])["success"][ALL_TASKS]
+    gain = 100 * (success["no filter"] - success["prefvlm"])
+    assert f"no filter {gain:+.0f} points" in run.said()
+    ratio = run.table("rates").set_index("arm").loc["prefvlm", "clean_ratio"]
+    assert f"Clean labels are wrong {ratio:.2f} times" in run.said()
+
+
+def test_numbers_of_04_threshold_sensitivity(executed: Callable[[str], Executed]) -> None:
+    run = executed("04_threshold_sensitivity")
+    check_success(run.table("table"), "04_threshold_sensitivity")
+    rows = stored("table", "04_threshold_sensitivity")
+    adaptive = rows.loc[rows["arm"] == "adaptive", "success"].item()
+    by_hand = rows[rows["arm"] != "adaptive"].sort_values("success")
+    assert len(by_hand) == 12
+    assert f"the best of 12 set by hand {100 * by_hand['success'].iloc[-1]:.0f} %" in run.said()
+    assert run.said().endswith(f"adaptive is ahead of {(by_hand['success'] < adaptive).sum()} of 12.")
+    settings = run.table("table").dropna(subset="alpha")
+    for row in settings.to_dict("records"):
+        assert row["arm"] == f"alpha {row['alpha']:g}, beta {row['beta']:g}, upper {row['upper']:.1f}"
+
+
+def test_numbers_of_05_transfer(executed: Callable[[str], Executed]) -> None:
+    run = executed("05_transfer")
+    check_success(run.table("table"), "05_transfer")
+    rows = stored("table", "05_transfer").set_index(["task", "arm"])["success"]
+    needed = run.table("needed").set_index(["task", "family"])["budget"]
+    fewer = 0
+    for task, budget in (("door-close-v3", 50), ("window-close-v3", 100), ("window-open-v3", 100)):
+        target = rows[task, "without transfer (B labels)"]
+        reached = [share for share in (4, 2, 1) if rows[task, f"with transfer ({_share(share)} labels)"] >= target]
+        expected = budget // reached[0] if reached else math.nan
+        assert needed[task, "with transfer"] == pytest.approx(expected, nan_ok=True)
+        fewer += bool(reached) and reached[0] > 1
+    assert f"*with transfer* needs fewer labels on {fewer}, as many on" in run.said()
+    largest = run.table("largest")
+    assert set(zip(largest["task"], largest["budget"], strict=True)) == {
+        *(("door-close-v3", 50), ("window-close-v3", 100), ("window-open-v3", 100)),
+    }
+
+
+def _share(divisor: int) -> str:
+    return "B" if divisor == 1 else f"B/{divisor}"
+
+
+def test_numbers_of_06_component_ablation(executed: Callable[[str], Executed]) -> None:
+    run = executed("06_component_ablation")
+    check_success(run.table("table"), "06_component_ablation")
+    success = stored("table", "06_component_ablation").set_index(["task", "arm"])["success"][ALL_TASKS]
+    for arm in ("human only", "no adaptation", "held-out TinyLIV"):
+        assert f"{arm} {100 * (success[arm] - success['prefvlm']):+.0f} points" in run.said()
+    assert "% right" not in run.said()  # simulated VLMs have a figure of their own
+    simulated = run.table("table").dropna(subset="simulated_accuracy")
+    assert len(simulated) == 3 * 5 * 4 and set(simulated["simulated_accuracy"]) == {0.7, 0.8, 0.9, 1.0}
+    for row in simulated.to_dict("records"):
+        assert row["arm"] == f"{row['family']}, VLM {100 * row['simulated_accuracy']:.0f} % right"
+
+
+def test_numbers_of_07_human_labeling(executed: Callable[[str], Executed]) -> None:
+    run = executed("07_human_labeling")
+    last = run.table("compared").groupby("arm").last()
+    assert sorted(last.index) == ["answers of script", "oracle"]
+    assert set(last["human_labels"]) == {30} and set(last["step"]) == {5 * 750}
+    rewards = run.table("rewards")
+    assert sorted(rewards["session"].unique()) == [1, 2, 3, 4, 5] and len(rewards) == 5 * 20
+    assert "30 answers by the script" in run.printed()
+    final = rewards[rewards["session"] == 5]
+    rank = final["reward"].rank().corr(final["true_reward"].rank())
+    assert f"ρ = {rank:.2f} after session 5" in run.said()
+    (agreement,) = [o.data["text/html"] for o in run.outputs() if "kappa" in o.get("data", {}).get("text/html", "")]
+    assert "true reward" in agreement and "100.0" in agreement
+
+
+def test_numbers_of_08_noisy_teacher(executed: Callable[[str], Executed]) -> None:
+    run = executed("08_noisy_teacher")
+    check_success(run.table("table"), "08_noisy_teacher")
+    success = stored("table", "08_noisy_teacher").set_index(["task", "arm"])["success"][ALL_TASKS]
+    assert set(run.table("data")["human"]) == {"mistake"}
+    assert f"pebble ends at {100 * success['pebble']:.0f} (" in run.said()
+    assert f"rime {100 * (success['rime'] - success['pebble']):+.0f} points" in run.said()
+
+
+# ---- parameters
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_parameters_are_the_same_everywhere(name: str) -> None:
+    cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    (parameters,) = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    values: dict[str, object] = {}
+    exec(parameters, values)
+    common = {name: values[name] for name in ("profile", "train", "results", "figures")}
+    assert common == {"profile": "quick", "train": None, "results": "", "figures": ""}
+
+
+def test_a_parameter_that_is_no_bool_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="PrefVLMError: train is 'no'; allowed are True, False and None"):
+        execute("08_noisy_teacher", tmp_path, {"profile": "laptop", "train": "no"})
+    cells = nbformat.read(tmp_path / "executed.ipynb", as_version=4).cells
+    (failed,) = [
+        out for cell in cells if cell.cell_type == "code" for out in cell.outputs if out.output_type == "error"
+    ]
+    assert len(failed.traceback) == 1
