@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class PrefVLMError(ValueError):
     """What was wrong, where, and what is allowed, in one sentence."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython, and so a notebook, shows of the error: the sentence alone."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> PrefVLMError:
     """Error for a name that is not among `allowed`, with the closest allowed name suggested."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from builders.runs import finish
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.profiles import PROFILES
@@ -34,7 +35,7 @@ from prefvlm_core.experiments.plan import (
     profile_fleets,
 )
 from prefvlm_core.methods import run_config
-from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory
+from prefvlm_core.runs.directory import RUNNING, RunDirectory
 from prefvlm_core.train import check_compatible
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -43,16 +44,6 @@ EVERY_GRID = [(experiment, profile) for experiment in EXPERIMENTS for profile in
 
 def planned(experiment: str, profile: str) -> list[RunConfig]:
     return configs_of(experiment, profile)
-
-
-def finish(results: Path, config: RunConfig, success: float = 0.5) -> RunDirectory:
-    """Store a run as if it had been trained."""
-    directory = RunDirectory(results, config)
-    directory.open()
-    others = dict.fromkeys(["episode_return", "human_labels", "vlm_labels", "reward_accuracy", "seconds"], 1.0)
-    directory.write_metrics([{"step": step, "success": success} | others for step in (500, 1000)])
-    directory.write_manifest({"status": FINISHED})
-    return directory
 
 
 # ---- grids and fleets
