@@ -1,8 +1,8 @@
-"""What labels were worth: error rates of the VLM and of the filter's partitions, labels needed, and both in words.
+"""How good labels are: error rates of the VLM and of the filter's partitions, in tables and in words.
 
-Label rows are tidy, one per label ever given, with the columns `LABEL_COLUMNS`: `label` and `truth` are P(second
-segment preferred), 0, 1/2 or 1, as the teacher said before any flip and as the true reward says; `divergence` is in
-nats. Pairs whose truth is 1/2 can be labelled neither rightly nor wrongly and are left out.
+Label rows are tidy, one per label, with the columns `LABEL_COLUMNS`: `label` is P(second segment preferred), 0, 1/2 or
+1, as the teacher gave it before any flip, `truth` the same by the true reward, and `divergence` is in nats. Pairs whose
+truth is 1/2 (a tie) have no correct label and are left out.
 """
 
 import math
@@ -21,7 +21,7 @@ LABEL_COLUMNS = (
     *("teacher", "label", "truth", "divergence", "partition"),
 )
 WORTHWHILE_RATIO = 0.5
-"""The filter earns its place when the labels it keeps are wrong at most this fraction as often as all of them."""
+"""The filter earns its place when the labels it keeps are wrong at most this many times as often as all of them."""
 
 
 def check_columns(table: pd.DataFrame, columns: set[str], name: str, source: str) -> None:
@@ -33,15 +33,15 @@ def check_columns(table: pd.DataFrame, columns: set[str], name: str, source: str
 
 
 def decided_vlm_labels(labels: pd.DataFrame) -> pd.DataFrame:
-    """The VLM's labels of pairs that the true reward decides, with three more columns.
+    """The VLM's labels of pairs that the true reward can tell apart, with three more columns.
 
-    `error` is |label - truth|: 0 right, 1 wrong, 1/2 undecided; `used` is the label that the filter makes of it, the
-    opposite where it flips; `used_error` is the error of that. Raises PrefVLMError for missing columns, or when the VLM
+    `error` is |label - truth|: 0 right, 1 wrong, 1/2 a tie; `used` is the label that reward learning sees, the opposite
+    one where the filter flips; `used_error` is its error. Raises PrefVLMError for missing columns, or when the VLM
     gave no such label.
     """
-    check_columns(labels, set(LABEL_COLUMNS), "label log", "experiments.label_log")
+    check_columns(labels, set(LABEL_COLUMNS), "label log", "experiments.plan.label_log")
     rows = labels[(labels["teacher"] == "vlm") & (labels["truth"] != 0.5)]
-    check_columns(rows, set(), "VLM's label log", "experiments.label_log")
+    check_columns(rows, set(), "VLM's label log", "experiments.plan.label_log")
     used = rows["label"].where(rows["partition"] != "flipped", 1 - rows["label"])
     truth = rows["truth"]
     return rows.assign(error=(rows["label"] - truth).abs(), used=used, used_error=(used - truth).abs())

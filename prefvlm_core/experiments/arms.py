@@ -113,13 +113,13 @@ def thresholds(
     return arms
 
 
-def components(changes: Mapping[str, Any], unlabelled: Mapping[str, Any]) -> list[Arm]:
-    """PrefVLM, whole and with a part left out or replaced; `unlabelled`: changes of the arms without a human."""
+def components(changes: Mapping[str, Any], unlabeled: Mapping[str, Any]) -> list[Arm]:
+    """PrefVLM, whole and with a part left out or replaced; `unlabeled`: changes of the arms without a human."""
     return [
         Arm("prefvlm", changes, "prefvlm"),
         Arm("pebble", changes, "human only"),
-        Arm("vlm-preference", unlabelled, "VLM labels only"),
-        Arm("vlm-reward", unlabelled, "VLM reward"),
+        Arm("vlm-preference", unlabeled, "VLM labels only"),
+        Arm("vlm-reward", unlabeled, "VLM reward"),
         Arm("prefvlm-no-inverse-dynamics", changes, "no inverse dynamics"),
         Arm("prefvlm-no-adaptation", changes, "no adaptation"),
         Arm("prefvlm", {**changes, "adapter.residual": True}, "residual adapters"),

@@ -100,19 +100,19 @@ def _laptop(task: str, share: float = 1) -> dict[str, Any]:
 
 def _laptop_arms(task: str) -> list[Arm]:
     """The claim: PrefVLM with B labels against PEBBLE with B, 2B and 4B."""
-    once, unlabelled = _laptop(task), _laptop_steps(task)
-    arms = [Arm("sac", unlabelled)]
+    once, unlabeled = _laptop(task), _laptop_steps(task)
+    arms = [Arm("sac", unlabeled)]
     arms += [Arm("pebble", _laptop(task, share), f"pebble ({share}×B)", "pebble") for share in (1, 2, 4)]
     arms += [Arm(method, once, f"{method} (1×B)", method) for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
     without_vlm = once | STANDARDISED  # what remains of prefvlm-plus
     arms.append(Arm("pebble", without_vlm, "pebble, standardised (1×B)", "pebble, standardised"))
-    return [*arms, Arm("vlm-preference", unlabelled), Arm("vlm-reward", unlabelled)]
+    return [*arms, Arm("vlm-preference", unlabeled), Arm("vlm-reward", unlabeled)]
 
 
 def _laptop_baselines(task: str) -> list[Arm]:
-    unlabelled = _laptop_steps(task)
+    unlabeled = _laptop_steps(task)
     arms = [Arm(method, _laptop(task), f"{method} (1×B)", method, "baseline") for method in BASELINES]
-    return [*arms, Arm("rlvlmf", unlabelled, group="baseline"), _equal_band(unlabelled)]
+    return [*arms, Arm("rlvlmf", unlabeled, group="baseline"), _equal_band(unlabeled)]
 
 
 def _equal_band(changes: Mapping[str, Any]) -> Arm:

@@ -1,6 +1,6 @@
-"""All figures in one style: one colour per method everywhere, labels at the line ends, a footer saying what is shown.
+"""Figures of success: learning curves, and where each arm ends.
 
-Input is tidy: one row per evaluation with the columns `stats.EVALUATION_COLUMNS`. `arm` is the name a reader sees, as
+Evaluations are tidy, one per row, with the columns `stats.EVALUATION_COLUMNS`. `arm` is the name a reader sees, as
 "pebble (400 labels)"; its color is that of its `method`, dashes and shade follow its rank within the method.
 """
 
@@ -52,7 +52,7 @@ def learning_curves(
     `summary_table`). Methods that use no labels are a horizontal line from a dot at 0.
 
     `x` is a key of `X_TITLES`, `y` of `Y_TITLES`, `width` of `WIDTHS`. `reference`, from `reference_curves`, is drawn
-    dashed in grey; it needs profile `paper`, x="step" and y="success", because only then are the axes the same.
+    dashed in gray; it needs profile `paper`, x="step" and y="success", because only then are the axes the same.
     Raises PrefVLMError for malformed data, unknown names, a misplaced reference, or runs without a common step.
     """
     values = _values_to_draw(data, x, y, reference)
@@ -117,8 +117,8 @@ def final_success(table: pd.DataFrame, profile: str, width: str = "wide") -> Fig
 def reference_curves(tasks: Iterable[str]) -> pd.DataFrame:
     """The successor paper's learning curves on `tasks`: columns task, method, arm, labels, step, success (0..1).
 
-    Own digitisation of the mean lines of ROVED (arXiv 2603.28053), 1 to 2 points of success off; provenance in the file
-    `analysis/reference_curves.json`. Raises PrefVLMError for a task that has no reference curve.
+    Our own digitization of the mean lines of ROVED (arXiv 2603.28053), accurate to 1 to 2 points of success;
+    `analysis/reference_curves.json` names the sources. Raises PrefVLMError for a task that has no reference curve.
     """
     text = resources.files("prefvlm_core.analysis").joinpath("reference_curves.json").read_text(encoding="utf-8")
     curves = json.loads(text)["curves"]
@@ -158,22 +158,22 @@ def _draw_curves(
         if rows["task"].nunique() < tasks:
             continue
         runs = _runs_by_x(rows, x, y)
-        position, centre = runs.index.to_numpy(), stats.interquartile_mean(runs)
+        position, center = runs.index.to_numpy(), stats.interquartile_mean(runs)
         low, high = _bootstrap_band(runs)
-        unlabelled = x == "human_labels" and position[-1] == 0
-        if unlabelled:
-            axes.axhline(centre[-1], color=color, linestyle=dashes, lw=0.9)
+        unlabeled = x == "human_labels" and position[-1] == 0
+        if unlabeled:
+            axes.axhline(center[-1], color=color, linestyle=dashes, lw=0.9)
             axes.axhspan(low[-1], high[-1], color=color, alpha=0.07, lw=0)
         else:
             if tasks == 1:
                 axes.plot(position, runs, color=color, alpha=0.3, lw=0.5, drawstyle=drawstyle)
-            axes.plot(position, centre, color=color, linestyle=dashes, lw=1.5, drawstyle=drawstyle)
+            axes.plot(position, center, color=color, linestyle=dashes, lw=1.5, drawstyle=drawstyle)
             step: Any = "post" if x == "human_labels" else None
             axes.fill_between(position, low, high, color=color, alpha=0.15, lw=0, step=step)
         if x == "human_labels" or len(position) == 1:  # a step's last value, or a lone one, has no width
             axes.vlines(position[-1], low[-1], high[-1], color=color, lw=0.8)
-            axes.plot(position[-1], centre[-1], "o", color=color, markersize=3.5, clip_on=False, zorder=3)
-        ends.append(CurveEnd(arm, color, np.inf if unlabelled else position[-1], centre[-1]))
+            axes.plot(position[-1], center[-1], "o", color=color, markersize=3.5, clip_on=False, zorder=3)
+        ends.append(CurveEnd(arm, color, np.inf if unlabeled else position[-1], center[-1]))
     return ends
 
 

@@ -1,7 +1,7 @@
 """Figures about labels: how good the VLM's are, what the filter makes of them, and what the human's are worth.
 
-Colours are those of the filter's partitions, apart from those of methods; the frame is that of `plots`. Evaluations are
-tidy as there, with the columns of a run whose VLM labels; label rows are those of `label_stats`.
+The filter's partitions have colors of their own, which no method has. Evaluations are those of `plots.curves`, with the
+columns of runs whose VLM labels; label rows are those of `analysis.label_quality`.
 """
 
 import itertools
@@ -43,9 +43,9 @@ from prefvlm_core.plots.style import (
     wrapped,
 )
 
-# Far enough apart for colour-blind readers: tests/test_label_plots.py measures it.
+# Far enough apart for color-blind readers, which tests/plots measures.
 PARTITION_COLORS = {"clean": "#228899", "flipped": "#AA3355", "uncertain": "#DDAA33"}
-ACCURACIES = {  # column -> name in the figure, colour, dashes
+ACCURACIES = {  # column -> name in the figure, color, dashes
     "vlm_accuracy": ("zero-shot VLM", "#9A9A9A", (0, (1, 1))),
     "adapted_vlm_accuracy": ("adapted VLM", "#222222", "solid"),
     "clean_accuracy": ("clean", PARTITION_COLORS["clean"], "solid"),
@@ -62,9 +62,9 @@ def label_accuracy(data: pd.DataFrame, width: str = "wide") -> Figure:
     """One panel per task and arm: accuracy of the VLM's labels, and of each partition's, against environment steps.
 
     Thick line: mean over the seeds that have a value there (a session that flips nothing has no accuracy of flipped
-    labels); thin lines: single seeds. Dashed grey: chance. `data` needs the columns of `stats.EVALUATION_COLUMNS` and
+    labels); thin lines: single seeds. Dashed gray: chance. `data` needs the columns of `stats.EVALUATION_COLUMNS` and
     some of `ACCURACIES` (0..1, nan before the first selective session); arms without any value have no panel.
-    `width` is a key of `plot_style.WIDTHS`. Raises PrefVLMError for malformed data, or when no arm has a value.
+    `width` is a key of `plots.style.WIDTHS`. Raises PrefVLMError for malformed data, or when no arm has a value.
     """
     columns = [column for column in ACCURACIES if column in data]
 
@@ -129,9 +129,9 @@ def _over_steps(
 ) -> Figure:
     """One panel per task and arm that has a value in `columns`, `draw`n against environment steps."""
     stats.check_evaluations(data)
-    check_columns(data, set(columns), "evaluations", "experiments.evaluations")
+    check_columns(data, set(columns), "evaluations", "experiments.plan.evaluations")
     values = data.dropna(subset=columns, how="all") if columns else data.iloc[:0]
-    check_columns(values, set(), "evaluations of runs whose VLM labels", "experiments.evaluations")
+    check_columns(values, set(), "evaluations of runs whose VLM labels", "experiments.plan.evaluations")
     styles, tasks = curve_styles(values), sorted(set(values["task"]))
     groups = {
         (f"{task_title(task)}\n" if len(tasks) > 1 else "") + wrapped(arm): rows
@@ -157,13 +157,13 @@ def divergences(labels: pd.DataFrame, data: pd.DataFrame, width: str = "wide") -
     """One panel per arm: how far right and wrong labels of the VLM diverge from the reward ensemble's opinion.
 
     Histograms of the divergence (nats) over the labels of all tasks, seeds and sessions, pairs of equal true return
-    left out. Counts are on a logarithmic scale, so that the few labels that diverge most are seen too: where wrong ones
+    left out. Counts are on a logarithmic scale, which also shows the few labels that diverge most: where wrong ones
     outnumber right ones, a flip is for the better. Vertical lines: medians over evaluations of the thresholds
     `tau_lower` and `tau_upper` in `data`, where there are such columns, and the median is above 0 and within reach.
     Written beside: each partition's error rate, flipped labels after the flip, and its number of labels.
 
-    `labels` has the columns `label_stats.LABEL_COLUMNS`, `data` is the evaluations of the same runs; `width` is a key
-    of `plot_style.WIDTHS`. Raises PrefVLMError for missing columns, or when the VLM gave no label that can be judged.
+    `labels` has the columns `label_quality.LABEL_COLUMNS`, `data` is the evaluations of the same runs; `width` is a key
+    of `plots.style.WIDTHS`. Raises PrefVLMError for missing columns, or when the VLM gave no label that can be judged.
     """
     rows = decided_vlm_labels(labels)
     styles, tasks = curve_styles(rows), sorted(set(rows["task"]))
@@ -211,7 +211,7 @@ def _median_thresholds(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _legend(rates: pd.Series) -> dict[str, str]:
-    """Text -> colour: the histograms, then each partition's error rate."""
+    """Text -> color: the histograms, then each partition's error rate."""
     legend = {"right": _RIGHT, "wrong": _WRONG}
     for partition, color in PARTITION_COLORS.items():
         count = int(rates[f"{partition}_labels"])
@@ -225,7 +225,7 @@ def labels_against_success(table: pd.DataFrame, profile: str, width: str = "wide
     """One panel per task, a dot per setting: success against the human labels it spent; adaptive thresholds stand out.
 
     `table` is a `stats.summary_table`. Dot: interquartile mean of the last 10 % of steps; bar: its 95 % interval, none
-    with one seed. Dots that would lie on each other are moved apart sideways. `width` is a key of `plot_style.WIDTHS`.
+    with one seed. Dots that would lie on each other are moved apart sideways. `width` is a key of `plots.style.WIDTHS`.
     Raises PrefVLMError for missing columns or another width.
     """
     _check_summary(table)

@@ -1,4 +1,4 @@
-"""What a person's answers did: the learned reward along an expert's trajectory, after each session."""
+"""What the reward learned from a person's answers: its values along an expert's episode, after each session."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.runs.directory import RunDirectory
 
 STEPS = 100
-"""Environment steps of the trajectory: the experts of the papers' tasks have succeeded by then."""
-_SEED = 20260701  # of the trajectory; any will do, since training's episodes have other seeds
+"""Environment steps of the episode; the experts of the papers' tasks have succeeded by then."""
+_SEED = 20260701  # of the episode; any will do, since training's episodes have other seeds
 
 
 def rewards_along_expert(directory: RunDirectory) -> pandas.DataFrame:
-    """One row per session and step of one scripted expert's episode: session, step, reward (the ensemble's mean, -1 to
-    1), true_reward. No row before the first session has been learned from."""
+    """The learned reward after each session of a run, along one episode of the task's scripted expert.
+
+    One row per session and step, columns task, profile, session, step, reward (the ensemble's mean, -1 to 1) and
+    true_reward; empty until reward learning has seen the first session.
+    """
     config = directory.config
     sessions = directory.read_session_rewards()
     if not sessions:
@@ -54,7 +57,7 @@ def rewards_along_expert(directory: RunDirectory) -> pandas.DataFrame:
 
 
 def rank_correlations(table: pandas.DataFrame) -> pandas.Series:
-    """Spearman's rank correlation of learned and true reward along the trajectory, by session."""
+    """Spearman's rank correlation of learned and true reward along the episode, by session."""
     return pandas.Series(
         {
             session: float(scipy.stats.spearmanr(rows["reward"], rows["true_reward"]).statistic)
@@ -68,7 +71,9 @@ def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
     """The rewards of `rewards_along_expert` against step, each scaled to 0..1 (the later the session the darker), and
     their rank correlation with the true reward. Raises `PrefVLMError` for an empty table."""
     if table.empty:
-        raise PrefVLMError("No session has been learned from yet: answer the first session's pairs, then draw again.")
+        raise PrefVLMError(
+            "The reward has not learned from any session yet: answer the pairs of the first one, then draw again."
+        )
     task, correlations = str(table["task"].iloc[0]), rank_correlations(table)
     footer = make_footer(
         table["profile"], [task], pandas.Series([1]), "an expert's episode, rewards scaled to their extremes", ""
@@ -91,7 +96,7 @@ def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
 
 
 def rank_correlations_in_words(table: pandas.DataFrame) -> str:
-    """One sentence on `rewards_along_expert`."""
+    """What `rewards_along_expert` says, in one sentence."""
     correlations = rank_correlations(table)
     first, last = correlations.index[0], correlations.index[-1]
     task = task_title(str(table["task"].iloc[0]))
@@ -102,7 +107,7 @@ def rank_correlations_in_words(table: pandas.DataFrame) -> str:
 
 
 def _scaled(values: pandas.Series) -> pandas.Series:
-    """To 0..1 between the extremes; all 0 where there is no difference."""
+    """Scaled to 0..1 between the extremes; 0 if all values are equal."""
     span = float(values.max() - values.min())
     return (values - values.min()) / (span or 1.0)
 

@@ -153,7 +153,7 @@ def _draw_strip(axes: Axes, episode: RewardCurve) -> None:
     count, (low, high) = len(episode.frames), axes.get_xlim()
     middles = ((np.arange(STRIP_FRAMES) + 0.5) * count / STRIP_FRAMES - 1).round().astype(int)
     frames = episode.frames[middles].copy()
-    frames[:, :, -1] = 255  # a white line between neighbours
+    frames[:, :, -1] = 255  # a white line between two frames
     axes.imshow(np.concatenate(frames, axis=1), extent=(low, high, 0, 1), aspect="auto")
     axes.grid(False)
     axes.spines[:].set_visible(False)

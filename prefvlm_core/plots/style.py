@@ -1,4 +1,4 @@
-"""How figures look: colours of methods, line styles, panels, labels at line ends, footers, files."""
+"""How figures look: colors of methods, line styles, the grid of panels, labels at line ends, footers, files."""
 
 import itertools
 import re
@@ -25,8 +25,8 @@ from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import unknown_name
 from prefvlm_core.config.profiles import PROFILES
 
-# Chosen so that the methods of one figure (main comparison, ablations, other baselines) stay apart for colour-blind
-# readers too: tests/test_plots.py measures it. The order is that of the methods in figures.
+# Color-blind readers too can tell the methods of one figure apart (main comparison, ablations, other baselines), which
+# tests/plots measures. The order is that of the methods in figures.
 METHOD_COLORS = {
     "sac": "#000000",
     "pebble": "#D55E00",
@@ -76,14 +76,14 @@ project_style = matplotlib.style.context(["default", STYLE])
 
 
 class CurveStyle(NamedTuple):
-    """Colour, red, green and blue in 0..1, and matplotlib dash pattern of one curve."""
+    """Color (red, green, blue, each 0..1) and matplotlib dash pattern of one curve."""
 
     color: tuple[float, float, float]
     dashes: Any
 
 
 class CurveEnd(NamedTuple):
-    """Where a drawn curve ends, in data coordinates (x = inf: at the panel's edge), and how it is to be labelled."""
+    """Where a drawn curve ends, in data coordinates (x = inf: at the panel's edge), and how it is to be labeled."""
 
     name: str
     color: tuple[float, float, float]
@@ -92,12 +92,12 @@ class CurveEnd(NamedTuple):
 
 
 def method_color(method: str) -> str:
-    """Colour of a method, "#RRGGBB"; a name not in `METHOD_COLORS` always gets the same one of `FURTHER_COLORS`."""
+    """Color of a method, "#RRGGBB"; a method not in `METHOD_COLORS` has one of `FURTHER_COLORS`, always the same."""
     return METHOD_COLORS.get(method) or FURTHER_COLORS[zlib.crc32(method.encode()) % len(FURTHER_COLORS)]
 
 
 def darker(color: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Colour of text beside marks of this colour: thin strokes look paler than marks."""
+    """Color of text beside marks of this color: thin strokes look paler than marks."""
     red, green, blue = color
     return 0.8 * red, 0.8 * green, 0.8 * blue
 
@@ -134,7 +134,7 @@ def panel_names(data: pd.DataFrame) -> list[str]:
 
 @project_style
 def save(figure: Figure, name: str, folder: str | Path) -> tuple[Path, Path]:
-    """Write `folder/name.png` (200 dpi) and `folder/name.pdf`, same bytes for the same figure; return both paths."""
+    """Write `folder/name.png` (200 dpi) and `folder/name.pdf` and return both paths. Equal figures give equal bytes."""
     png, pdf = (Path(folder) / f"{name}.{ending}" for ending in ("png", "pdf"))
     png.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(png, dpi=200, metadata={"Software": None})
@@ -143,18 +143,18 @@ def save(figure: Figure, name: str, folder: str | Path) -> tuple[Path, Path]:
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> np.ndarray:
-    """Centres, `(labels,)`, as close to `wanted` as can be (least squares) without overlap of labels of these heights.
+    """Centers (labels,) of labels with these heights, closest to `wanted` (least squares) without overlap.
 
-    Keeps the order of `wanted` and stays in [low, high]; labels that are together higher than that stand out above it.
+    They keep the order of `wanted` and lie in [low, high], above which labels reach that do not fit into it.
     """
     order = np.argsort(wanted, kind="stable")
     height = np.asarray(heights, dtype=np.float64)[order]
-    offset = np.cumsum(height) - height / 2  # centres of the labels stacked from 0
-    # No overlap means: centre minus stacked offset never falls. The closest such sequence is an isotonic regression.
+    offset = np.cumsum(height) - height / 2  # centers of the labels stacked from 0
+    # No overlap means: center minus stacked offset never falls. The closest such sequence is an isotonic regression.
     base = isotonic_regression(np.asarray(wanted, dtype=np.float64)[order] - offset).x
-    centres = np.empty(len(order))
-    centres[order] = np.clip(base, low, max(low, high - height.sum())) + offset
-    return centres
+    centers = np.empty(len(order))
+    centers[order] = np.clip(base, low, max(low, high - height.sum())) + offset
+    return centers
 
 
 def label_curve_ends(axes: Axes, ends: Sequence[CurveEnd]) -> None:
@@ -163,12 +163,12 @@ def label_curve_ends(axes: Axes, ends: Sequence[CurveEnd]) -> None:
     (low, high), right = axes.get_ylim(), axes.get_xlim()[1]
     line = LINE_HEIGHT * (high - low) / panel.height
     texts = [wrapped(end.name) for end in ends]
-    centres = spread([end.y for end in ends], [line * (text.count("\n") + 1) for text in texts], low, high)
-    for text, end, centre in zip(texts, ends, centres, strict=True):
+    centers = spread([end.y for end in ends], [line * (text.count("\n") + 1) for text in texts], low, high)
+    for text, end, center in zip(texts, ends, centers, strict=True):
         axes.annotate(
             text,
             (min(end.x, right), end.y),
-            (1 + 0.1 / panel.width, centre),
+            (1 + 0.1 / panel.width, center),
             textcoords=axes.get_yaxis_transform(),
             va="center",
             color=darker(end.color),
@@ -268,7 +268,7 @@ def make_panels(
 
 
 def make_footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series, shown: str, interval: str) -> str:
-    """What a figure shows; `interval` names the mark of the bootstrap interval, "" where none is drawn."""
+    """What a figure shows, in a line; `interval` names the mark of the bootstrap interval, "" for none."""
     fewest, most = int(seeds.min()), int(seeds.max())
     parts = [
         f"profile {', '.join(map(_profile_title, sorted(set(profiles))))}",

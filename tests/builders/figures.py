@@ -19,8 +19,8 @@ def footer(figure: Figure) -> str:
     return text.get_text().replace("\n", " ")
 
 
-def colour_blind_lab(color: str) -> list[np.ndarray]:
-    """CIE L*a*b* of a colour as seen with normal, no red and no green cones (Machado et al. 2009, severity 1)."""
+def color_blind_lab(color: str) -> list[np.ndarray]:
+    """CIE L*a*b* of a color as seen with normal, no red and no green cones (Machado et al. 2009, severity 1)."""
     part = np.array(to_rgb(color))
     linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
     protan = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]

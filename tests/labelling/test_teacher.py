@@ -214,7 +214,7 @@ def test_the_reward_along_an_expert_is_that_of_each_session(labelled: tuple[RunD
     assert rank_correlations(flipped).tolist() == pytest.approx([-1] * 4)
     assert "after session 1 and" in rank_correlations_in_words(table)
     assert len(draw_rewards_along_expert(table).axes) == 2
-    with pytest.raises(PrefVLMError, match="No session"):
+    with pytest.raises(PrefVLMError, match="has not learned from any session"):
         draw_rewards_along_expert(table[:0])
 
 

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from builders.figures import check_text, colour_blind_lab, footer, panel_lines
+from builders.figures import check_text, color_blind_lab, footer, panel_lines
 from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.colors import to_rgb
 
@@ -68,17 +68,17 @@ def runs(
 
 
 @pytest.mark.parametrize("group", FIGURE_GROUPS)
-def test_colours_of_one_figure_stay_apart_for_colour_blind_readers(group: str) -> None:
+def test_colors_of_one_figure_stay_apart_for_color_blind_readers(group: str) -> None:
     for one, other in itertools.combinations(FIGURE_GROUPS[group], 2):
         views = zip(
-            colour_blind_lab(plot_style.METHOD_COLORS[one]),
-            colour_blind_lab(plot_style.METHOD_COLORS[other]),
+            color_blind_lab(plot_style.METHOD_COLORS[one]),
+            color_blind_lab(plot_style.METHOD_COLORS[other]),
             strict=True,
         )
         assert min(np.linalg.norm(a - b) for a, b in views) > 15, (one, other)
 
 
-def test_every_method_has_one_colour_and_unknown_ones_a_stable_one() -> None:
+def test_every_method_has_one_color_and_unknown_ones_a_stable_one() -> None:
     assert {name for group in FIGURE_GROUPS.values() for name in group} == set(plot_style.METHOD_COLORS)
     assert len(set(plot_style.METHOD_COLORS.values()) | set(plot_style.FURTHER_COLORS)) == 16 + 6
     assert plot_style.method_color("pebble") == "#D55E00"
@@ -107,15 +107,15 @@ def test_spread_never_overlaps_and_moves_as_little_as_it_can() -> None:
     generator = np.random.default_rng(3)
     for _ in range(50):
         wanted, heights = generator.random(6), generator.uniform(0.02, 0.16, 6)
-        centres = plot_style.spread(wanted, heights, 0, 1)
+        centers = plot_style.spread(wanted, heights, 0, 1)
         order = np.argsort(wanted)
-        low, high = (centres - heights / 2)[order], (centres + heights / 2)[order]
+        low, high = (centers - heights / 2)[order], (centers + heights / 2)[order]
         assert low[0] >= -1e-9 and high[-1] <= 1 + 1e-9
         assert (low[1:] >= high[:-1] - 1e-9).all()
         # Any other layout in the same order, drawn at random, is further from what was wanted.
         free = np.sort(generator.uniform(0, 1 - heights.sum(), (500, 6)), axis=1)
         others = free + np.cumsum(heights[order]) - heights[order] / 2
-        assert ((others - wanted[order]) ** 2).sum(axis=1).min() >= ((centres - wanted) ** 2).sum() - 1e-9
+        assert ((others - wanted[order]) ** 2).sum(axis=1).min() >= ((centers - wanted) ** 2).sum() - 1e-9
 
 
 def test_learning_curves_draw_the_interquartile_mean_and_its_band() -> None:
@@ -259,7 +259,7 @@ def test_saved_files_are_the_same_bytes_in_another_process(tmp_path: Path) -> No
 
 
 def test_reference_curves_agree_with_the_separately_tabulated_area() -> None:
-    # Mean success over the horizon in percent, digitised at all points, by task: ROVED, PEBBLE, PEBBLE, SURF, MRN, LIV.
+    # Mean success over the horizon in percent, digitized at all points, by task: ROVED, PEBBLE, PEBBLE, SURF, MRN, LIV.
     area = {
         "window-open-v3": (48, 37, 57, 36, 31, 5),
         "window-close-v3": (58, 50, 70, 41, 47, 4),

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from builders.figures import check_text, colour_blind_lab, footer, panel_lines
+from builders.figures import check_text, color_blind_lab, footer, panel_lines
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import FillBetweenPolyCollection, LineCollection
 
@@ -188,11 +188,11 @@ def transfer(successes: dict[str, dict[int, float]], task: str = "door-close-v3"
     return summary(rows).assign(family=families, budget=budgets)
 
 
-def test_partition_colours_stay_apart_for_colour_blind_readers() -> None:
+def test_partition_colors_stay_apart_for_color_blind_readers() -> None:
     colors = {color for _, color, _ in label_plots.ACCURACIES.values()}
     assert set(label_plots.PARTITION_COLORS.values()) < colors and len(colors) == 5
     for one, other in itertools.combinations(sorted(colors), 2):
-        views = zip(colour_blind_lab(one), colour_blind_lab(other), strict=True)
+        views = zip(color_blind_lab(one), color_blind_lab(other), strict=True)
         assert min(np.linalg.norm(a - b) for a, b in views) > 15, (one, other)
 
 
