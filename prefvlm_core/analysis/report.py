@@ -267,5 +267,5 @@ def _rows(path: Path, columns: tuple[str, ...]) -> dict[tuple[str, ...], dict[st
     """The rows of a table by the values of `columns`; none where there is no such file."""
     if not path.exists():
         return {}
-    table = pandas.read_csv(path).rename(columns={"curve": "arm"})
+    table = pandas.read_csv(path)
     return {tuple(row[column] for column in columns): row for row in table.to_dict("records")}

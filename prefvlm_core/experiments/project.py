@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import prefvlm_core
 from prefvlm_core.common.errors import PrefVLMError
+
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def project_folder() -> Path:
@@ -13,8 +14,7 @@ def project_folder() -> Path:
 
     Raises `PrefVLMError` where there is neither.
     """
-    package = Path(prefvlm_core.__file__).resolve().parents[1]
-    for folder in (package, *Path.cwd().joinpath("here").parents):
+    for folder in (PACKAGE.parent, *Path.cwd().joinpath("here").parents):
         if (folder / "notebooks").is_dir() and (folder / "prefvlm_core").is_dir():
             return folder
     raise PrefVLMError(

@@ -36,7 +36,7 @@ def stored(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     measures = ["success", "success_low", "success_high"]
     measures += [f"area_under_curve{bound}" for bound in ("", "_low", "_high")]
-    columns = ["experiment", "task", "method", "curve", "human_labels", "seeds", *measures]
+    columns = ["experiment", "task", "method", "arm", "human_labels", "seeds", *measures]
     experiment, task = "02_learning_curves", "window-open-v3"
     rows = [
         [experiment, task, "pebble", "pebble (1×B)", 99.5, 5, 0.734, 0.5, 0.9, 0.41, 0.3, 0.5],
@@ -44,10 +44,9 @@ def stored(folder: Path) -> Path:
     ]
     pandas.DataFrame(rows, columns=columns).to_csv(folder / "table.csv", index=False)
     retired = [["09_pilot", task, "pebble", "smoothed", 100.0, 2, 0.11, 0.0, 0.2, 0.05, 0.0, 0.1]]
-    retired_columns = ["arm" if column == "curve" else column for column in columns]
-    pandas.DataFrame(retired, columns=retired_columns).to_csv(folder / "pilot.csv", index=False)
+    pandas.DataFrame(retired, columns=columns).to_csv(folder / "pilot.csv", index=False)
     odds = [[task, "pebble (1×B)", "pebble (2×B)", 5, 0.61, 0.454, 0.77, 0.5, 0.2, 0.8]]
-    odds_columns = ["task", "curve", "against", "seeds", "probability", "low", "high"]
+    odds_columns = ["task", "arm", "against", "seeds", "probability", "low", "high"]
     odds_columns += ["area_probability", "area_low", "area_high"]
     pandas.DataFrame(odds, columns=odds_columns).to_csv(folder / "improvement.csv", index=False)
     return folder

@@ -13,7 +13,7 @@ from prefvlm_core.experiments import plan, project
 from prefvlm_core.experiments.opened import SECONDS_PER_STEP, OpenExperiment, open_experiment
 from prefvlm_core.experiments.plan import configs_of
 from prefvlm_core.experiments.project import project_folder
-from prefvlm_core.runs.directory import load_metrics
+from prefvlm_core.runs.stored import load_metrics
 
 ROOT = Path(__file__).parents[2]
 NAME = "08_noisy_teacher"
@@ -49,7 +49,7 @@ def test_folders_are_those_of_the_project_from_anywhere(tmp_path: Path, monkeypa
 def test_an_installed_package_looks_around_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(project.prefvlm_core, "__file__", str(tmp_path / "site-packages" / "prefvlm_core" / "a.py"))
+    monkeypatch.setattr(project, "PACKAGE", tmp_path / "site-packages" / "prefvlm_core")
     below = tmp_path / "checkout" / "notebooks" / "mine"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
