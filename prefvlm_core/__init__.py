@@ -15,23 +15,47 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot follow `_HOMES`
     from prefvlm_core.config.profiles import PROFILES as PROFILES
     from prefvlm_core.config.run import Execution as Execution
     from prefvlm_core.config.run import RunConfig as RunConfig
+    from prefvlm_core.experiments.arms import Arm as Arm
+    from prefvlm_core.experiments.grids import EXPERIMENTS as EXPERIMENTS
+    from prefvlm_core.experiments.grids import Grid as Grid
+    from prefvlm_core.experiments.plan import evaluations as evaluations
     from prefvlm_core.labelling.widget import Labeller as Labeller
     from prefvlm_core.methods import METHODS as METHODS
+    from prefvlm_core.methods import Method as Method
     from prefvlm_core.methods import run_config as run_config
+    from prefvlm_core.preferences.filters import FILTERS as FILTERS
+    from prefvlm_core.preferences.selection import HUMAN_SELECTIONS as HUMAN_SELECTIONS
+    from prefvlm_core.preferences.selection import SELECTIONS as SELECTIONS
+    from prefvlm_core.preferences.teachers import TEACHERS as TEACHERS
+    from prefvlm_core.reward.learners import LEARNERS as LEARNERS
     from prefvlm_core.runs.stored import load_labels as load_labels
     from prefvlm_core.runs.stored import load_metrics as load_metrics
     from prefvlm_core.train import train as train
+    from prefvlm_core.vlm import VLMS as VLMS
+    from prefvlm_core.vlm.texts import register_task_text as register_task_text
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Arm": "prefvlm_core.experiments.arms",
+    "EXPERIMENTS": "prefvlm_core.experiments.grids",
     "Execution": "prefvlm_core.config.run",
+    "FILTERS": "prefvlm_core.preferences.filters",
+    "Grid": "prefvlm_core.experiments.grids",
+    "HUMAN_SELECTIONS": "prefvlm_core.preferences.selection",
+    "LEARNERS": "prefvlm_core.reward.learners",
     "Labeller": "prefvlm_core.labelling.widget",
     "METHODS": "prefvlm_core.methods",
+    "Method": "prefvlm_core.methods",
     "PROFILES": "prefvlm_core.config.profiles",
     "RunConfig": "prefvlm_core.config.run",
+    "SELECTIONS": "prefvlm_core.preferences.selection",
+    "TEACHERS": "prefvlm_core.preferences.teachers",
+    "VLMS": "prefvlm_core.vlm",
+    "evaluations": "prefvlm_core.experiments.plan",
     "load_labels": "prefvlm_core.runs.stored",
     "load_metrics": "prefvlm_core.runs.stored",
+    "register_task_text": "prefvlm_core.vlm.texts",
     "run_config": "prefvlm_core.methods",
     "train": "prefvlm_core.train",
 }

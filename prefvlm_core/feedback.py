@@ -18,6 +18,7 @@ from prefvlm_core.common.seeding import Generators, Stream, generator
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.labelling.teacher import make_teachers
+from prefvlm_core.methods import METHODS
 from prefvlm_core.preferences.budget import Budget
 from prefvlm_core.preferences.filters import FILTERS, divergence
 from prefvlm_core.preferences.labels import RunLabels
@@ -236,6 +237,7 @@ def check_names(config: RunConfig) -> None:
     Not part of the config's own checks: a stored run whose teacher or model a user's notebook had registered stays
     readable elsewhere.
     """
+    METHODS.check(config.method)
     if config.feedback.teacher != HUMAN:
         TEACHERS.check(config.feedback.teacher)
     SELECTIONS.check(config.feedback.sampling)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, TypeVar, TypeVarTuple
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 
 Entry = TypeVar("Entry")
+Names = TypeVarTuple("Names")
+Answer = TypeVar("Answer")
 
 
 class Registry(Mapping[str, Entry]):
@@ -19,6 +25,9 @@ class Registry(Mapping[str, Entry]):
         kind: What the entries are, as error messages say it, for example "teacher".
         entries: The entries that come with the package.
     """
+
+    registrations: ClassVar[int] = 0
+    """How often an entry of any kind was added in this process."""
 
     def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
         self.kind = kind
@@ -35,6 +44,7 @@ class Registry(Mapping[str, Entry]):
         if name in self._packaged:
             raise PrefVLMError(f"The {self.kind} '{name}' comes with the package; choose another name for yours.")
         self._entries[name] = entry
+        Registry.registrations += 1
         return entry
 
     def check(self, name: str) -> str:
@@ -61,3 +71,37 @@ def _family(name: str) -> str:
     """The part of a name up to its first colon, with it; empty where there is nothing on either side."""
     family, colon, member = name.partition(":")
     return f"{family}{colon}" if family and member else ""
+
+
+def cached_by_name(function: Callable[[*Names], Answer]) -> Callable[[*Names], Answer]:
+    """Remember what a function of registered names returned, until a registration may change what they mean."""
+
+    @functools.cache
+    def remembered(registrations: int, *names: *Names) -> Answer:
+        return function(*names)
+
+    @functools.wraps(function)
+    def answer(*names: *Names) -> Answer:
+        return remembered(Registry.registrations, *names)
+
+    return answer
+
+
+def import_plugin(module: str) -> None:
+    """Import a module of the user's, which registers entries. It may lie in the working directory.
+
+    Raises `PrefVLMError` where there is no such module; what the module itself raises is passed on.
+    """
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)  # at the end: nothing in it may hide another module
+    try:
+        if all(part.isidentifier() for part in module.split(".")):
+            importlib.import_module(module)
+            return
+    except ModuleNotFoundError as error:
+        if not error.name or not f"{module}.".startswith(f"{error.name}."):
+            raise  # something that the module imports is missing
+    raise PrefVLMError(
+        f"There is no module '{module}' on the Python path or in {folder}; plugin takes a module's name, my_names for "
+        "the file my_names.py."
+    )

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.registry import import_plugin
 from prefvlm_core.config import fields
 from prefvlm_core.config.groups import (
     AdapterConfig,
@@ -148,7 +149,10 @@ def from_fields(values: Mapping[str, Any]) -> RunConfig:
 
 @dataclass(frozen=True)
 class Execution:
-    """How and where runs are trained. Nothing here belongs to a run's identity."""
+    """How and where runs are trained. Nothing here belongs to a run's identity.
+
+    Raises `PrefVLMError` for a value that is not allowed, and where there is no module `plugin`.
+    """
 
     results: str = "results"
     """Folder that holds every run."""
@@ -171,6 +175,9 @@ class Execution:
     late_answers: bool = False
     """Teacher `human`: only the first session waits; later ones use the answers given by then and leave the other
     pairs open to the next."""
+    plugin: str = ""
+    """Module of yours that registers teachers, methods and the like; it is imported before names are checked (empty:
+    none)."""
 
     def torch_device(self) -> torch.device:
         """The learner's device. Raises `PrefVLMError` where it is cuda and there is none."""
@@ -190,6 +197,8 @@ class Execution:
             raise PrefVLMError(f"label_timeout must be at least 0 seconds, got {self.label_timeout}.")
         if self.threads < 1:
             raise PrefVLMError(f"threads must be at least 1, got {self.threads}.")
+        if self.plugin:
+            import_plugin(self.plugin)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -281,7 +290,7 @@ def _check_vlm(config: RunConfig) -> None:
 
 
 def _check_schedule(config: RunConfig) -> None:
-    if config.reward.learning != "plain" and config.vlm.labels:
+    if config.reward.learning in ("surf", "rime") and config.vlm.labels:
         raise PrefVLMError(
             f"reward.learning {config.reward.learning} learns from human labels only; set it to plain or unset "
             "vlm.labels."

@@ -25,8 +25,7 @@ from prefvlm_core.analysis.report import KEYS, README_EXPERIMENT, label_errors, 
 from prefvlm_core.analysis.stats import improvement_table, summary_table
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.config.run import Execution
-from prefvlm_core.experiments.grids import EXPERIMENTS
-from prefvlm_core.experiments.plan import evaluations, finished_runs, label_log, profile_fleets
+from prefvlm_core.experiments.plan import evaluations, experiments_of, finished_runs, label_log, profile_fleets
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_atomically, write_json
 
@@ -146,7 +145,7 @@ def draw_figures(profile: str, results: str) -> Iterator[list[str]]:
 
 def experiments_with_runs(profile: str, results: str | Path) -> list[str]:
     """Experiments that have at least one finished run. Raises `PrefVLMError` where none has."""
-    found = [experiment for experiment in EXPERIMENTS if finished_runs(experiment, profile, results)]
+    found = [experiment for experiment in experiments_of(profile) if finished_runs(experiment, profile, results)]
     if not found:
         raise PrefVLMError(
             f"No run of profile {profile} is stored below {Path(results).resolve()}; "

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prefvlm_core.common.registry import Registry
 from prefvlm_core.experiments.arms import (
     BASELINES,
     EQUAL_BAND,
@@ -143,7 +144,7 @@ def _paper_transfer(target: str, source: str) -> list[Arm]:
     return transfer(source_run, budgets)
 
 
-EXPERIMENTS: dict[str, dict[str, Grid]] = {
+_GRIDS: dict[str, dict[str, Grid]] = {
     "01_sanity_check": {
         "quick": Grid({"drawer-close-v3": [Arm("prefvlm", _QUICK, "prefvlm")]}, [0]),
         "laptop": Grid({task: filters(_laptop(task))[:2] for task in _ABLATED}, range(3)),
@@ -246,4 +247,5 @@ EXPERIMENTS: dict[str, dict[str, Grid]] = {
         "paper": Grid({"window-close-v3": noisy_teacher(("pebble", "rime", "prefvlm"), _WINDOW)}, range(5)),
     },
 }
+EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry("experiment", _GRIDS)
 """Notebook name -> profile -> grid."""

@@ -5,7 +5,6 @@ The batch, the command line and the notebooks all ask here, so they always mean 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,12 @@ from pathlib import Path
 import pandas
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.registry import cached_by_name
 from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.run import Execution, RunConfig, check_profile
 from prefvlm_core.experiments.arms import Arm
 from prefvlm_core.experiments.grids import EXPERIMENTS
+from prefvlm_core.feedback import check_names
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.stored import load_labels, load_metrics
@@ -37,13 +38,13 @@ class PlannedRun:
     """The run whose adapters this one starts from."""
 
 
-@functools.cache  # asked again for every step of the batch, and a large grid takes seconds
+@cached_by_name  # asked again for every step of the batch, and a large grid takes seconds
 def plan(experiment: str, profile: str) -> list[PlannedRun]:
-    """Every run of an experiment. Raises `PrefVLMError` for unknown names."""
-    if experiment not in EXPERIMENTS:
-        raise unknown_name("experiment", experiment, EXPERIMENTS)
-    check_profile(profile)
-    grid = EXPERIMENTS[experiment][profile]
+    """Every run of an experiment. Raises `PrefVLMError` for unknown names and a profile without a grid."""
+    grids = EXPERIMENTS[experiment]
+    if check_profile(profile) not in grids:
+        raise unknown_name(f"profile of {experiment}", profile, grids)
+    grid = grids[profile]
     planned = []
     for task, arms in grid.arms.items():
         for arm in arms:
@@ -64,11 +65,16 @@ def configs_of(experiment: str, profile: str) -> list[RunConfig]:
     return list(dict.fromkeys([*sources, *(run.config for run in planned)]))
 
 
-@functools.cache
+def experiments_of(profile: str) -> list[str]:
+    """The experiments that have a grid for a profile; a user's own may lack some."""
+    return [experiment for experiment, grids in EXPERIMENTS.items() if profile in grids]
+
+
+@cached_by_name
 def profile_fleets(profile: str) -> dict[str, list[RunConfig]]:
     """Every run of every experiment of a profile, in fleets by name; a run that several experiments show is there
     once."""
-    return fleets([config for experiment in EXPERIMENTS for config in configs_of(experiment, profile)])
+    return fleets([config for experiment in experiments_of(profile) for config in configs_of(experiment, profile)])
 
 
 def fleets_of(experiment: str, profile: str) -> list[str]:
@@ -125,7 +131,10 @@ def planned_lines(profile: str, results: str | Path) -> Iterator[str]:
 
 
 def train_missing(configs: Sequence[RunConfig], execution: Execution) -> None:
-    """Train, fleet by fleet, the runs that are not finished."""
+    """Train, fleet by fleet, the runs that are not finished. Raises `PrefVLMError` for a name that no registry knows,
+    before anything is trained."""
+    for config in configs:
+        check_names(config)
     for fleet in fleets(configs).values():
         train(fleet, execution)
 

@@ -32,6 +32,7 @@ def describe_training(execution: Execution, device: torch.device, workers: int) 
         "workers": workers,
         "late_answers": execution.late_answers,
         "label_timeout": execution.label_timeout if math.isfinite(execution.label_timeout) else None,
+        "plugin": execution.plugin or None,
         "git_commit": git_commit(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }

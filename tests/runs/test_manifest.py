@@ -22,6 +22,10 @@ def test_how_answers_were_waited_for_is_recorded() -> None:
         "numpy",
         "metaworld",
     }
+    assert (
+        told["plugin"] is None
+        and describe_training(Execution(plugin="json"), torch.device("cpu"), 1)["plugin"] == "json"
+    )
     unlimited = describe_training(Execution(), torch.device("cpu"), 1)
     assert Execution().label_timeout == math.inf and unlimited["label_timeout"] is None
 
