@@ -31,7 +31,7 @@ def main() -> None:
     configs = [run_config(task, "pebble", 300, "laptop", BRIEF) for task in sys.argv[1:] or TASKS]
     shared, model = configs[0], load("tinyliv")
     with tempfile.TemporaryDirectory() as results:
-        execution = Execution(results, workers=1)
+        execution = Execution(results, workers=1, progress=False)
         directories = [RunDirectory(results, config) for config in configs]
         tasks = [config.task for config in configs]
         with EnvironmentFleet(tasks, shared.horizon, 1, shared.action_repeat) as environments:
