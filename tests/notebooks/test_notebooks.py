@@ -18,10 +18,6 @@ from prefvlm_core.analysis.stats import ALL_TASKS
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 STORED = NOTEBOOKS.parent / "results" / "laptop"
 SMALLER = {
-    "01_sanity_check": """
-from prefvlm_core.analysis import sanity
-sanity.PLANS["laptop"] = sanity.SanityPlan(("door-close-v3", "button-press-v3"), trajectories=12, draws=2, stride=10)
-""",
     "07_human_labeling": """
 from prefvlm_core.experiments import arms, grids
 grids.EXPERIMENTS["07_human_labeling"]["quick"] = grids.Grid({"drawer-close-v3": arms.people(750, 50, 10)}, [0])
@@ -143,10 +139,12 @@ def test_numbers_of_01_sanity_check(executed: Callable[[str], Executed]) -> None
     run = executed("01_sanity_check")
     check_rates(run.table("rates"), "01_sanity_check")
     accuracies = run.table("accuracies").set_index(["model", "task"])
-    for model in ("tinyliv", "random"):
-        tasks = accuracies.loc[model].drop(ALL_TASKS)
-        assert accuracies.loc[(model, ALL_TASKS), "zero_shot"] == pytest.approx(tasks["zero_shot"].mean())
-        assert len(tasks) == 2 and tasks["zero_shot"].between(0, 1).all()
+    draws = pd.read_csv(STORED / "sanity" / "accuracies.csv").groupby(["model", "task"])
+    for column in ("zero_shot", "adapted"):
+        by_task = draws[column].mean()
+        np.testing.assert_allclose(accuracies[column].drop(ALL_TASKS, level="task").sort_index(), by_task)
+        np.testing.assert_allclose(accuracies[column].xs(ALL_TASKS, level="task").sort_index(), by_task.groupby("model").mean())
+    assert len(by_task) == 2 * 8 and set(draws.size()) == {6}
     expected = f"{100 * accuracies.loc[('tinyliv', ALL_TASKS), 'zero_shot']:.0f} %"
     assert f"- **tinyliv**, all tasks: {expected} (" in run.said()
     assert "All 12 runs of 01_sanity_check in profile laptop are stored." in run.printed()

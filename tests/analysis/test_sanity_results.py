@@ -1,0 +1,94 @@
+"""A stored sanity check is the one that was computed, and is computed again only when it has to be."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prefvlm_core.analysis import sanity_results as stored
+from prefvlm_core.analysis.sanity import MODELS, PLANS, RewardCurve
+from prefvlm_core.analysis.sanity_results import SanityResults, sanity_results
+from prefvlm_core.common.errors import PrefVLMError
+
+
+def made_up() -> SanityResults:
+    """Numbers with many digits for every episode and draw of profile quick, and frames that all differ."""
+    generator = np.random.default_rng(0)
+    curves = [
+        RewardCurve(
+            task,
+            behavior,
+            np.broadcast_to(generator.integers(0, 256, (40, 1, 64, 3), np.uint8), (40, 64, 64, 3)),
+            generator.standard_normal(40).astype(np.float32),
+            generator.random(40) * 10,
+            success,
+        )
+        for task in PLANS["quick"].tasks
+        for behavior, success in (("expert", 83), ("random actions", None))
+    ]
+    draws = [(task, model, draw) for task in PLANS["quick"].tasks for draw in range(3) for model in MODELS]
+    accuracies = pd.DataFrame(draws, columns=["task", "model", "draw"])
+    accuracies["zero_shot"], accuracies["adapted"] = generator.random((2, len(draws)))
+    return SanityResults(curves, accuracies)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Profiles whose check was computed; it is a made-up one."""
+    profiles: list[str] = []
+    monkeypatch.setattr(stored, "compute_sanity", lambda profile: profiles.append(profile) or made_up())
+    return profiles
+
+
+def test_what_is_stored_is_read_back_bit_by_bit(tmp_path: Path, computed: list[str]) -> None:
+    sanity_results("quick", tmp_path, compute=True)
+    read, expected = sanity_results("quick", tmp_path, compute=False), made_up()
+    assert computed == ["quick"]
+    pd.testing.assert_frame_equal(read.accuracies, expected.accuracies, check_exact=True)
+    assert len(read.curves) == len(expected.curves) == 4
+    for one, other in zip(read.curves, expected.curves, strict=True):
+        assert (one.task, one.behavior, one.first_success) == (other.task, other.behavior, other.first_success)
+        assert one.vlm_rewards.dtype == np.float32
+        for name in ("frames", "vlm_rewards", "true_rewards"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_nothing_is_computed_unasked(tmp_path: Path, computed: list[str]) -> None:
+    words = (
+        f"No sanity check of profile quick with the present weights of tinyliv is stored in {tmp_path}/quick/sanity;"
+    )
+    with pytest.raises(PrefVLMError, match=re.escape(words)):
+        sanity_results("quick", tmp_path, compute=False)
+    assert computed == []
+
+
+@pytest.mark.parametrize("change", ["weights", "draw", "file"])
+def test_a_check_of_other_weights_or_another_plan_is_computed_again(
+    tmp_path: Path, computed: list[str], change: str
+) -> None:
+    sanity_results("quick", tmp_path, compute=True)
+    folder = tmp_path / "quick" / "sanity"
+    table = pd.read_csv(folder / "accuracies.csv")
+    if change == "weights":
+        table.assign(vlm_fingerprint="other").to_csv(folder / "accuracies.csv", index=False)
+    elif change == "draw":
+        table[table["draw"] < 2].to_csv(folder / "accuracies.csv", index=False)
+    else:
+        (folder / "rewards.webp").unlink()
+    with pytest.raises(PrefVLMError, match="No sanity check of profile quick"):
+        sanity_results("quick", tmp_path, compute=False)
+    assert len(sanity_results("quick", tmp_path, compute=True).accuracies) == len(table)
+    assert computed == ["quick", "quick"]
+
+
+@pytest.mark.parametrize("name", ["rewards.webp", "rewards.csv"])
+def test_damaged_files_are_named(tmp_path: Path, computed: list[str], name: str) -> None:
+    sanity_results("quick", tmp_path, compute=True)
+    path = tmp_path / "quick" / "sanity" / name
+    path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
+    with pytest.raises(
+        PrefVLMError, match=rf"{re.escape(str(path.parent))}.* is damaged \(.*\); restore it, or remove"
+    ):
+        sanity_results("quick", tmp_path, compute=False)
