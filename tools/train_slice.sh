@@ -13,5 +13,5 @@ PATH="$PWD/.venv/bin:$PATH"
 timeout --signal=INT --kill-after=20 "$seconds" prefvlm reproduce --profile "$profile" || [ $? = 124 ] || [ $? = 137 ]
 prefvlm runs --profile "$profile"
 mkdir -p "$folder"
-find "results/$profile" -name '*.csv' -o -path "results/$profile/*/*/*/*.json" |
+find "results/$profile" -name '*.csv' -o -name '*.parquet' -o -path "results/$profile/*/*/*/*.json" |
     tar -czf "$folder/results-$profile.tar.gz" --files-from=-

@@ -48,15 +48,18 @@ def write_record(results: str | Path, profile: str, step: str, seconds: float, m
     write_json(record_path(results, profile, step), {"step": step, "seconds": round(seconds, 1), "made": list(made)})
 
 
-def drop_stale_records(results: str | Path, profile: str) -> None:
-    """Remove records whose runs or files are no longer there, so that the batch makes them again."""
-    complete = {
-        name: all(RunDirectory(results, config).finished for config in fleet)
-        for name, fleet in profile_fleets(profile).items()
-    }
+def update_records(results: str | Path, profile: str) -> None:
+    """Remove records whose runs or files are no longer there, so that the batch makes them again, and write those of
+    fleets whose runs are all there, as published ones are in a fresh clone."""
+    for name, fleet in profile_fleets(profile).items():
+        path = record_path(results, profile, name)
+        if not all(RunDirectory(results, config).finished for config in fleet):
+            path.unlink(missing_ok=True)
+        elif not path.exists():
+            write_record(results, profile, name, 0.0, [])
     for path in sorted((Path(results) / profile / ".done").glob("*.json")):
-        there = all(Path(made).exists() for made in json.loads(path.read_text())["made"])
-        if not there or not complete.get(path.stem, True):
+        record = json.loads(path.read_text())
+        if path.stem not in profile_fleets(profile) and not all(Path(made).exists() for made in record["made"]):
             path.unlink()
 
 
@@ -186,7 +189,7 @@ def reproduce(profile: str, results: str, device: str, cores: int) -> int:
     """
     if not Path("Snakefile").exists():
         raise PrefVLMError("There is no Snakefile here; run this in a checkout of prefvlm.")
-    drop_stale_records(results, profile)
+    update_records(results, profile)
     started = time.time()
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}"]
     command += [f"results={results}", f"device={device}"]

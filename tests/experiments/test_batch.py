@@ -17,11 +17,11 @@ from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.experiments import batch
 from prefvlm_core.experiments import plan as experiments
 from prefvlm_core.experiments.batch import (
-    drop_stale_records,
     notebook_step,
     record_path,
     run_notebook,
     table_step,
+    update_records,
     write_record,
 )
 from prefvlm_core.experiments.grids import EXPERIMENTS
@@ -36,6 +36,7 @@ from prefvlm_core.experiments.plan import (
 )
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RUNNING, RunDirectory
+from prefvlm_core.runs.pack import pack
 from prefvlm_core.train import check_compatible
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -191,7 +192,7 @@ def test_stale_records_are_dropped(tmp_path: Path) -> None:
     assert json.loads(record_path(tmp_path, "quick", name).read_text()) == {"step": name, "seconds": 1.3, "made": made}
 
     def kept() -> set[str]:
-        drop_stale_records(tmp_path, "quick")
+        update_records(tmp_path, "quick")
         return {path.stem for path in (tmp_path / "quick" / ".done").iterdir()}
 
     assert kept() == {name, "02_learning_curves"}
@@ -199,7 +200,17 @@ def test_stale_records_are_dropped(tmp_path: Path) -> None:
     assert kept() == {"02_learning_curves"}
     figure.unlink()
     assert kept() == set()
-    drop_stale_records(tmp_path / "nowhere", "quick")
+    update_records(tmp_path / "nowhere", "quick")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_fleets_of_published_runs_are_done_without_a_record_of_their_training(tmp_path: Path) -> None:
+    (name, group), (other, half), *_ = profile_fleets("quick").items()
+    for config in [*group, *half[:-1]]:
+        finish(tmp_path, config)
+    pack(tmp_path, remove_folders=True)
+    update_records(tmp_path, "quick")
+    assert record_path(tmp_path, "quick", name).exists() and not record_path(tmp_path, "quick", other).exists()
 
 
 # ---- notebooks
