@@ -248,6 +248,18 @@ def test_runs_lists_what_is_stored_and_what_is_missing(prefvlm: Any, trained: li
     assert set(missing) == runs - {fleet[0].run_id}
 
 
+def test_pack_publishes_what_is_finished(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:
+    assert prefvlm(f"pack --results {tmp_path}")[:2] == (2, "")
+    assert prefvlm(f"train --tasks {TASK} --methods sac pebble --results {tmp_path}")[0] == 0
+    listed = prefvlm(f"runs --results {tmp_path}")
+    said = "quick: runs published: 2, new: 2, folders cleared: 2\n"
+    assert prefvlm(f"pack --results {tmp_path} --remove-folders") == (0, said, "")
+    assert prefvlm(f"runs --results {tmp_path}") == listed and listed[1].count("finished ") == 2
+    said = "laptop: runs published: 1, new: 1\n"
+    assert prefvlm(f"train --tasks {TASK} --profile laptop --results {tmp_path / 'other'}")[0] == 0
+    assert prefvlm(f"pack --profile laptop --results {tmp_path} --merge {tmp_path / 'other'}") == (0, said, "")
+
+
 def drawn_figure(notebook: str, **_: Any) -> list[str]:
     """In place of `batch.notebook_step`, which is called in another process."""
     return [f"{notebook}.png"]

@@ -43,8 +43,8 @@ class Packed:
     """Run folders whose packed files were removed."""
 
     def __str__(self) -> str:
-        removed = f"; the files of {self.removed} run folders were removed" if self.removed else ""
-        return f"{self.profile}: {self.runs} runs are published, {self.added} of them new{removed}"
+        removed = f", folders cleared: {self.removed}" if self.removed else ""
+        return f"{self.profile}: runs published: {self.runs}, new: {self.added}{removed}"
 
 
 @dataclass(frozen=True)

@@ -84,3 +84,14 @@ def finish(results: Path, config: RunConfig, success: float = 0.5) -> RunDirecto
     directory.write_metrics([{"step": step, "success": success} | others for step in (500, 1000)])
     directory.write_manifest({"status": FINISHED})
     return directory
+
+
+def config_of(seed: int = 0, method: str = "pebble") -> RunConfig:
+    """A run that is stored, not trained."""
+    return run_config("drawer-close-v3", method, seed, "quick")
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below `folder` but the locks: time of change and content."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}

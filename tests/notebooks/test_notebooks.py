@@ -143,7 +143,9 @@ def test_numbers_of_01_sanity_check(executed: Callable[[str], Executed]) -> None
     for column in ("zero_shot", "adapted"):
         by_task = draws[column].mean()
         np.testing.assert_allclose(accuracies[column].drop(ALL_TASKS, level="task").sort_index(), by_task)
-        np.testing.assert_allclose(accuracies[column].xs(ALL_TASKS, level="task").sort_index(), by_task.groupby("model").mean())
+        np.testing.assert_allclose(
+            accuracies[column].xs(ALL_TASKS, level="task").sort_index(), by_task.groupby("model").mean()
+        )
     assert len(by_task) == 2 * 8 and set(draws.size()) == {6}
     expected = f"{100 * accuracies.loc[('tinyliv', ALL_TASKS), 'zero_shot']:.0f} %"
     assert f"- **tinyliv**, all tasks: {expected} (" in run.said()

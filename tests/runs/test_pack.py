@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas
 import pytest
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import CONFIG_VERSION, Execution, RunConfig
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs import pack as packing
@@ -24,6 +26,7 @@ from prefvlm_core.runs.pack import pack
 from prefvlm_core.runs.published import published_runs
 from prefvlm_core.runs.stored import find_runs, load_labels, load_metrics
 from prefvlm_core.train import train
+from prefvlm_core.vlm.labeller import make_label_source
 
 TASKS = ("drawer-close-v3", "button-press-v3")
 
@@ -308,6 +311,21 @@ def test_a_published_run_is_never_trained_again(results: Path) -> None:
     assert [directory.finished for directory in directories] == [True, True]
     assert len(load_metrics(directories)) == 4 and directories[0].read_metrics()[1]["success"] == 1 / 3
     assert directories[0].manifest["status"] == FINISHED
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_adapters_of_a_source_that_are_not_there_are_asked_for(results: Path, published: bool) -> None:
+    source = configs()[2].run_id
+    config = run_config(TASKS[0], "prefvlm", 0, "quick", {"adapter.source": source})
+    words = f"adapter.source is {source}, but there is no {results / source / 'adapters.safetensors'}"
+    if published:
+        pack(results, remove_folders=True)
+        words += ": of that run only the tables are published; train it again in another results folder and copy"
+    else:
+        words += "; train that run first."
+    encoder: Any = SimpleNamespace(text=np.zeros(8), fingerprint="")
+    with pytest.raises(PrefVLMError, match=re.escape(words)):
+        make_label_source(config, None, encoder, np.random.default_rng(0), Stopwatch(), results)  # type: ignore[arg-type]
 
 
 def test_published_and_newer_runs_are_found_alike(results: Path) -> None:
