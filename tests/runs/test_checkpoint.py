@@ -105,7 +105,9 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     )
     saved(other, 250)
     other.path.rename(mine.path)
-    words = rf"{re.escape(str(mine.path))}/checkpoint.safetensors is not a checkpoint of these runs \(quick/"
+    words = (
+        rf"{re.escape(str(mine.path))}/checkpoint.safetensors is not a checkpoint of these runs \({mine.run_ids[0]}\)"
+    )
     with pytest.raises(PrefVLMError, match=words):
         mine.load()
     safetensors.torch.save_file({"a": torch.ones(1)}, mine.path / "checkpoint.safetensors")  # valid, but none of ours
