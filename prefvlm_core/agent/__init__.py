@@ -1,1 +1,1 @@
-"""The agent: networks, replay, soft actor-critic, exploration."""
+"""The agent: networks, replay, soft actor-critic, exploration and evaluation."""

@@ -1,4 +1,4 @@
-"""How good the agents of a fleet are: deterministic policies on initial states that training never sees."""
+"""Evaluation of a fleet's agents: their deterministic policies act from initial states that training never sees."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from prefvlm_core.domains.fleet import EnvironmentFleet
 def evaluate(
     agent: SAC, environments: EnvironmentFleet, seeds: Sequence[int], episodes: int, action_repeat: int
 ) -> dict[str, DoubleArray]:
-    """Mean over `episodes` episodes of every run of a fleet, (runs,) each.
+    """Evaluate every run of a fleet over `episodes` episodes, whose initial states follow from the runs' `seeds`.
 
-    success: any step of the episode meets the task's test (as B-Pref, RIME and the Meta-World paper count);
-    success_last_step: its last step does; episode_return: sum of true rewards over environment steps. `seeds`: of the
-    runs.
+    Returns three means over the episodes, (runs,) each:
+        success: Fraction of episodes in which any step meets the task's test (as B-Pref, RIME and the Meta-World paper
+            count).
+        success_last_step: Fraction of episodes whose last step meets it.
+        episode_return: Sum of the true rewards over environment steps.
     """
     device = agent.actor.values.device
     outcome = {name: np.zeros(len(seeds)) for name in ("success", "success_last_step", "episode_return")}
@@ -33,7 +35,7 @@ def evaluate(
             result = environments.step_wait()
             observations = result.observations
             succeeded |= result.successes
-            outcome["episode_return"] += result.rewards * action_repeat
+            outcome["episode_return"] += result.rewards * action_repeat  # a step's reward is the mean of its repeats
         outcome["success"] += succeeded
         outcome["success_last_step"] += result.successes
     return {name: total / episodes for name, total in outcome.items()}

@@ -1,10 +1,10 @@
-"""Exploration: k-nearest-neighbour state entropy as reward (PEBBLE §4.1), and RUNE's bonus for uncertain rewards.
+"""Exploration: the k-nearest-neighbor state entropy as reward (PEBBLE §4.1), and RUNE's bonus for uncertain rewards.
 
-RUNE (Liang et al. 2022, arXiv 2205.12401) adds the standard deviation of the reward ensemble's members to their mean,
-with a weight that falls geometrically with the environment steps. In the original code as here the weight falls from
-step 0 on, although it matters only after the first labels: with the decay of 1e-3 that some of its commands take,
-nothing is left of it by then. The original stores the deviation with each transition and relabels it; here it is
-computed when a batch is drawn, which gives the same numbers.
+RUNE (Liang et al. 2022, arXiv 2205.12401) adds the standard deviation over the reward ensemble's members to their mean,
+with a weight that decays geometrically with the environment steps. Here, as in the original code, the weight decays
+from step 0 on, although the bonus is paid only after the first labels: with the decay of 1e-3 that some of RUNE's
+commands use, almost nothing is left by then. The original code stores the standard deviation with each transition and
+relabels it; here it is computed when a batch is drawn, which gives the same numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prefvlm_core.domains.tasks import ACTION_SIZE
 def exploring_actions(
     agent: SAC, observations: Tensor, generators: Sequence[np.random.Generator], random: bool
 ) -> Tensor:
-    """Actions (runs, A) of a fleet for observations (runs, O): uniform where `random`, else drawn from the policies."""
+    """Actions (runs, A) for observations (runs, O): uniform in [-1, 1] if `random`, else sampled from the policies."""
     if random:
         drawn = np.stack([run.uniform(-1, 1, ACTION_SIZE).astype(np.float32) for run in generators])
         return torch.from_numpy(drawn).to(observations.device)
@@ -31,31 +31,31 @@ def exploring_actions(
 
 
 def nearest_neighbour_distance(queries: Tensor, references: Tensor, neighbours: int) -> Tensor:
-    """Euclidean distance of each query (n, O) to its k-th nearest reference (m, O), itself not counted: (n,).
+    """Euclidean distance (n,) of each query (n, O) to its k-th nearest reference (m, O) other than itself.
 
-    Every query is expected to be among the references, as in B-Pref, which therefore takes the (k+1)-th smallest
-    distance. With fewer than k + 1 references the farthest one is taken.
+    Every query must be among the references. As in B-Pref, the result is therefore the (k + 1)-th smallest distance;
+    with fewer than k + 1 references, it is the distance to the farthest one.
     """
-    # Centred, the expansion |a|² + |b|² - 2ab, four times faster than differences, loses fewer digits.
-    centre = references.mean(0)
-    distances = torch.cdist(queries - centre, references - centre, compute_mode="use_mm_for_euclid_dist")
+    # The expansion |a|² + |b|² - 2ab is four times faster than differences; centering limits its loss of digits.
+    center = references.mean(0)
+    distances = torch.cdist(queries - center, references - center, compute_mode="use_mm_for_euclid_dist")
     nearest = distances.topk(min(neighbours + 1, len(references)), dim=-1, largest=False)
     return nearest.values.amax(-1)
 
 
 def disagreement_bonus(rewards: Tensor, weight: float, decay: float, step: int) -> Tensor:
-    """RUNE's bonus of transitions at environment step `step` of the run, from the members' rewards (members, n): (n,).
+    """RUNE's bonus (n,) for transitions, from the members' rewards (members, n) at environment step `step` of the run.
 
-    weight (1 - decay)^step times the standard deviation over the members, of the population as in the original.
+    It is weight * (1 - decay)^step times the population standard deviation over the members, as in the original code.
     """
     return weight * (1 - decay) ** step * rewards.std(0, correction=0)
 
 
 class RunningStd:
-    """Standard deviation of everything seen, per run, by Chan's parallel update.
+    """The standard deviation of all values seen by each run, by the parallel update of Chan et al.
 
-    B-Pref divides by the same quantity but updates its running mean with a sum where a product is meant; here it is
-    exact.
+    B-Pref divides by the same quantity, but updates its running mean with a sum where a product is meant; here the
+    update is exact.
     """
 
     def __init__(self, runs: int, device: torch.device) -> None:
@@ -64,7 +64,7 @@ class RunningStd:
         self.squares = torch.zeros_like(self.count)
 
     def update(self, run: int, values: Tensor) -> float:
-        """Take in `values` (n,) of one run; returns that run's standard deviation so far (1 if it is 0)."""
+        """Add `values` (n,) of one run. Returns that run's standard deviation so far, or 1 if it is 0."""
         values = values.double()
         delta = values.mean() - self.mean[run]
         total = self.count[run] + len(values)
@@ -74,5 +74,5 @@ class RunningStd:
         return float((self.squares[run] / total).sqrt()) or 1.0
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors of a checkpoint, by name."""
+        """Every tensor that `update` changes, by name; copy into them to restore."""
         return {"count": self.count, "mean": self.mean, "squares": self.squares}

@@ -1,8 +1,8 @@
-"""Many equal networks as one: MLPs whose parameters are stacked, and the Adam that steps them.
+"""Many networks of one shape as one: MLPs whose parameters are stacked, and an Adam optimizer for them.
 
-Small networks are bound by dispatch, so twin critics, ensembles and all runs of a fleet are evaluated by the same few
-batched matrix products. Everything is a plain tensor whose first dimension is the run: any run of a fleet can be looked
-at, trained or stored through a slice that shares its memory.
+The time of a small network is spent on launching operations, so twin critics, ensembles and all runs of a fleet are
+evaluated by the same few batched matrix products. Everything is a plain tensor whose first dimension is the run: any
+run of a fleet can be inspected, trained or stored through a slice that shares its memory.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ Initialiser = Callable[[Tensor, Tensor, torch.Generator], None]
 
 
 def orthogonal(weight: Tensor, bias: Tensor, generator: torch.Generator) -> None:
-    """Orthogonal weights, zero bias (actor and critics of B-Pref). `weight` is (in, out)."""
+    """Fill `weight` (in, out) with an orthogonal matrix and `bias` with zeros (B-Pref's actor and critics)."""
     torch.nn.init.orthogonal_(weight, generator=generator)
     bias.zero_()
 
 
 def uniform_fan_in(weight: Tensor, bias: Tensor, generator: torch.Generator) -> None:
-    """U(-1/sqrt(in), 1/sqrt(in)) for both: the default of `torch.nn.Linear` (reward networks of B-Pref)."""
+    """Fill both from U(-1/sqrt(in), 1/sqrt(in)), the default of `torch.nn.Linear` (B-Pref's reward networks)."""
     bound = 1 / math.sqrt(weight.shape[0])
     weight.uniform_(-bound, bound, generator=generator)
     bias.uniform_(-bound, bound, generator=generator)
 
 
 def identity_scaling(runs: int, inputs: int, device: torch.device) -> Tensor:
-    """A `StackedMLP.scaling` that changes nothing."""
+    """A `StackedMLP.scaling` that leaves the inputs unchanged: (2, runs, 1, 1, inputs)."""
     return torch.stack((torch.zeros(runs, 1, 1, inputs), torch.ones(runs, 1, 1, inputs))).to(device)
 
 
 class StackedMLP:
-    """`runs x members` MLPs of one shape.
+    """`runs x members` MLPs of one shape, with `activation` between their layers and none after the last.
 
-    `values` and `gradients` are (runs, members, parameters) float32; each layer's weight (runs, members, in, out) and
-    bias (runs, members, 1, out) are views of them, so an optimizer, a copy or a reset is one operation on one tensor.
-    `scaling` (2, runs, 1, 1, in), where there is one: inputs become (inputs - scaling[0]) / scaling[1].
+    `values` and `gradients` are (runs, members, parameters) float32. Each layer's weight (runs, members, in, out) and
+    bias (runs, members, 1, out) are views of `values`, so an optimizer step, a copy or a reset is one operation on one
+    tensor. Networks without `gradients` do not learn. With a `scaling` (2, runs, 1, 1, in), inputs become
+    (inputs - scaling[0]) / scaling[1].
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class StackedMLP:
         generators: Sequence[np.random.Generator],
         device: torch.device,
     ) -> StackedMLP:
-        """Freshly initialised networks; run i draws from `generators[i]` only."""
+        """Freshly initialized networks; run i draws from `generators[i]` only."""
         parameters = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
         values = torch.zeros(runs, members, parameters, device=device)
         network = cls(sizes, activation, values, torch.zeros_like(values))
@@ -86,7 +87,7 @@ class StackedMLP:
         return network
 
     def initialise(self, run: int, initialiser: Initialiser, generator: np.random.Generator) -> None:
-        """Draw the parameters of one run anew (on the CPU, so that every device starts from the same numbers)."""
+        """Redraw the parameters of one run, on the CPU so that every device starts from the same numbers."""
         torch_generator = torch.Generator().manual_seed(int(generator.integers(2**63)))
         with torch.no_grad():
             for weight, bias in self.layers:
@@ -97,9 +98,11 @@ class StackedMLP:
                     bias[run, member].copy_(new_bias)
 
     def __call__(self, inputs: Tensor, frozen: bool = False) -> Tensor:
-        """inputs (runs, batch, in) shared by the members, or (runs, members, batch, in) -> (runs, members, batch, out).
+        """Outputs (runs, members, batch, out) of the networks.
 
-        `frozen` lets gradients reach the inputs but not the parameters.
+        Args:
+            inputs: (runs, batch, in), shared by the members, or (runs, members, batch, in).
+            frozen: Let gradients reach the inputs, but not the parameters.
         """
         runs, members = self.values.shape[:2]
         if inputs.dim() == 3:
@@ -116,7 +119,7 @@ class StackedMLP:
                 hidden = self.activation(hidden)
         return hidden.unflatten(0, (runs, members))
 
-    def differentiate(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor) -> None:
         """Write the gradient of `loss` with respect to the parameters into `gradients`."""
         parameters = [parameter for layer in self.layers for parameter in layer]
         gradients = torch.autograd.grad(loss, parameters)
@@ -129,7 +132,7 @@ class StackedMLP:
         return StackedMLP(self.sizes, self.activation, self.values[run : run + 1], gradients, scaling)
 
     def folded(self) -> Tensor:
-        """`values` of networks without `scaling` that give the same (up to rounding): (runs, members, parameters)."""
+        """`values` (runs, members, parameters) of networks that compute the same without `scaling`, up to rounding."""
         plain = StackedMLP(self.sizes, self.activation, self.values.clone(), None)
         if self.scaling is not None:
             center, scale = self.scaling
@@ -139,13 +142,13 @@ class StackedMLP:
         return plain.values
 
     def with_layers(self, layers: Layers) -> StackedMLP:
-        """The same network with other parameters (weights and biases by layer, which may be part of a graph)."""
+        """The same networks with other parameters: weights and biases by layer, which may be part of a graph."""
         network = StackedMLP(self.sizes, self.activation, self.values, None, self.scaling)
         network.layers = layers
         return network
 
     def frozen_copy(self) -> StackedMLP:
-        """The same values in memory of their own, without gradients (target critics)."""
+        """A copy of the networks that does not learn (target critics); `scaling` is shared."""
         return StackedMLP(self.sizes, self.activation, self.values.clone(), None, self.scaling)
 
     def _view(self, span: slice, rows: int, columns: int) -> Tensor:
@@ -155,7 +158,10 @@ class StackedMLP:
 
 
 class StackedAdam:
-    """Adam (Kingma & Ba 2015, no weight decay) on one tensor of shape (runs, ...), with a step count per run."""
+    """Adam (Kingma & Ba 2015, without weight decay) for one tensor (runs, ...), with a step count per run.
+
+    `state`: first moment, second moment and step counts to share; fresh ones if None.
+    """
 
     def __init__(
         self,
@@ -180,7 +186,7 @@ class StackedAdam:
         second_decay: float = 0.999,
         epsilon: float = 1e-8,
     ) -> None:
-        """One update from what `gradients` holds, with `learning_rate_scale` times the learning rate."""
+        """Update the values once from `gradients`, with `learning_rate_scale` times the learning rate."""
         self.steps += 1
         first_correction = (1 - first_decay**self.steps) / (self.learning_rate * learning_rate_scale)
         second_correction = torch.sqrt(1 - second_decay**self.steps)
@@ -197,10 +203,10 @@ class StackedAdam:
         return StackedAdam(self.values[span], self.gradients[span], self.learning_rate, state)
 
     def reset(self) -> None:
-        """Forget all moments and steps."""
+        """Set all moments and step counts to 0."""
         for tensor in (self.first_moment, self.second_moment, self.steps):
             tensor.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors of a checkpoint, by name."""
+        """Every tensor that `step` changes beside the values, by name; copy into them to restore."""
         return {"first_moment": self.first_moment, "second_moment": self.second_moment, "steps": self.steps}

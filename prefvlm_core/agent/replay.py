@@ -1,8 +1,8 @@
-"""Everything the runs of a fleet have seen, and the segments and batches drawn from it.
+"""The replay: all transitions of the runs of a fleet, and the batches and segments drawn from them.
 
-All runs advance in lock step and every episode lasts exactly `horizon` steps, so a transition is named by its step
-number alone. The replay holds the whole run (as in B-Pref, whose capacity is the number of training steps): nothing is
-ever overwritten, an observation is stored once, and a segment named by its first step stays valid for ever.
+All runs advance in lock step and every episode lasts exactly `horizon` steps, so a step number alone identifies a
+transition. The replay holds the whole run (as in B-Pref, whose capacity is the number of training steps): nothing is
+ever overwritten, each observation is stored once, and a segment identified by its first step stays valid.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 
 
 class Replay:
-    """Transitions of `runs` runs, step `s` being step `s % horizon` of episode `s // horizon`.
+    """The transitions of `runs` runs; step `s` is step `s % horizon` of episode `s // horizon`.
 
-    observations (runs, episodes, horizon + 1, O), actions (runs, steps, A), true_rewards and rewards (runs, steps):
-    float32 on the learner's device. `rewards` is what the agent learns from and is rewritten when the reward ensemble
-    has changed. snapshots (runs, episodes, horizon + 1, S) and scenes (runs, episodes, C): float32 on the host, for
-    rendering later (see `domains.metaworld.Environment.snapshot`).
+    observations (runs, episodes, horizon + 1, O), actions (runs, steps, A), true_rewards and rewards (runs, steps) are
+    float32 on the learner's device. The agent learns from `rewards`, which are rewritten whenever the reward ensemble
+    has changed. snapshots (runs, episodes, horizon + 1, S) and scenes (runs, episodes, C) are float32 on the host and
+    serve to render frames later (see `domains.metaworld.Environment.snapshot`).
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Replay:
         self.horizon = horizon
         self.size = 0
         self.rewarded_by_episode: frozenset[int] = frozenset()
-        """Runs whose rewards are known only when an episode has ended; only complete episodes of theirs are sampled."""
+        """Runs whose rewards are known only after an episode has ended: only their complete episodes are sampled."""
         self.observations = torch.empty(runs, episodes, horizon + 1, observation_size, device=device)
         self.actions = torch.empty(runs, steps, action_size, device=device)
         self.true_rewards = torch.empty(runs, steps, device=device)
@@ -56,7 +56,7 @@ class Replay:
         self._runs = torch.arange(runs, device=device).unsqueeze(1)
 
     def begin_episode(self, observations: Tensor, snapshots: FloatArray, scenes: FloatArray) -> None:
-        """First observations (runs, O) and snapshots (runs, S) of the next episode, and its scenes (runs, C)."""
+        """Start an episode from its first observations (runs, O), first snapshots (runs, S) and scenes (runs, C)."""
         episode = self.size // self.horizon
         self.observations[:, episode, 0] = observations
         self.snapshots[:, episode, 0] = snapshots
@@ -70,7 +70,8 @@ class Replay:
         next_observations: Tensor,
         next_snapshots: FloatArray,
     ) -> None:
-        """One transition of every run: actions (runs, A), rewards (runs,), what followed (runs, O) and (runs, S)."""
+        """Append one transition of every run: actions (runs, A), both rewards (runs,), and what follows, (runs, O) and
+        (runs, S)."""
         episode, step = divmod(self.size, self.horizon)
         self.actions[:, self.size] = actions
         self.true_rewards[:, self.size] = true_rewards
@@ -81,7 +82,7 @@ class Replay:
 
     @property
     def complete_episodes(self) -> int:
-        """Episodes that have ended."""
+        """Number of episodes that have ended."""
         return self.size // self.horizon
 
     def shown(self, runs: IntArray, steps: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -90,11 +91,11 @@ class Replay:
         return self.snapshots[runs, episodes, within + 1], self.scenes[runs, episodes]
 
     def of_run(self, run: int) -> RunReplay:
-        """What one run has seen, sharing memory."""
+        """The transitions of one run, sharing memory."""
         return RunReplay(self, run)
 
     def sample(self, generators: Sequence[np.random.Generator], batch_size: int) -> Batch:
-        """Uniform transitions of every run, each drawn from its own generator."""
+        """A batch of uniformly drawn transitions of every run, each with the run's own generator."""
         drawn = [
             generator.integers(self.sampled_steps(run), size=batch_size) for run, generator in enumerate(generators)
         ]
@@ -106,11 +107,11 @@ class Replay:
         )
 
     def sampled_steps(self, run: int) -> int:
-        """Steps of a run from which batches are drawn."""
+        """Number of first steps of a run from which batches are drawn."""
         return self.complete_episodes * self.horizon if run in self.rewarded_by_episode else self.size
 
     def piece(self, first: int, last: int) -> dict[str, Tensor]:
-        """What never changes of steps first..last-1 (whole episodes), for a checkpoint."""
+        """The part of steps first to last - 1 (whole episodes) that never changes again, for a checkpoint."""
         episodes = slice(first // self.horizon, last // self.horizon)
         return {
             "observations": self.observations[:, episodes],
@@ -121,26 +122,26 @@ class Replay:
         }
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The rewards, which change; everything else is in pieces."""
+        """The rewards, which change; everything else is in the pieces of a checkpoint."""
         return {"rewards": self.rewards[:, : self.size]}, {}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Inverse of `state`, once the pieces are there."""
+        """Inverse of `state`, to be called after all pieces have been appended."""
         self.rewards[:, : self.size] = tensors["rewards"].to(self.rewards.device)
 
     def append_piece(self, piece: Mapping[str, Tensor]) -> None:
-        """Inverse of `piece`, at the end of what is there."""
+        """Inverse of `piece`: append it to the steps stored so far."""
         last = self.size + piece["actions"].shape[1]
-        for name, there in self.piece(self.size, last).items():
-            there.copy_(piece[name])
+        for name, target in self.piece(self.size, last).items():
+            target.copy_(piece[name])
         self.size = last
 
 
 class RunReplay:
-    """What one run of a fleet has seen: a view of the fleet's `Replay` that shares its memory.
+    """The transitions of one run of a fleet: a view of the fleet's `Replay` that shares its memory.
 
-    observations (episodes, horizon + 1, O), actions (steps, A), true_rewards and rewards (steps,), snapshots (episodes,
-    horizon + 1, S), scenes (episodes, C).
+    Shapes: observations (episodes, horizon + 1, O), actions (steps, A), true_rewards and rewards (steps,), snapshots
+    (episodes, horizon + 1, S), scenes (episodes, C).
     """
 
     def __init__(self, fleet: Replay, run: int) -> None:
@@ -152,36 +153,36 @@ class RunReplay:
 
     @property
     def size(self) -> int:
-        """Steps so far."""
+        """Number of steps so far."""
         return self._fleet.size
 
     @property
     def complete_episodes(self) -> int:
-        """Episodes that have ended."""
+        """Number of episodes that have ended."""
         return self._fleet.complete_episodes
 
     @property
     def device(self) -> torch.device:
-        """Where observations, actions and rewards lie."""
+        """The device of observations, actions and rewards."""
         return self.actions.device
 
     def sample(self, generator: np.random.Generator, batch_size: int) -> Batch:
-        """Uniform transitions, as the batch of a fleet of one: (1, batch, ...)."""
+        """A batch of uniformly drawn transitions, as of a fleet of one: (1, batch, ...)."""
         drawn = generator.integers(self._fleet.sampled_steps(self._run), size=(1, batch_size))
         steps = torch.from_numpy(drawn).to(self.device)
         rows, observations = rows_of(steps, self.horizon), self.observations.flatten(0, 1)
         return Batch(observations[rows], self.actions[steps], self.rewards[steps], observations[rows + 1])
 
     def inputs(self, steps: Tensor) -> Tensor:
-        """What reward networks see of `steps` (any shape), observation and action: (..., O + A)."""
+        """Inputs (..., O + A) of the reward networks at `steps` (...): the observation and the action."""
         return torch.cat((self.observations.flatten(0, 1)[rows_of(steps, self.horizon)], self.actions[steps]), -1)
 
     def steps_so_far(self) -> Tensor:
-        """Every step so far, (size,)."""
+        """All step numbers so far, (size,)."""
         return torch.arange(self.size, device=self.device)
 
     def seen_observations(self) -> Tensor:
-        """The observation before each step so far: (size, O)."""
+        """The observation before each step so far, (size, O)."""
         return self.observations.flatten(0, 1)[rows_of(self.steps_so_far(), self.horizon)]
 
     def shown(self, steps: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -189,29 +190,29 @@ class RunReplay:
         return self._fleet.shown(np.full(len(steps), self._run), steps)
 
     def recent_return(self, episodes: int = 10) -> float:
-        """Mean true return of the newest complete episodes."""
+        """Mean true return of the newest complete episodes, at most `episodes` of them."""
         last = self.complete_episodes * self.horizon
         first = max(0, last - episodes * self.horizon)
         return float(self.true_rewards[first:last].sum()) * self.horizon / (last - first)
 
     def segment_steps(self, starts: IntArray, length: int) -> Tensor:
-        """Every step of segments that begin at `starts` (...): (..., length)."""
+        """All steps (..., length) of segments that begin at `starts` (...)."""
         return torch.from_numpy(starts).to(self.device).unsqueeze(-1) + torch.arange(length, device=self.device)
 
     def true_segment_rewards(self, starts: IntArray, length: int) -> DoubleArray:
-        """True rewards of pairs of segments, starts (n, 2) -> (n, 2, length)."""
+        """True rewards (n, 2, length) of pairs of segments that begin at `starts` (n, 2)."""
         return self.true_rewards[self.segment_steps(starts, length)].double().cpu().numpy()
 
     def true_labels(self, starts: IntArray, length: int) -> DoubleArray:
-        """P(second segment preferred) of pairs (n, 2) by the true reward: 0, 1/2 or 1, (n,)."""
+        """P(second segment preferred) (n,) of pairs `starts` (n, 2) by the true reward: 0, 1/2 (a tie) or 1."""
         returns = self.true_segment_rewards(starts, length).sum(-1)
         return np.asarray((1 + np.sign(returns[:, 1] - returns[:, 0])) / 2)
 
     def draw_segments(self, generator: np.random.Generator, count: int, length: int, recent_episodes: int) -> IntArray:
-        """First steps (count, 2) of `count` pairs of segments.
+        """First steps (count, 2) of `count` random pairs of segments.
 
-        As in B-Pref: two independent uniform complete episodes of the `recent_episodes` newest, two independent uniform
-        starts.
+        As in B-Pref, each of the two segments is drawn independently: uniformly one of the `recent_episodes` newest
+        complete episodes, and uniformly a start in it.
         """
         first = max(0, self.complete_episodes - recent_episodes)
         episodes = generator.integers(first, self.complete_episodes, size=(count, 2))
@@ -220,7 +221,7 @@ class RunReplay:
 
 def make_replay(configs: Sequence[RunConfig], environments: EnvironmentFleet, device: torch.device) -> Replay:
     """An empty replay for the runs of a fleet."""
-    environments.reset([0] * len(configs))  # only to learn the sizes of snapshots and scenes
+    environments.reset([0] * len(configs))  # only to find out the sizes of snapshots and scenes
     replay = Replay(
         len(configs),
         configs[0].total_steps,
@@ -236,5 +237,5 @@ def make_replay(configs: Sequence[RunConfig], environments: EnvironmentFleet, de
 
 
 def rows_of(steps: Tensor, horizon: int) -> Tensor:
-    """Where the observation before each step lies: an episode has one observation more than it has steps."""
+    """Index of the observation before each of `steps`: an episode has one observation more than it has steps."""
     return steps + torch.div(steps, horizon, rounding_mode="floor")

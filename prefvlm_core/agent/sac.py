@@ -1,8 +1,9 @@
 """Soft actor-critic (Haarnoja et al. 2018) for all runs of a fleet at once.
 
-Behaviour follows B-Pref's agent: twin critics, tanh-squashed Gaussian with bounded log standard deviation, learned
-temperature, actor updated at every update and the target critics at every second. Meta-World never ends an episode
-before its time limit, and a time limit is no end of the task, so every transition bootstraps: there is no `done`.
+The agent follows B-Pref's: twin critics, a tanh-squashed Gaussian policy with bounded log standard deviation, a learned
+temperature, an actor that is updated at every update and target critics that follow at every second. Meta-World never
+ends an episode before its time limit, and a time limit is not the end of the task, so every transition bootstraps and
+there is no `done`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from prefvlm_core.config.run import SACConfig
 from prefvlm_core.domains.tasks import ACTION_SIZE
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
+"""Bounds of the policy's log standard deviation (B-Pref)."""
 
 
 class Batch(NamedTuple):
-    """Transitions, one row of each tensor per run: (runs, batch, ...) float32."""
+    """Transitions; each tensor is (runs, batch, ...) float32."""
 
     observations: Tensor
     actions: Tensor
@@ -33,15 +35,18 @@ class Batch(NamedTuple):
     next_observations: Tensor
 
     def of_run(self, run: int) -> Batch:
-        """The rows of one run as the batch of a fleet of one, sharing memory."""
+        """The transitions of one run as the batch of a fleet of one, sharing memory."""
         return Batch(*(tensor[run : run + 1] for tensor in self))
 
 
 def squashed_gaussian(parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Reparameterised sample of tanh(N(mean, std)) and its log-density.
+    """A reparameterized sample of tanh(N(mean, std)) and its log-density.
 
-    parameters (..., 2A): mean and raw log-std, the latter mapped by tanh into `LOG_STD_BOUNDS`; noise (..., A) standard
-    normal. Returns actions (..., A) in (-1, 1) and log-probabilities (...).
+    Args:
+        parameters: (..., 2A): the mean and the raw log standard deviation, which tanh maps into `LOG_STD_BOUNDS`.
+        noise: (..., A), standard normal.
+
+    Returns actions (..., A) in (-1, 1) and their log-densities (...).
     """
     mean, raw = parameters.chunk(2, dim=-1)
     low, high = LOG_STD_BOUNDS
@@ -55,7 +60,7 @@ def squashed_gaussian(parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor
 
 @dataclass
 class SAC:
-    """Agents of a fleet: run i is row i of every tensor."""
+    """The agents of a fleet: row i of every tensor belongs to run i."""
 
     config: SACConfig
     actor: StackedMLP
@@ -76,7 +81,7 @@ class SAC:
         device: torch.device,
         temperatures: Sequence[float],
     ) -> SAC:
-        """Fresh agents, one per generator and initial temperature."""
+        """Freshly initialized agents, one per generator and initial temperature."""
         runs, hidden = len(generators), [config.width] * config.hidden_layers
         actor_sizes = [observation_size, *hidden, 2 * action_size]
         critic_sizes = [observation_size + action_size, *hidden, 1]
@@ -97,17 +102,20 @@ class SAC:
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
-        """observations (runs, batch, O) -> actions (runs, batch, A); the distribution's mode where `noise` is None."""
+        """Actions (runs, batch, A) for observations (runs, batch, O).
+
+        With standard normal `noise` (runs, batch, A), they are samples of the policy, else the tanh of its mean.
+        """
         parameters = self.actor(observations)[:, 0]
         if noise is None:
             return torch.tanh(parameters.chunk(2, dim=-1)[0])
         return squashed_gaussian(parameters, noise)[0]
 
     def update(self, batch: Batch, noise: Tensor, update_target: bool) -> None:
-        """One gradient update of critics, actor and temperature of every run.
+        """Update the critics, the actor and the temperature of every run by one gradient step each.
 
-        noise (2, runs, batch, A): standard normal, for the critics' target and for the actor. Losses are means over a
-        run's batch and sums over runs, so the runs do not influence each other.
+        `noise` (2, runs, batch, A) is standard normal, for the critics' target and for the actor. Losses are means over
+        a run's batch and sums over runs, so the runs do not influence each other.
         """
         temperature = self.log_temperature.exp()
         self._update_critic(batch, noise[0])
@@ -117,8 +125,10 @@ class SAC:
 
     @torch.no_grad()
     def discounted_value(self, batch: Batch, noise: Tensor) -> Tensor:
-        """What the critics' target adds to the reward (runs, batch): the discounted soft value of what follows, for
-        standard normal noise (runs, batch, A)."""
+        """Discounted soft value (runs, batch) of the next observations, which the critics' target adds to the reward.
+
+        `noise` (runs, batch, A) is standard normal and draws the next actions.
+        """
         next_actions, log_probability = squashed_gaussian(self.actor(batch.next_observations)[:, 0], noise)
         next_inputs = torch.cat((batch.next_observations, next_actions), -1)
         next_value = self.target_critic(next_inputs).squeeze(-1).amin(1) - self.log_temperature.exp() * log_probability
@@ -128,16 +138,16 @@ class SAC:
         target = batch.rewards + self.discounted_value(batch, noise)
         predicted = self.critic(torch.cat((batch.observations, batch.actions), -1)).squeeze(-1)
         loss = (predicted - target.unsqueeze(1)).square().mean(-1).sum()
-        self.critic.differentiate(loss)
+        self.critic.backward(loss)
         self.critic_optimizer.step()
 
     def _update_actor(self, batch: Batch, noise: Tensor, temperature: Tensor) -> None:
         actions, log_probability = squashed_gaussian(self.actor(batch.observations)[:, 0], noise)
         value = self.critic(torch.cat((batch.observations, actions), -1), frozen=True).squeeze(-1).amin(1)
         loss = (temperature * log_probability - value).mean(-1).sum()
-        self.actor.differentiate(loss)
+        self.actor.backward(loss)
         self.actor_optimizer.step()
-        # d/d(log alpha) of alpha * mean(-log pi - target entropy), with target entropy = -A.
+        # The derivative of alpha * mean(-log pi - target entropy) by log alpha, with a target entropy of -A.
         surplus = actions.shape[-1] - log_probability.detach().mean(-1, keepdim=True)
         self.temperature_optimizer.gradients.copy_(temperature * surplus)
         self.temperature_optimizer.step()
@@ -156,7 +166,7 @@ class SAC:
         )
 
     def reset_critic(self, generator: np.random.Generator) -> None:
-        """Fresh critics, targets and critic optimizer for a fleet of one (PEBBLE, after the first feedback session)."""
+        """Reinitialize the critics, targets and their optimizer of a fleet of one (PEBBLE, after the first session)."""
         self.critic.initialise(0, orthogonal, generator)
         self.target_critic.values.copy_(self.critic.values)
         self.critic_optimizer.reset()
@@ -176,7 +186,7 @@ class SAC:
 
 
 def update_noise(generators: Sequence[np.random.Generator], batch_size: int, device: torch.device) -> Tensor:
-    """Standard normal noise for `SAC.update`, (2, runs, batch, A), each run's from its own generator."""
+    """Standard normal noise (2, runs, batch, A) for `SAC.update`; each run's is drawn from its own generator."""
     shape = (2, batch_size, ACTION_SIZE)
     drawn = np.stack([run.standard_normal(shape, np.float32) for run in generators], axis=1)
     return torch.from_numpy(drawn).to(device)

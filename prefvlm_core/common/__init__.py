@@ -1,1 +1,1 @@
-"""What every room uses: errors, seeds, time, memory."""
+"""What every room uses: errors, array types, registries, random streams, timing and memory settings."""

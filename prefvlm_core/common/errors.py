@@ -1,11 +1,11 @@
-"""The one error that users of the package meet, and typo suggestions for names."""
+"""The exception that the package raises for mistakes of its users, and suggestions for misspelled names."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class PrefVLMError(ValueError):
-    """What was wrong, where, and what is allowed, in one sentence."""
+    """A mistake of the user. Its message says in one sentence what is wrong, where, and what is allowed."""
 
     def _render_traceback_(self) -> list[str]:
         """What IPython, and so a notebook, shows of the error: the sentence alone."""
@@ -13,7 +13,7 @@ class PrefVLMError(ValueError):
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> PrefVLMError:
-    """Error for a name that is not among `allowed`, with the closest allowed name suggested."""
+    """The error for a `name` that is not among `allowed`; it suggests the closest one. `kind` says what is named."""
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""

@@ -1,4 +1,4 @@
-"""Independent random streams of a run, all derived from its seed."""
+"""The independent random streams of a run, all derived from its seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Stream(enum.IntEnum):
-    """What a stream of random numbers is for; the number is part of every stored run, never reuse one."""
+    """The purpose of a random stream. Its number determines the draws of every stored run, so never reuse one."""
 
     INITIALISATION = 0
     POLICY = 1
@@ -25,12 +25,12 @@ class Stream(enum.IntEnum):
 
 
 def generator(seed: int, stream: Stream, *path: int) -> np.random.Generator:
-    """The generator of one stream of one run."""
+    """A fresh generator of one stream of the run with this seed; `path` names a stream within it."""
     return np.random.default_rng(np.random.SeedSequence([seed, int(stream), *path]))
 
 
 class Generators:
-    """The generators of all streams of the runs of a fleet; `generators[stream][run]`."""
+    """The generators of a fleet, one per stream and run: `generators[stream][run]`."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._streams = {stream: [generator(seed, stream) for seed in seeds] for stream in Stream}
@@ -39,7 +39,7 @@ class Generators:
         return self._streams[stream]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Where every generator stands, for a checkpoint."""
+        """The state of every generator, as the tensors and values of a checkpoint."""
         return {}, {stream.name: [run.bit_generator.state for run in runs] for stream, runs in self._streams.items()}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -50,6 +50,6 @@ class Generators:
 
 
 def episode_seed(seed: int, episode: int, evaluation: bool = False) -> int:
-    """Seed of an environment's episode: even in training, odd in evaluation, so that the two can never meet."""
+    """The seed of an episode: even in training and odd in evaluation, so that the two never share one."""
     drawn = int(generator(seed, Stream.EPISODE, episode, int(evaluation)).integers(2**30))
     return 2 * drawn + evaluation

@@ -1,4 +1,4 @@
-"""Where the wall time of a fleet goes."""
+"""A stopwatch that shows how the wall time of a fleet is divided among its parts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class Stopwatch:
-    """Seconds in all and by part. A part inside another is taken out of it, so parts never overlap.
+    """Wall seconds, in total and by part. Time in a nested part counts for that part alone, so parts never overlap.
 
-    Goes on from what an interrupted process had counted.
+    After `restore`, counting continues from the seconds of the interrupted process.
     """
 
     def __init__(self) -> None:
         self.parts: dict[str, float] = {}
         self._start = self._mark = time.perf_counter()
-        self._inner = 0.0
+        self._inner = 0.0  # seconds of the parts nested in the current one
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Count what happens inside for `part`."""
+        """Count the time spent inside the `with` block for `part`."""
         start, outer, self._inner = time.perf_counter(), self._inner, 0.0
         yield
         elapsed = time.perf_counter() - start
@@ -33,11 +33,11 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Wall seconds in all."""
+        """Wall seconds in total, those of interrupted processes included."""
         return time.perf_counter() - self._start
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The seconds counted so far, for a checkpoint."""
+        """The seconds counted so far, as the tensors and values of a checkpoint."""
         return {}, {"seconds": self.seconds, "parts": self.parts}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -50,10 +50,10 @@ class Stopwatch:
         return time.perf_counter() - self._mark
 
     def mark(self) -> None:
-        """Start `since_mark` again."""
+        """Restart `since_mark` from 0."""
         self._mark = time.perf_counter()
 
     def columns(self) -> dict[str, float]:
-        """Columns for metrics.csv: seconds of the whole fleet, in all and by part."""
+        """Columns for metrics.csv: seconds of the whole fleet, in total and by part."""
         parts = {f"seconds_{part}": round(seconds, 3) for part, seconds in sorted(self.parts.items())}
         return {"seconds": round(self.seconds, 3)} | parts

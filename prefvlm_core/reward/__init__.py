@@ -1,1 +1,1 @@
-"""The reward ensemble, and the ways in which it learns from labels."""
+"""The reward ensemble, the ways in which it learns from labels, and the rewards of the agent."""

@@ -1,5 +1,5 @@
-"""What agents are rewarded with where it is more than the replay holds: state entropy before the first labels (PEBBLE
-§4.1, RIME §4.3), and RUNE's bonus after them."""
+"""Rewards of the agent that are computed for each batch instead of stored in the replay: the state entropy before the
+first labels (PEBBLE §4.1, RIME §4.3), and RUNE's bonus after them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefvlm_core.reward.rime import normalised_entropy, warm_start
 
 
 class AgentRewards:
-    """Rewrites the rewards of a fleet's batches, run by run."""
+    """Rewrites the rewards of a fleet's batches where a run explores by state entropy or by RUNE's bonus."""
 
     def __init__(self, configs: Sequence[RunConfig], replay: Replay, ensemble: RewardEnsemble) -> None:
         self.configs = configs
@@ -25,7 +25,7 @@ class AgentRewards:
         self.ensembles = [ensemble.of_run(run) for run in range(len(configs))]
         self.entropy_scale = RunningStd(len(configs), replay.actions.device)
         self.bonus: list[Tensor | None] = [None] * len(configs)
-        """The mean bonus of each run's latest batch (None without one)."""
+        """The mean bonus of each run's latest batch; None if the run has had none."""
 
     def apply(self, batch: Batch, step: int, runs: Sequence[int]) -> None:
         """Rewrite the rewards of `batch`, whose rows belong to `runs`, before an update at environment step `step`."""
@@ -57,7 +57,7 @@ class AgentRewards:
         return bonus
 
     def _entropy(self, run: int, observations: Tensor, inputs: Tensor) -> Tensor:
-        """Rewards (batch,) of a run that still explores; with RIME, the ensemble learns them at once."""
+        """Rewards (batch,) of a run before its first session; with RIME's warm start, the ensemble also learns them."""
         config = self.configs[run]
         seen = self.replays[run].seen_observations()
         distance = nearest_neighbour_distance(observations, seen, config.exploration.neighbours)
@@ -70,5 +70,5 @@ class AgentRewards:
 
 
 def warm_starts(config: RunConfig) -> bool:
-    """Whether the ensemble learns before the first labels; the critic then lives on after them."""
+    """Whether the ensemble learns before the first labels, after which the critic is then kept (RIME §4.3)."""
     return config.reward.learning == "rime" and config.rime.warm_start_updates > 0

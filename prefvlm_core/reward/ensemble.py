@@ -1,4 +1,4 @@
-"""The reward ensemble: learned from labelled pairs with the Bradley–Terry model (Christiano et al. 2017; B-Pref)."""
+"""The reward ensemble, learned from labeled pairs with the Bradley–Terry model (Christiano et al. 2017; B-Pref)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from prefvlm_core.config.run import RewardConfig, RunConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss, preference_probability
 
 RELABEL_CHUNK = 16_384
-"""Steps evaluated at once when relabelling: bounds memory, changes no result beyond float rounding."""
+"""Steps evaluated at once when relabeling. It bounds memory and changes results by float rounding only."""
 SMALLEST_SCALE = 0.05
-"""Of a standardised input: one that has hardly moved so far (meters, or a part of a quaternion) is not magnified."""
+"""Smallest standard deviation by which an input (meters, or part of a quaternion) is divided when standardized, so that
+an input that has hardly moved is not magnified."""
 
 
 class RewardEnsemble:
-    """`members` networks per run, observation and action -> tanh reward in (-1, 1)."""
+    """`members` networks per run, each of which maps an observation and an action to a reward in (-1, 1) (tanh)."""
 
     def __init__(
         self, config: RewardConfig, input_size: int, generators: Sequence[np.random.Generator], device: torch.device
@@ -43,7 +44,7 @@ class RewardEnsemble:
 
     @torch.no_grad()
     def predict(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Mean reward over the members for (runs, O) and (runs, A): (runs,)."""
+        """Mean reward (runs,) over the members, for observations (runs, O) and actions (runs, A)."""
         inputs = torch.cat((observations, actions), -1).unsqueeze(1)
         return torch.tanh(self.networks(inputs)).mean(1)[:, 0, 0]
 
@@ -62,14 +63,14 @@ class RunEnsemble:
 
     @torch.no_grad()
     def standardise(self, replay: RunReplay) -> None:
-        """From now on inputs have mean 0 and standard deviation 1 over everything the run has seen so far."""
+        """Scale inputs from now on to mean 0 and standard deviation 1 over all steps of the run so far."""
         inputs = replay.inputs(replay.steps_so_far())
         assert self.networks.scaling is not None
         self.networks.scaling[:, 0, 0, 0] = torch.stack((inputs.mean(0), inputs.std(0).clamp(min=SMALLEST_SCALE)))
 
     @torch.no_grad()
     def relabel(self, replay: RunReplay) -> None:
-        """Write the ensemble's mean reward over everything the run has seen."""
+        """Overwrite the replay's rewards of all steps so far with the mean over the members."""
         for first in range(0, replay.size, RELABEL_CHUNK):
             last = min(first + RELABEL_CHUNK, replay.size)
             steps = torch.arange(first, last, device=replay.device)
@@ -77,28 +78,27 @@ class RunEnsemble:
 
     @torch.no_grad()
     def member_returns(self, replay: RunReplay, starts: IntArray, length: int) -> Tensor:
-        """Each member's return of pairs (n, 2) of segments: (members, n, 2)."""
+        """Returns (members, n, 2) that each member gives to pairs `starts` (n, 2) of segments."""
         inputs = replay.inputs(replay.segment_steps(starts, length))
         return self.member_rewards(inputs.flatten(0, 2)).view(self.config.members, *inputs.shape[:3]).sum(-1)
 
     def member_probabilities(self, replay: RunReplay, starts: IntArray, length: int) -> Tensor:
-        """Each member's P(second preferred) of pairs (n, 2): (members, n)."""
+        """P(second preferred) (members, n) that each member gives to pairs `starts` (n, 2)."""
         return preference_probability(self.member_returns(replay, starts, length))
 
     def member_rewards(self, inputs: Tensor) -> Tensor:
-        """Rewards in (-1, 1) that each member gives to inputs (n, O + A): (members, n)."""
+        """Rewards (members, n) in (-1, 1) that each member gives to inputs (n, O + A)."""
         return torch.tanh(self.networks(inputs.unsqueeze(0)))[0, :, :, 0]
 
     def segment_rewards(self, replay: RunReplay, starts: Tensor, length: int) -> Tensor:
-        """Rewards (members, n, 2, length) that each member gives to segments of its own, first steps (members, n,
-        2)."""
+        """Rewards (members, n, 2, length) that each member gives to its own pairs, `starts` (members, n, 2)."""
         steps = starts.unsqueeze(-1) + torch.arange(length, device=starts.device)
         inputs = replay.inputs(steps)
         return torch.tanh(self.networks(inputs.flatten(1, 3).unsqueeze(0))).view(steps.shape)
 
     def descend(self, loss: Tensor, learning_rate_scale: float = 1.0) -> None:
-        """One step of Adam on `loss`, a scalar; `learning_rate_scale` multiplies the learning rate."""
-        self.networks.differentiate(loss)
+        """Take one step of Adam on the scalar `loss`; `learning_rate_scale` multiplies the learning rate."""
+        self.networks.backward(loss)
         self.optimizer.step(learning_rate_scale)
 
     def epoch(
@@ -109,10 +109,10 @@ class RunEnsemble:
         generator: np.random.Generator,
         learning_rate_scale: float = 1.0,
     ) -> float:
-        """One pass of the members over the labels (at least one), each in its own order.
+        """Train the members on one pass over the labels (at least one), each in its own order.
 
-        Returns the training accuracy: the fraction of labels other than 1/2 that a member agreed with when it met them,
-        mean over members; nan where all are 1/2.
+        Returns the training accuracy: the fraction of labels other than 1/2 with which a member agreed just before it
+        learned from them, mean over members; nan if all labels are 1/2.
         """
         starts = torch.from_numpy(buffer.starts).to(replay.device)
         labels = torch.from_numpy(buffer.labels).to(replay.device)
@@ -131,11 +131,15 @@ class RunEnsemble:
 def reward_accuracy(
     replay: RunReplay, ensemble: RunEnsemble, config: RunConfig, generator: np.random.Generator
 ) -> float:
-    """Fraction of random pairs that the ensemble orders as the true reward does; equal true returns are left out."""
+    """Fraction of random pairs that the ensemble orders as the true reward does, without ties of the true return.
+
+    Returns nan if all pairs are ties.
+    """
     length = config.feedback.segment_length
     starts = replay.draw_segments(generator, config.evaluation.held_out_pairs, length, config.feedback.recent_episodes)
-    rewards = replay.true_segment_rewards(starts, length).sum(-1)
-    truth = rewards[:, 1] - rewards[:, 0]
+    true_returns = replay.true_segment_rewards(starts, length).sum(-1)
+    true_difference = true_returns[:, 1] - true_returns[:, 0]
     returns = ensemble.member_returns(replay, starts, length).mean(0).double().cpu().numpy()
-    decided = truth != 0
-    return float(np.mean(((returns[:, 1] - returns[:, 0]) * truth > 0)[decided])) if decided.any() else float("nan")
+    agrees = (returns[:, 1] - returns[:, 0]) * true_difference > 0
+    decided = true_difference != 0
+    return float(np.mean(agrees[decided])) if decided.any() else float("nan")

@@ -1,4 +1,4 @@
-"""The ways in which a reward ensemble can learn, by the name that `reward.learning` gives."""
+"""The registry of reward learners, by the names that `reward.learning` takes."""
 
 from prefvlm_core.common.registry import Registry
 from prefvlm_core.reward.learning import MakeLearner, PlainLearner
@@ -8,4 +8,4 @@ from prefvlm_core.reward.surf import SURFLearner
 LEARNERS: Registry[MakeLearner] = Registry(
     "reward.learning", {"plain": PlainLearner, "surf": SURFLearner, "rime": RIMELearner}
 )
-"""`reward.learning` -> the learner, made from a `LearningSetting`."""
+"""Maps `reward.learning` to what makes the learner from a `LearningSetting`."""

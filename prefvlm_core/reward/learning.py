@@ -1,4 +1,4 @@
-"""How a reward ensemble learns from the labels of a session: the protocol, PEBBLE's way, and the registry."""
+"""How a reward ensemble learns from the labels of a session: the protocol of reward learners, and PEBBLE's learner."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from prefvlm_core.reward.ensemble import RunEnsemble
 
 @dataclass(frozen=True)
 class RewardLearning:
-    """What one session of reward learning did."""
+    """The outcome of reward learning in one session."""
 
     epochs: int
     """Passes over the labels."""
     accuracy: float
-    """Training accuracy (fraction) of the last pass, mean over members, pairs labelled 1/2 left out; nan without
-    labels."""
+    """Training accuracy (fraction) of the last pass, mean over members, without pairs labeled 1/2; nan if no other
+    labels were learned from."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further columns for metrics.csv."""
 
 
 @dataclass(frozen=True)
 class LearningSetting:
-    """What a reward learner works with, all of one run."""
+    """What a reward learner works with, all of one run. `pairs` draws unlabeled pairs."""
 
     config: RunConfig
     ensemble: RunEnsemble
@@ -41,14 +41,14 @@ class LearningSetting:
 
 
 class RewardLearner(Protocol):
-    """Fits the ensemble of one run to its labels, session by session."""
+    """Fits the ensemble of one run to its labels in each session."""
 
     def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
-        """Learn from all labels so far; `asked`: queries that the human was asked in this session."""
+        """Learn from all labels so far; `asked` is the number of queries that the human was asked in this session."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors that a checkpoint needs, beyond the ensemble's own."""
+        """Tensors that a checkpoint needs beside the ensemble's own."""
         ...
 
     def values(self) -> dict[str, Any]:
@@ -61,9 +61,9 @@ class RewardLearner(Protocol):
 
 
 class PlainLearner:
-    """PEBBLE's: passes over the labels, each member in its own order, until `stop_accuracy` or `max_epochs`.
+    """PEBBLE's learner: passes over the labels, each member in its own order, until `stop_accuracy` or `max_epochs`.
 
-    The original code leaves the accuracy undefined when a session brought no label; here nothing is learned then.
+    The original code leaves the accuracy undefined if there are no labels; here nothing is learned then.
     """
 
     def __init__(self, setting: LearningSetting) -> None:
@@ -82,15 +82,16 @@ class PlainLearner:
         return RewardLearning(epochs, accuracy)
 
     def tensors(self) -> dict[str, Tensor]:
-        """None."""
+        """Empty: the learner keeps nothing between sessions."""
         return {}
 
     def values(self) -> dict[str, Any]:
-        """None."""
+        """Empty: the learner keeps nothing between sessions."""
         return {}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
+        """Do nothing: the learner keeps nothing between sessions."""
 
 
 MakeLearner = Callable[[LearningSetting], RewardLearner]
+"""Makes a learner for one run; see `reward.learners.LEARNERS`."""

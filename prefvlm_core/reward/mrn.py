@@ -1,15 +1,21 @@
 """MRN (Liu et al. 2022, Meta-Reward-Net, NeurIPS): bi-level updates of the reward ensemble through the critic.
 
-Now and then, while labels remain, the ensemble takes one gradient step that would make the critic, after one step of
-its own on the ensemble's rewards, order labelled pairs as the human did: inner step, plain gradient descent on the
-temporal-difference loss of a copy of the critic; outer loss, Bradley–Terry on the Q-values of each segment's first
-transition, of both critics (MRN §4, its Algorithm 1). The agent's own update follows on the same batch with the new
-rewards, and everything seen is relabelled.
+Every `mrn.meta_every` steps, as long as the budget lasts, the ensemble takes one gradient step. It descends the loss
+that the critic would have on the human's labels after one step of its own on the ensemble's rewards (MRN §4,
+Algorithm 1):
 
-Deliberate deviations from the reference code: its outer loss reads labels that were never written when the first
-session brought fewer than a batch, here it takes those that exist; its meta-update treats the time limit as the end of
-the task although its other updates do not, here none does. Kept as there: the copy of the critic takes a plain step
-although the critic itself is trained by Adam, and there are no meta-updates once the budget is spent.
+- Inner step: plain gradient descent of a copy of the critic on its temporal-difference loss.
+- Outer loss: Bradley–Terry on the Q-values that both critics give to the first transition of each segment.
+
+The agent's own update follows on the same batch with the new rewards, and the whole replay is relabeled.
+
+Deliberate deviations from the reference code:
+- If the first session brings less than a batch of labels, its outer loss reads labels that were never written; here it
+  takes the existing ones.
+- Its meta-update treats the time limit as the end of the task, although its other updates do not; here none does.
+
+As in the reference code, the copy of the critic takes a plain gradient step although the critic itself is trained by
+Adam, and there are no meta-updates once the budget is spent.
 """
 
 from __future__ import annotations
@@ -32,10 +38,19 @@ def outer_loss(
     first_inputs: Tensor,
     labels: Tensor,
 ) -> Tensor:
-    """Loss of one run's critics on labelled pairs, after one gradient step towards `targets`; differentiable in those.
+    """Loss of one run's critics on labeled pairs after one gradient step toward `targets`, differentiable by those.
 
-    inputs (b, O + A) and targets (b,): transitions of the inner step. first_inputs (n, 2, O + A): the first transition
-    of both segments, labels (n,). The critic itself is not changed. Returns a scalar, the sum over the critics.
+    The critic itself is not changed.
+
+    Args:
+        critic: The run's critics, as a fleet of one.
+        inputs: (b, O + A), observations and actions of the inner step's transitions.
+        targets: (b,), their temporal-difference targets.
+        learning_rate: Step size of the inner step.
+        first_inputs: (n, 2, O + A), observation and action at the first step of both segments of the labeled pairs.
+        labels: (n,), P(second preferred).
+
+    Returns a scalar, the sum over the critics.
     """
     predicted = critic(inputs.unsqueeze(0))[0, :, :, 0]
     inner = (predicted - targets).square().mean(-1).sum()
@@ -57,10 +72,18 @@ def meta_update(
     buffer: PreferenceBuffer,
     outer_weight: float,
 ) -> dict[str, float]:
-    """One meta-update of one run's ensemble; rewrites `batch.rewards` and the replay's rewards with the new ensemble's.
+    """Take one meta-update of one run's ensemble, and rewrite the rewards of `batch` and `replay` with the new one.
 
-    agent: that run's, as a fleet of one. batch: rows of one run, (1, b, ...); noise (1, b, A): the agent's update of
-    this batch uses the same. buffer: the pairs of the outer loss. Returns columns for metrics.csv.
+    Args:
+        agent: The run's agent, as a fleet of one.
+        ensemble: The run's ensemble.
+        replay: The run's replay.
+        batch: Transitions of the run, (1, b, ...), on which the agent is updated next.
+        noise: (1, b, A), standard normal, the same as in that update's critic target.
+        buffer: The labeled pairs of the outer loss.
+        outer_weight: Factor of the outer loss.
+
+    Returns columns for metrics.csv.
     """
     inputs = torch.cat((batch.observations[0], batch.actions[0]), -1)
     first_inputs = replay.inputs(torch.from_numpy(buffer.starts).to(inputs.device))

@@ -1,18 +1,20 @@
 """RIME (Cheng et al. 2024, arXiv 2402.17257): reward learning from noisy labels, by denoising and a warm start.
 
-Before each pass over the labels, the divergence between each label and the ensemble's opinion decides: kept, left out
-of this pass, or flipped for this pass (`RIMEThresholds`, RIME §4.2). Before the first labels, the ensemble is
-fitted to the normalised state entropy that the agent explores with, and the agent's critic is kept (§4.3).
+Before each pass over the labels, the divergence of each label from the ensemble's prediction decides whether the pass
+keeps it, leaves it out or flips it (`RIMEThresholds`, RIME §4.2). Before the first labels, the ensemble is fitted to
+the normalized state entropy that rewards the exploring agent; the critic is then kept after the first session (§4.3).
 
 Deliberate deviations from the reference code:
 - Its threshold starts from a largest trusted divergence of 0, so it trusts everything for several passes; here the
   first pass trusts everything, and the second already knows the divergences of the first.
-- While the lower threshold is above the upper one, it trains on the same pair twice, kept and flipped; here once.
-- It takes the variance (at most 3) of the trusted divergences for their spread; here, as in the paper, the standard
-  deviation.
-- Its step size is 0 in the first pass of the warm-up, so the first pass teaches nothing; here it starts at one part.
-- Its warm start draws five new batches per update and scales the entropy by the largest one ever seen, not as the agent
-  sees it; here the ensemble takes five steps on the batch of the agent, with the agent's own normalisation.
+- While the lower threshold is above the upper one, it trains on some pairs twice, kept and flipped; here they are only
+  flipped.
+- It measures the dispersion of the trusted divergences by their variance (at most 3); here, as in the paper, by their
+  standard deviation.
+- Its learning rate is 0 in the first pass of the warm-up, so that pass learns nothing; here it starts at the fraction
+  1 / `rime.warm_up_epochs` of its full value.
+- Its warm start draws five new batches per update and scales the entropy by the largest value seen so far, unlike the
+  reward of the agent; here the ensemble takes five steps on the agent's batch, with the agent's normalization.
 """
 
 from __future__ import annotations
@@ -36,20 +38,22 @@ class Denoised(NamedTuple):
     """The labels of one pass."""
 
     buffer: PreferenceBuffer
-    """What is learned from: trusted labels, and flipped ones already flipped."""
+    """The labels to learn from: trusted ones as they are, and flipped ones with the opposite label."""
     partition: Partition
-    """What became of each label (n,); `uncertain` ones are left out."""
+    """What the thresholds decided about each label, (n,); `uncertain` ones are left out."""
 
 
 def denoise(buffer: PreferenceBuffer, probabilities: DoubleArray, thresholds: RIMEThresholds) -> Denoised:
-    """Split labels by the ensemble's current P(second preferred), (n,), and let the thresholds take in the trusted
-    ones."""
+    """Split n labels by the ensemble's current P(second preferred) (n,), and show the thresholds the trusted ones.
+
+    The first pass trusts every label.
+    """
     divergences = divergence(buffer.labels, probabilities)
     if thresholds.sessions:
         partition = thresholds.split(divergences)
     else:
-        none = np.zeros(len(buffer), bool)
-        partition = Partition(~none, none, none)
+        nowhere = np.zeros(len(buffer), bool)
+        partition = Partition(~nowhere, nowhere, nowhere)
     thresholds.observe(divergences[partition.clean])
     used = partition.clean | partition.flipped
     labels = np.where(partition.flipped, 1 - buffer.labels, buffer.labels)
@@ -57,9 +61,9 @@ def denoise(buffer: PreferenceBuffer, probabilities: DoubleArray, thresholds: RI
 
 
 class RIMELearner:
-    """Fits the members of one run to its denoised labels, and says how right the denoiser was in the last pass.
+    """Fits the members of one run to its denoised labels, and reports the accuracy of the denoiser in the last pass.
 
-    Its thresholds count passes over the labels, not sessions.
+    What the thresholds call a session is here a pass over the labels.
     """
 
     def __init__(self, setting: LearningSetting) -> None:
@@ -87,11 +91,11 @@ class RIMELearner:
         return RewardLearning(epochs, accuracy, _metrics(partition, buffer, truth, self.thresholds))
 
     def tensors(self) -> dict[str, Tensor]:
-        """None."""
+        """Empty: the state of the thresholds is in `values`."""
         return {}
 
     def values(self) -> dict[str, Any]:
-        """The thresholds."""
+        """The state of the thresholds."""
         return self.thresholds.state()
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -102,9 +106,9 @@ class RIMELearner:
 def _metrics(
     partition: Partition, buffer: PreferenceBuffer, truth: DoubleArray, thresholds: RIMEThresholds
 ) -> dict[str, float]:
-    """The last pass: how many labels were flipped and left out, and how right the flipped and the kept ones are.
+    """The last pass in numbers: labels flipped and left out, the accuracy of flipped and of kept ones, the thresholds.
 
-    truth: P(second preferred) by the true reward, 0, 1/2 or 1, (n,), for the metrics only.
+    `truth` (n,) is P(second preferred) by the true reward, 0, 1/2 or 1; it is used for the metrics only.
     """
     decided = truth != 0.5
     flipped, clean = partition.flipped & decided, partition.clean & decided
@@ -119,14 +123,13 @@ def _metrics(
 
 
 def warm_start(ensemble: RunEnsemble, inputs: Tensor, entropy: Tensor, updates: int) -> None:
-    """Gradient updates of the members towards the normalised state entropy (n,) of inputs (n, O + A): mean squared
-    error."""
+    """Fit the members to the state entropy (n,) of inputs (n, O + A), by `updates` steps on the mean squared error."""
     for _ in range(updates):
         error = ensemble.member_rewards(inputs) - entropy
         ensemble.descend(error.square().mean(-1).sum())
 
 
 def normalised_entropy(distance: Tensor, mean: float, std: float) -> Tensor:
-    """State entropy (n,) as RIME rewards exploration with it: centred, in units of three standard deviations, clipped
-    to [-1, 1]."""
+    """RIME's exploration reward (n,): the state entropy, centered, in units of three standard deviations and clipped to
+    [-1, 1]."""
     return torch.clamp((distance - mean) / (3 * std), -1, 1)

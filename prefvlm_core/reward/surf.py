@@ -1,12 +1,12 @@
 """SURF (Park et al. 2022, arXiv 2203.10050): reward learning from few labels, with pseudo-labels and temporal crops.
 
-Every segment is kept with some steps before and after it. A labelled pair is learned from through random crops of both
-segments; an unlabelled pair likewise, with the label that the member itself gives to the uncropped pair, if it is
-confident enough (SURF §4.1 and 4.2). Members learn from their own pseudo-labels only.
+Every segment is kept with some steps before and after it. The members learn from random crops of both segments of a
+labeled pair. They learn from crops of an unlabeled pair too, with the label that a member itself gives to the uncropped
+pair, if it is confident enough (SURF §4.1 and §4.2). Each member learns only from its own pseudo-labels.
 
 Deliberate deviation from the reference code: with the teacher `skip`, it compares the remaining pairs by the returns of
-the widened segments; here the segments that were asked about are compared. Kept as there: the number of updates grows
-with the labels and nothing stops it early, and the mean over unlabelled pairs counts the rejected ones as 0.
+the widened segments; here the segments that were asked about are compared. As in the reference code, the number of
+updates grows with the labels without early stopping, and the mean over unlabeled pairs counts rejected ones as 0.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefvlm_core.common.arrays import IntArray
+from prefvlm_core.common.arrays import DoubleArray, IntArray
 from prefvlm_core.config.groups import SURFConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss
 from prefvlm_core.reward.learning import LearningSetting, RewardLearning
 
 
 def crop_masks(shape: tuple[int, int], length: int, config: SURFConfig, generator: np.random.Generator) -> Tensor:
-    """Random crops of pairs of widened segments, 1 inside and 0 outside: (*shape, 2, length + 2 window).
+    """Masks (*shape, 2, length + 2 window) of random crops of pairs of widened segments: 1 inside and 0 outside.
 
-    Both crops of a pair have one length, uniform in length ± crop; each lies anywhere in its widened segment.
+    Both crops of a pair have the same length, uniform in length ± crop, at independent uniform places.
     """
     whole = length + 2 * config.window
     lengths = generator.integers(length - config.crop, length + config.crop + 1, size=(*shape, 1))
@@ -37,22 +37,22 @@ def crop_masks(shape: tuple[int, int], length: int, config: SURFConfig, generato
 
 
 def pseudo_labels(returns: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
-    """Label 0 or 1 that returns (..., 2) imply, and whether its probability is at least `confidence`: (...), (...)."""
+    """Labels 0 or 1 (...) that returns (..., 2) imply, and whether their probability is at least `confidence` (...)."""
     second = torch.sigmoid(returns[..., 1] - returns[..., 0])
     return (second > 0.5).float(), torch.maximum(second, 1 - second) >= confidence
 
 
 def shuffled(count: int, size: int, members: int, generator: np.random.Generator) -> Iterator[IntArray]:
-    """Without end, minibatches (members, at most `size`) of 0..count-1: each member sees all before any comes again."""
+    """Endless minibatches (members, at most `size`) of 0 to count - 1; a member sees all indices before any repeats."""
     while True:
         order = np.stack([generator.permutation(count) for _ in range(members)])
         yield from (order[:, first : first + size] for first in range(0, count, size))
 
 
 class SURFLearner:
-    """Fits the members of one run to its labels and to their own pseudo-labels of pairs that nobody is asked about.
+    """Fits the members of one run to its labels, and to their own pseudo-labels of pairs that nobody is asked about.
 
-    Segments are named by their own first step; the `window` before and after lies in the same episode.
+    A segment is identified by its own first step; the `window` steps before and after it lie in the same episode.
     """
 
     def __init__(self, setting: LearningSetting) -> None:
@@ -62,7 +62,7 @@ class SURFLearner:
         """Pairs that nobody is asked about, (u, 2)."""
 
     def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
-        """See `RewardLearner.learn`; first draws `unlabelled_ratio` unlabelled pairs per query."""
+        """See `RewardLearner.learn`. It first draws `unlabelled_ratio` unlabeled pairs per query."""
         drawn = self.setting.pairs.draw(asked * self.config.unlabelled_ratio)
         self.unlabelled = np.concatenate((self.unlabelled, drawn))
         if not len(buffer):
@@ -88,22 +88,22 @@ class SURFLearner:
         return RewardLearning(-(-updates * size // len(buffer)), counts.accuracy, counts.metrics())
 
     def _widened(self, starts: IntArray) -> Tensor:
-        """Rewards (members, n, 2, length + 2 window) of segments (members, n, 2) with the steps around them."""
+        """Rewards (members, n, 2, length + 2 window) of segments `starts` (members, n, 2) and the steps around them."""
         first = torch.from_numpy(starts - self.config.window).to(self.setting.replay.device)
         return self.setting.ensemble.segment_rewards(self.setting.replay, first, self.length + 2 * self.config.window)
 
     def _cropped(self, rewards: Tensor) -> Tensor:
-        """Returns (members, n, 2) of random crops of widened segments."""
+        """Returns (members, n, 2) of random crops of widened segments, from their rewards."""
         shape = (rewards.shape[0], rewards.shape[1])
         masks = crop_masks(shape, self.length, self.config, self.setting.generator)
         return (rewards * masks.to(rewards.device)).sum(-1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The unlabelled pairs."""
+        """The unlabeled pairs."""
         return {"unlabelled": torch.from_numpy(self.unlabelled)}
 
     def values(self) -> dict[str, Any]:
-        """None."""
+        """Empty: the unlabeled pairs are in `tensors`."""
         return {}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -112,26 +112,26 @@ class SURFLearner:
 
 
 class _Counts:
-    """How often members agreed with labels and with the truth of unlabelled pairs, over the updates of a session.
+    """Counts, over the updates of a session, how often members agreed with labels and pseudo-labels with the truth.
 
     Args:
-        members: Members of the ensemble.
-        truth: P(second preferred) of the unlabelled pairs by the true reward, (u,), for the metrics only.
+        members: Number of members of the ensemble.
+        truth: P(second preferred) of the unlabeled pairs by the true reward, (u,), for the metrics only.
     """
 
-    def __init__(self, members: int, truth: np.ndarray) -> None:
+    def __init__(self, members: int, truth: DoubleArray) -> None:
         self.members, self.truth = members, truth
         self.decided = self.seen = 0
         self.correct, self.accepted, self.right, self.judged = (torch.zeros(()) for _ in range(4))
 
     def add_labelled(self, returns: Tensor, labels: Tensor) -> None:
-        """Returns (members, n, 2) and labels (members, n) of an update."""
+        """Count the agreement of returns (members, n, 2) with labels (members, n)."""
         margin = returns[..., 1] - returns[..., 0]
         self.correct += (margin * (labels - 0.5) > 0).sum().cpu()
         self.decided += int((labels != 0.5).sum())
 
     def add_pseudo(self, pairs: IntArray, pseudo: Tensor, accept: Tensor) -> None:
-        """Pseudo-labels of unlabelled pairs (members, n), and which of them were confident enough."""
+        """Count pseudo-labels (members, n) of unlabeled pairs (members, n); `accept` marks those confident enough."""
         true = torch.from_numpy(self.truth[pairs]).to(pseudo.device)
         self.seen += pairs.size
         self.accepted += accept.sum().cpu()
@@ -140,7 +140,7 @@ class _Counts:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of the labels other than 1/2 that members agreed with; nan without such a label."""
+        """Fraction of the labels other than 1/2 with which members agreed; nan if there were none."""
         return float(self.correct) / self.decided if self.decided else float("nan")
 
     def metrics(self) -> dict[str, float]:

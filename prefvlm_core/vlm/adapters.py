@@ -104,7 +104,7 @@ class AdapterNetworks:
         ends = self._adapt(self.image, torch.cat((before, after))).chunk(2, dim=1)
         return (self.head(torch.cat(ends, -1).unsqueeze(0))[0] - actions).square().mean((1, 2))
 
-    def differentiate(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor) -> None:
         """Write the gradient of `loss` into `gradients`, 0 for parameters on which `loss` does not depend."""
         parameters = [
             parameter
@@ -219,7 +219,7 @@ class Adapters:
                 transitions.before[drawn], transitions.after[drawn], transitions.actions[drawn]
             )
             loss = loss + self.config.dynamics_weight * dynamics.sum()
-        self.networks.differentiate(loss)
+        self.networks.backward(loss)
         self.optimizer.step()
         return torch.stack((preference[-1], dynamics[-1])).detach()
 

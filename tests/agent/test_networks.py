@@ -29,7 +29,7 @@ def test_forward_and_gradient_equal_separate_networks(shared: bool) -> None:
     network = stacked()
     inputs = torch.randn(2, 4, 5) if shared else torch.randn(2, 3, 4, 5)
     outputs = network(inputs)
-    network.differentiate(outputs.square().sum())
+    network.backward(outputs.square().sum())
     for run in range(2):
         for member in range(3):
             module = as_torch_module(network, run, member)

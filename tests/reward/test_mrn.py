@@ -33,7 +33,7 @@ def test_meta_gradient_equals_finite_differences() -> None:
         targets = torch.tanh(reward(inputs.unsqueeze(0)))[0, :, :, 0].mean(0) + next_value
         return outer_loss(critic, inputs, targets, 0.3, first, labels)
 
-    reward.differentiate(loss())
+    reward.backward(loss())
     gradient = reward.gradients.clone()
     expected = torch.zeros_like(gradient)
     for member in range(3):

@@ -116,9 +116,9 @@ def test_inverse_dynamics_teach_the_image_side_and_preferences_both_sides() -> N
     def reached() -> list[bool]:
         return [bool(net.gradients.any()) for net in (networks.text, networks.image, networks.head)]  # type: ignore[union-attr]
 
-    networks.differentiate(networks.dynamics_loss(*tensors).sum())
+    networks.backward(networks.dynamics_loss(*tensors).sum())
     assert reached() == [False, True, True]
-    networks.differentiate(networks.returns(torch.from_numpy(text), torch.from_numpy(frames))[..., 1].sum())
+    networks.backward(networks.returns(torch.from_numpy(text), torch.from_numpy(frames))[..., 1].sum())
     assert reached() == [True, True, False]
 
 
