@@ -1,1 +1,1 @@
-"""Pairs of segments, their labels, who gives them and which are kept."""
+"""Pairs of segments: which are asked about, who labels them, which labels are kept, and what they cost."""

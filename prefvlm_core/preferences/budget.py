@@ -1,4 +1,4 @@
-"""The human's budget: how many pairs may still be asked, session by session."""
+"""The budget of human labels: how many pairs each session may ask about."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from prefvlm_core.config.groups import FeedbackConfig
 
 
 class Budget:
-    """The human labels of one run, spent and left.
+    """Counts the human labels of one run against its budget.
 
-    `spent` counts pairs that the human has answered or skipped, `waiting` those that may still be answered in a later
+    `spent` counts pairs that the human has answered or skipped, `waiting` pairs that may still be answered in a later
     session; both count against the budget.
     """
 
@@ -18,17 +18,17 @@ class Budget:
         self.waiting = 0
 
     def queries(self, first_session: bool) -> int:
-        """Pairs that a session may ask."""
+        """Number of pairs about which the next session may ask."""
         wanted = self.config.first_session_queries if first_session else self.config.session_queries
         return min(wanted, self.config.budget - self.spent - self.waiting)
 
-    def spend(self, looked_at: int, waiting: int) -> None:
-        """Count the pairs that a session's answers cover, and those that are left open."""
-        self.spent += looked_at
+    def spend(self, answered_or_skipped: int, waiting: int) -> None:
+        """Add the pairs that were answered or skipped in a session, and set how many are left open after it."""
+        self.spent += answered_or_skipped
         self.waiting = waiting
 
     def values(self) -> dict[str, int]:
-        """What a checkpoint needs."""
+        """The counts, for a checkpoint."""
         return {"spent": self.spent, "waiting": self.waiting}
 
     def restore(self, values: dict[str, int]) -> None:

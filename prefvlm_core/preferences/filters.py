@@ -1,6 +1,6 @@
-"""The KL filter: which of the vision-language model's labels to keep, which to flip, and which to ask a human about.
+"""The KL filter: which labels of the vision-language model to keep, which to flip, and which to leave to the human.
 
-PrefVLM (§4.2) splits labels by the Kullback–Leibler divergence between a label and the reward ensemble's opinion, as
+PrefVLM (§4.2) splits labels by the Kullback–Leibler divergence of a label from the reward ensemble's prediction, as
 RIME's denoiser does (Cheng et al. 2024), and leaves the middle of the range to the human.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
@@ -20,74 +20,80 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.registry import Registry
 from prefvlm_core.config.groups import FilterConfig
 
-_SMALLEST_PROBABILITY = 1e-6  # keeps the divergence of a confident reward model finite: at most 13.8
-_MAXIMUM_RATE = 0.1  # of the running estimate of the largest trusted divergence (RIME's code)
-_PRIOR_VARIANCE = 4.0  # of intercept and slope: with ten labels, all right, the fitted P(right) is 0.93
+_SMALLEST_PROBABILITY = 1e-6  # keeps the divergence finite, at most 13.8, where the reward model is certain
+_MAXIMUM_RATE = 0.1  # update rate of the running estimate of the largest trusted divergence (RIME's code)
+_PRIOR_VARIANCE = 4.0  # of intercept and slope; after ten correct labels, the fitted P(correct) is 0.93
 
 
 class Partition(NamedTuple):
-    """Three masks (n,), exactly one of them true for each label."""
+    """The filter's decision about n labels: three masks (n,), exactly one of which is true for each label."""
 
     clean: BoolArray
-    """Kept as it is."""
+    """Labels to keep as they are."""
     flipped: BoolArray
-    """Believed wrong: the opposite label is used."""
+    """Labels believed to be wrong, whose opposite is used."""
     uncertain: BoolArray
-    """For the human, as far as the budget goes."""
+    """Labels that are not used; the human may be asked about their pairs within the budget."""
 
 
-def divergence(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> DoubleArray:
-    """KL(label ‖ P) in nats of labels (n,), P(second preferred) 0, 1/2 or 1, under the reward ensemble's P (n,): (n,).
+def divergence(labels: ArrayLike, probabilities: ArrayLike) -> DoubleArray:
+    """KL(label ‖ P) in nats, (n,), of labels from the reward ensemble's prediction P.
 
-    P is the mean of the members' Bradley–Terry probabilities. For a decided label this is its cross-entropy, -ln P of
-    the preferred segment; P is clipped to [1e-6, 1 - 1e-6]. Raises `PrefVLMError` for other labels and for values
-    outside 0 to 1.
+    For a label 0 or 1 this is the cross-entropy, -ln P of the preferred segment. P is clipped to [1e-6, 1 - 1e-6].
+
+    Args:
+        labels: P(second preferred), 0, 1/2 or 1, (n,).
+        probabilities: P, the mean over the members of their Bradley–Terry P(second preferred), (n,).
+
+    Raises `PrefVLMError` for other shapes, other labels, and probabilities that are nan or outside 0 to 1.
     """
     label, probability = np.asarray(labels, np.float64), np.asarray(probabilities, np.float64)
     if label.ndim != 1 or label.shape != probability.shape:
-        raise PrefVLMError(f"divergence needs labels (n,) and as many P, got {label.shape} and {probability.shape}.")
+        raise PrefVLMError(
+            f"divergence needs labels (n,) and as many probabilities, got {label.shape} and {probability.shape}."
+        )
     if not np.isin(label, (0, 0.5, 1)).all():
         raise PrefVLMError("divergence takes labels 0, 1/2 and 1 only.")
     if not ((probability >= 0) & (probability <= 1)).all():
-        raise PrefVLMError("The reward ensemble's probabilities must lie between 0 and 1 and not be nan.")
+        raise PrefVLMError("The reward ensemble's probabilities must lie between 0 and 1 and must not be nan.")
     probability = np.clip(probability, _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
     entropy = np.where(label == 0.5, math.log(2), 0.0)
     return np.maximum(-label * np.log(probability) - (1 - label) * np.log1p(-probability) - entropy, 0.0)
 
 
 class Filter(Protocol):
-    """Splits the labels of one run, and learns from session to session where to split them."""
+    """Splits the labels of one run by their divergences, and adapts its thresholds from session to session."""
 
     uses_trusted: bool
-    """Whether `observe` wants to be called."""
+    """Whether the filter learns from `observe`; if not, it need not be called."""
 
     @property
     def lower(self) -> float:
-        """Divergence (nats) below which labels are kept: 0 keeps none, infinity all."""
+        """Divergence (nats) below which labels are kept; 0 keeps none and infinity keeps all."""
         ...
 
     @property
     def upper(self) -> float:
-        """Divergence (nats) above which labels are flipped: infinity flips none."""
+        """Divergence (nats) above which labels are flipped; infinity flips none."""
         ...
 
     def split(self, divergences: DoubleArray) -> Partition:
-        """Partition labels by their divergences (n,), with the current thresholds."""
+        """Partition labels by their divergences (n,) with the current thresholds."""
         ...
 
     def observe(self, trusted: DoubleArray) -> None:
-        """Take in the divergences (n,) of the labels that reward learning trusts, once per session."""
+        """Learn from the divergences (n,) of the labels that reward learning trusts. Called once per session."""
         ...
 
     def audit(self, divergences: DoubleArray, right: BoolArray) -> None:
-        """Take in what the human said about labels of the VLM: their divergences (n,), and which were right (n,).
+        """Learn from labels of the VLM that the human has checked: their divergences (n,), and which were right (n,).
 
-        The divergences must come from a reward ensemble that had not learned from the human's answers yet.
+        The divergences must come from a reward ensemble that had not yet learned from the human's answers.
         """
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs, ready for JSON."""
+        """The filter's state for a checkpoint, in types that JSON holds."""
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -96,7 +102,7 @@ class Filter(Protocol):
 
 
 class KeepAll:
-    """No filter: every label is kept. Base of the filters that have two thresholds."""
+    """No filtering: every label is kept. Also the base class of the filters with two thresholds."""
 
     uses_trusted = False
 
@@ -114,17 +120,17 @@ class KeepAll:
         return math.inf
 
     def split(self, divergences: DoubleArray) -> Partition:
-        """Kept below `lower`, flipped above `upper`, uncertain between."""
+        """See `Filter`: kept below `lower`, flipped above `upper`, uncertain in between."""
         _check_divergences(divergences)
         flipped = divergences > self.upper
         clean = (divergences < self.lower) & ~flipped  # RIME's lower threshold can exceed the upper one
         return Partition(clean, flipped, ~clean & ~flipped)
 
     def observe(self, trusted: DoubleArray) -> None:
-        """Nothing to learn."""
+        """Do nothing."""
 
     def audit(self, divergences: DoubleArray, right: BoolArray) -> None:
-        """Nothing to learn."""
+        """Do nothing."""
 
     def state(self) -> dict[str, Any]:
         """See `Filter`."""
@@ -135,11 +141,12 @@ class KeepAll:
 
 
 class RIMEThresholds(KeepAll):
-    """RIME's thresholds: lower = -ln(rho) + alpha rho + beta_t s, upper fixed.
+    """RIME's thresholds: a lower one of -ln(rho) + alpha rho + beta_t s, and a fixed upper one.
 
-    rho is a running estimate of the largest trusted divergence; it starts at the first session's, where RIME's code
-    starts at 0 and so trusts everything at first. s is the standard deviation of all trusted divergences, as in RIME's
-    paper; its code takes their variance, and at most 3 for beta_t s. beta_t falls linearly from beta_max to beta_min.
+    rho is a running estimate of the largest trusted divergence. It starts at the largest one of the first session;
+    RIME's code starts at 0 and therefore trusts everything at first. s is the standard deviation of all trusted
+    divergences, as in RIME's paper; its code takes their variance and limits beta_t s to 3. beta_t falls linearly from
+    beta_max to beta_min.
     """
 
     uses_trusted = True
@@ -147,27 +154,27 @@ class RIMEThresholds(KeepAll):
     def __init__(self, config: FilterConfig) -> None:
         super().__init__(config)
         self.sessions = 0
-        """How often trusted divergences were observed."""
+        """Number of calls of `observe`."""
         self._trusted = np.zeros(3)
-        """Number of trusted divergences so far, their sum, and the sum of their squares."""
+        """The number of trusted divergences so far, their sum, and the sum of their squares."""
         self._rho = 0.0
 
     @property
     def lower(self) -> float:
-        """See `Filter`; nothing is kept before the first trusted label."""
+        """See `Filter`. Nothing is kept before the first trusted label."""
         if not self._trusted[0]:
             return 0.0
         config = self.config
-        fallen = (config.beta_max - config.beta_min) * self.sessions / config.beta_sessions
-        beta = max(config.beta_min, config.beta_max - fallen)
+        decay = (config.beta_max - config.beta_min) * self.sessions / config.beta_sessions
+        beta = max(config.beta_min, config.beta_max - decay)
         count, total, squares = self._trusted
-        spread = math.sqrt(max(squares / count - (total / count) ** 2, 0.0))
+        deviation = math.sqrt(max(squares / count - (total / count) ** 2, 0.0))
         rho = max(self._rho, _SMALLEST_PROBABILITY)
-        return -math.log(rho) + config.alpha * rho + beta * spread
+        return -math.log(rho) + config.alpha * rho + beta * deviation
 
     @property
     def upper(self) -> float:
-        """See `Filter`; nothing is flipped before the first trusted label."""
+        """See `Filter`. Nothing is flipped before the first trusted label."""
         return self.config.upper if self._trusted[0] else math.inf
 
     def observe(self, trusted: DoubleArray) -> None:
@@ -190,13 +197,13 @@ class RIMEThresholds(KeepAll):
 
 
 class AdaptiveThresholds(KeepAll):
-    """Our answer to a question that the paper leaves open: thresholds that nobody tunes per task.
+    """Thresholds learned from the human's labels, so that none is tuned per task: an addition to the paper.
 
-    The human's labels also tell which of the VLM's were right. A logistic regression of "was right" on the log-odds
-    that the reward ensemble gave the label calibrates both at once: its intercept is the log-odds of the VLM being
-    right where the reward ensemble has no opinion, its slope how far the ensemble's confidence can be taken at its
-    word. The slope is kept at 0 or above, so that the two probabilities of interest (`confidence` right, `confidence`
-    wrong) are two thresholds of the divergence.
+    The human's labels show which of the VLM's labels were right. A logistic regression of this outcome on the log-odds
+    that the reward ensemble gave the VLM's label calibrates both: the intercept is the log-odds of the VLM being right
+    where the ensemble is undecided, and the slope is the weight that the ensemble's confidence deserves. The slope is
+    at least 0, so the probabilities `confidence` of being right and of being wrong correspond to one threshold of the
+    divergence each.
     """
 
     def __init__(self, config: FilterConfig) -> None:
@@ -206,19 +213,21 @@ class AdaptiveThresholds(KeepAll):
 
     @property
     def lower(self) -> float:
-        """See `Filter`; nothing is kept before `adaptive_minimum` labels were audited."""
+        """See `Filter`. Nothing is kept before `adaptive_minimum` labels have been checked."""
         return self._divergence_where(self.config.confidence) if self._enough_audited else 0.0
 
     @property
     def upper(self) -> float:
-        """See `Filter`; nothing is flipped before `adaptive_minimum` labels were audited."""
+        """See `Filter`. Nothing is flipped before `adaptive_minimum` labels have been checked."""
         return self._divergence_where(1 - self.config.confidence) if self._enough_audited else math.inf
 
     def audit(self, divergences: DoubleArray, right: BoolArray) -> None:
         """See `Filter`."""
         _check_divergences(divergences)
         if len(divergences) != len(right):
-            raise PrefVLMError(f"audit got {len(divergences)} divergences, but {len(right)} verdicts.")
+            raise PrefVLMError(
+                f"audit needs a verdict per divergence, got {len(divergences)} divergences, but {len(right)} verdicts."
+            )
         self._audited = np.concatenate((self._audited, divergences))
         self._right = np.concatenate((self._right, right))
         self._calibrate()
@@ -228,7 +237,7 @@ class AdaptiveThresholds(KeepAll):
         return len(self._audited) >= self.config.adaptive_minimum
 
     def _calibrate(self) -> None:
-        """Most probable intercept and slope under a weak Gaussian prior."""
+        """Fit the most probable intercept and slope under a weak Gaussian prior."""
         odds = _log_odds(self._audited)
         features = np.stack((np.ones_like(odds), odds), axis=1)
 
@@ -242,7 +251,10 @@ class AdaptiveThresholds(KeepAll):
         self._intercept, self._slope = (float(value) for value in fit.x)
 
     def _divergence_where(self, probability: float) -> float:
-        """Divergence at which the fitted probability of being right falls below `probability` (0 or inf: nowhere)."""
+        """Divergence above which the fitted probability of being right is below `probability`.
+
+        It is infinity where the probability is nowhere below, and 0 where it is everywhere.
+        """
         surplus = self._intercept - float(logit(probability))
         if not self._slope:
             return math.inf if surplus >= 0 else 0.0
@@ -261,7 +273,7 @@ class AdaptiveThresholds(KeepAll):
 FILTERS: Registry[Callable[[FilterConfig], Filter]] = Registry(
     "filter.mode", {"rime": RIMEThresholds, "adaptive": AdaptiveThresholds, "none": KeepAll}
 )
-"""`filter.mode` -> the filter, made from the run's `FilterConfig`."""
+"""Maps `filter.mode` to what makes the filter from a run's `FilterConfig`."""
 
 
 def _check_divergences(divergences: DoubleArray) -> None:
@@ -270,5 +282,5 @@ def _check_divergences(divergences: DoubleArray) -> None:
 
 
 def _log_odds(divergences: DoubleArray) -> DoubleArray:
-    """ln P / (1 - P) of the probability P that the reward ensemble gives labels of these divergences -ln P."""
+    """ln(P / (1 - P)) for the probability P that the reward ensemble gave to labels, whose divergences are -ln P."""
     return -np.log(np.expm1(np.maximum(divergences, _SMALLEST_PROBABILITY)))

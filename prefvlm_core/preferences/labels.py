@@ -1,4 +1,4 @@
-"""The labels of one run so far: the human's, those of the VLM that the filter keeps, and the log of them all."""
+"""The labels of one run so far: the human's, those of the VLM that the filter keeps, and the log of all of them."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from prefvlm_core.preferences.pairs import PreferenceBuffer
 
 
 class RunLabels:
-    """What a run has been told about pairs of segments."""
+    """All labels of one run so far."""
 
     def __init__(self) -> None:
         self.human = PreferenceBuffer()
-        """Pairs with human labels."""
+        """Pairs that the human has labeled."""
         self.kept = PreferenceBuffer()
-        """Pairs that reward learning sees with a label of the VLM, flipped where the filter said so."""
+        """Pairs whose VLM label reward learning uses, flipped where the filter decided so."""
         self.asked_vlm = PreferenceBuffer()
-        """Every pair that the VLM was asked about and the human was not, with the VLM's label of the latest session."""
+        """Pairs that the VLM was asked about and the human was not, with the VLM's latest label."""
         self.log = LabelLog()
 
     def for_learning(self) -> PreferenceBuffer:
-        """What reward learning sees now: the human's labels, then the VLM's."""
+        """The labels that reward learning uses: the human's, followed by the VLM's."""
         both = PreferenceBuffer(self.human.starts, self.human.labels)
         both.add(self.kept.starts, self.kept.labels)
         return both
 
     def newest_human(self, count: int) -> PreferenceBuffer:
-        """The `count` newest pairs with human labels, fewer where there are fewer."""
+        """The `count` newest pairs with human labels, or all of them if there are fewer."""
         return PreferenceBuffer(self.human.starts[-count:], self.human.labels[-count:])
 
     def forget_vlm(self) -> None:
-        """Drop the VLM's labels: its pairs are about to be labelled anew."""
+        """Drop the VLM's labels, because its pairs are about to be labeled again."""
         self.kept, self.asked_vlm = PreferenceBuffer(), PreferenceBuffer()
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint needs."""
+        """All labels and the log, for a checkpoint."""
         tensors = {"log": torch.from_numpy(self.log.rows)}
         for name in ("human", "kept", "asked_vlm"):
             buffer: PreferenceBuffer = getattr(self, name)

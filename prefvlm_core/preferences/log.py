@@ -1,11 +1,12 @@
-"""Every label of a run with its provenance: who gave it, when, about which segments, and what the filter made of it."""
+"""The label log: every label of a run with its teacher, its session, its segments and the filter's decision."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas
+from numpy.typing import ArrayLike
 
+from prefvlm_core.common.arrays import DoubleArray, IntArray
 from prefvlm_core.preferences.filters import Partition
 
 COLUMNS = ("step", "session", "teacher", "first", "second", "label", "truth", "divergence", "partition")
@@ -14,36 +15,40 @@ PARTITIONS = ("", *Partition._fields)
 
 
 class LabelLog:
-    """A table that only grows, one row per label.
+    """A table with one row per label, to which rows are only ever appended.
 
-    `rows` is (n, 9) float64 with the columns `COLUMNS`, so that a checkpoint is one array: teacher and partition are
-    indices into `TEACHERS` and `PARTITIONS`, first and second the steps at which the two segments begin, label and
-    truth P(second preferred) as the teacher and as the true reward say, divergence in nats (nan for the human, whose
-    labels are not filtered). A VLM's label stands here as it was given, before the filter flips it, and once: in the
-    session in which its pair was new.
+    `rows` is (n, 9) float64 with the columns `COLUMNS`, so that a checkpoint holds it as one array:
+        step, session: When the label was given.
+        teacher, partition: Indices into `TEACHERS` and `PARTITIONS`.
+        first, second: The steps at which the two segments begin.
+        label, truth: P(second preferred) according to the teacher and to the true reward.
+        divergence: In nats; nan for the human, whose labels are not filtered.
+
+    A label of the VLM is logged as it was given, before the filter may flip it, and only once: in the session in which
+    its pair was new.
     """
 
     def __init__(self) -> None:
-        self.rows: npt.NDArray[np.float64] = np.empty((0, len(COLUMNS)))
+        self.rows: DoubleArray = np.empty((0, len(COLUMNS)))
 
     def add(
         self,
         step: int,
         session: int,
         teacher: str,
-        starts: npt.NDArray[np.int64],
-        labels: npt.ArrayLike,
-        truth: npt.ArrayLike,
-        divergences: npt.ArrayLike = np.nan,
-        partition: npt.ArrayLike = 0,
+        starts: IntArray,
+        labels: ArrayLike,
+        truth: ArrayLike,
+        divergences: ArrayLike = np.nan,
+        partition: ArrayLike = 0,
     ) -> None:
-        """Append the labels (n,) of pairs (n, 2), given by `teacher` in a session before environment step `step`."""
+        """Append labels (n,) of pairs `starts` (n, 2), which `teacher` gave in a session before step `step`."""
         columns = (step, session, TEACHERS.index(teacher), *starts.T, labels, truth, divergences, partition)
         new = np.stack([np.broadcast_to(np.asarray(column, np.float64), len(starts)) for column in columns], axis=1)
         self.rows = np.concatenate((self.rows, new))
 
     def frame(self) -> pandas.DataFrame:
-        """The table as people read it, with names for teacher and partition."""
+        """The log as a table, with names in place of the indices of teacher and partition."""
         table = pandas.DataFrame(self.rows, columns=list(COLUMNS))
         whole = ("step", "session", "teacher", "first", "second", "partition")
         table = table.astype({name: int for name in whole})

@@ -1,4 +1,4 @@
-"""The pairs of one session with what the VLM, the filter and the true reward say about each."""
+"""The pairs of one session, with the VLM's labels, the filter's decisions and the true labels."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from prefvlm_core.preferences.filters import Filter, Partition
 
 @dataclass(frozen=True)
 class LabelledPool:
-    """n pairs that the VLM has labelled and the filter has sorted."""
+    """n pairs that the VLM has labeled and the filter has sorted."""
 
     starts: IntArray
-    """First step of both segments, (n, 2)."""
+    """First steps of both segments, (n, 2)."""
     new: BoolArray
-    """Pairs drawn in this session; the others were asked in earlier ones and are labelled anew, (n,)."""
+    """Whether a pair was drawn in this session, (n,); the others are pairs of earlier sessions, labeled again."""
     labels: FloatArray
     """The VLM's P(second preferred), 0, 1/2 or 1, (n,)."""
     zero_shot: FloatArray
-    """Returns that the frozen VLM gives to both segments, (n, 2)."""
+    """Segment returns by the frozen VLM, (n, 2)."""
     divergences: DoubleArray
-    """Of the labels from the reward ensemble's opinion, nats, (n,)."""
+    """Divergences of the labels from the reward ensemble's prediction, in nats, (n,)."""
     partition: Partition
-    """What the filter makes of the labels."""
+    """The filter's decision about each label."""
     truth: DoubleArray
-    """P(second preferred) by the true reward, 0, 1/2 or 1, (n,); for the log and the metrics only."""
+    """P(second preferred) by the true reward, 0, 1/2 or 1, (n,); used for the log and the metrics only."""
 
     @property
     def sorted_as(self) -> IntArray:
-        """Index into `log.PARTITIONS` of each pair, (n,)."""
-        return 1 + np.argmax(self.partition, axis=0)
+        """The index into `log.PARTITIONS` of each pair, (n,)."""
+        return 1 + np.argmax(self.partition, axis=0)  # index 0 stands for labels that are not filtered
 
     @property
     def used_labels(self) -> FloatArray:
-        """The labels as reward learning sees them: the opposite where the filter flips, (n,)."""
+        """The labels as reward learning uses them: the opposite where the filter flips, (n,)."""
         return np.where(self.partition.flipped, 1 - self.labels, self.labels).astype(np.float32)
 
     def metrics(self, kl_filter: Filter) -> dict[str, float]:
-        """How right labels are, for metrics.csv; pairs of equal true return are left out of accuracies."""
+        """Accuracies and fractions for metrics.csv; accuracies leave out pairs whose true returns tie."""
         labels, decided = self.labels, self.labels != 0.5
         clean, flipped, uncertain = self.partition
         return {

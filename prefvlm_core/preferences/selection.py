@@ -1,4 +1,4 @@
-"""Which pairs are asked about: where pairs come from, and which of them go to the human."""
+"""Selection of pairs: how they are drawn, and which of them go to the human."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from prefvlm_core.config.run import RunConfig
 from prefvlm_core.preferences.filters import Partition
 
 Probabilities = Callable[[IntArray], torch.Tensor]
-"""Pairs (n, 2) -> P(second preferred) of each member of the reward ensemble, (members, n)."""
+"""Maps pairs (n, 2) to P(second preferred) (members, n) by each member of the reward ensemble."""
 
 
 class PairSource:
-    """Random pairs of segments of one run, from its recent complete episodes."""
+    """Draws random pairs of segments from the recent complete episodes of one run."""
 
     def __init__(self, config: RunConfig, replay: RunReplay, generator: np.random.Generator) -> None:
         self.length, self.margin = config.feedback.segment_length, config.segment_margin
@@ -28,13 +28,13 @@ class PairSource:
         self.replay, self.generator = replay, generator
 
     def draw(self, count: int) -> IntArray:
-        """First steps (count, 2) of `count` pairs, each segment with `margin` steps of its episode on both sides."""
+        """First steps (count, 2) of random pairs whose segments have `margin` steps of their episode on both sides."""
         whole = self.length + 2 * self.margin
         return self.margin + self.replay.draw_segments(self.generator, count, whole, self.recent_episodes)
 
 
 class Selection(Protocol):
-    """Chooses the pairs that the human is asked about where no VLM labels any."""
+    """Chooses the pairs for the human in a session without labels of the VLM."""
 
     def choose(self, pairs: PairSource, count: int, probabilities: Probabilities) -> IntArray:
         """First steps (count, 2) of `count` pairs."""
@@ -42,7 +42,7 @@ class Selection(Protocol):
 
 
 class UniformSelection:
-    """Any pairs (B-Pref's `uniform_sampling`)."""
+    """Takes pairs at random (B-Pref's `uniform_sampling`)."""
 
     def choose(self, pairs: PairSource, count: int, probabilities: Probabilities) -> IntArray:
         """See `Selection.choose`."""
@@ -50,8 +50,10 @@ class UniformSelection:
 
 
 class DisagreementSelection:
-    """Of `candidates` times as many random pairs, those on which the ensemble's members disagree most (B-Pref's
-    `disagreement_sampling`)."""
+    """Takes the `count` pairs with the largest ensemble disagreement among `count * candidates` random ones.
+
+    Disagreement is the standard deviation of the members' P(second preferred) (B-Pref's `disagreement_sampling`).
+    """
 
     def __init__(self, candidates: int) -> None:
         self.candidates = candidates
@@ -72,24 +74,24 @@ SELECTIONS: Registry[Callable[[FeedbackConfig], Selection]] = Registry(
         "disagreement": lambda config: DisagreementSelection(config.candidates),
     },
 )
-"""`feedback.sampling` -> the selection, made from the run's `FeedbackConfig`."""
+"""Maps `feedback.sampling` to what makes the selection from a run's `FeedbackConfig`."""
 
 HumanSelection = Callable[[Partition, BoolArray], BoolArray]
-"""Partition of the labels of n pairs, and which pairs are new in this session, (n,) -> the pairs that may go to the
-human, (n,)."""
+"""Maps the partition of n labels and the mask (n,) of pairs that are new in this session to the mask (n,) of pairs that
+may go to the human."""
 
 
 def uncertain_pairs(partition: Partition, new: BoolArray) -> BoolArray:
-    """New pairs whose label the filter calls uncertain (PrefVLM §4.3)."""
+    """The new pairs whose label the filter finds uncertain (PrefVLM §4.3)."""
     return new & partition.uncertain
 
 
 def any_pairs(partition: Partition, new: BoolArray) -> BoolArray:
-    """Any new pairs, whatever the filter says."""
+    """All new pairs, whatever the filter decides."""
     return new
 
 
 HUMAN_SELECTIONS: Registry[HumanSelection] = Registry(
     "filter.human_selection", {"uncertain": uncertain_pairs, "random": any_pairs}
 )
-"""`filter.human_selection` -> which of the VLM's pairs may go to the human."""
+"""Maps `filter.human_selection` to the function that marks the VLM's pairs that may go to the human."""

@@ -1,11 +1,13 @@
-"""Who answers queries: the protocol `Teacher`, and the scripted teachers of B-Pref. People: `labelling.teacher`.
+"""Who answers queries: the protocol `Teacher`, and the scripted teachers of B-Pref (people: `labelling.teacher`).
 
-B-Pref's six teachers (Lee et al. 2021, §3) all compare true returns. Three quirks of the original code are not
-reproduced: it multiplies the margin of `skip` and `equal` by its fraction twice after the first session (here once,
-always), and counts on at least one label per session (here a session may bring none). It also calls the first of two
-exactly equal segments better; Meta-World pays exactly 0 far from the goal, so that on some tasks most early labels
-would be noise. Here every teacher answers 1/2. A skipped query has cost the human a look, so it counts against the
-budget, as there.
+B-Pref's six teachers (Lee et al. 2021, §3) all compare true returns. Deliberate deviations from its code:
+
+- After the first session, it multiplies the margin of `skip` and `equal` by its fraction twice; here always once.
+- It relies on at least one label per session; here a session may bring none.
+- It prefers the first of two segments with exactly equal returns. Meta-World pays exactly 0 far from the goal, so on
+  some tasks most early labels would be noise; here every teacher answers 1/2.
+
+As in B-Pref, a skipped query counts against the budget, because the human has looked at it.
 """
 
 from __future__ import annotations
@@ -23,43 +25,44 @@ from prefvlm_core.config.groups import FeedbackConfig
 
 @dataclass(frozen=True)
 class VLMOpinion:
-    """What the VLM and the filter say about n pairs."""
+    """The VLM's labels of n pairs, and the filter's decisions about them."""
 
     labels: FloatArray
-    """P(second preferred) as the VLM says, (n,); nan where it was not asked, as the divergences then are."""
+    """P(second preferred) by the VLM, (n,); nan where it was not asked."""
     divergences: DoubleArray
-    """Of these labels from the reward ensemble's opinion, nats, (n,)."""
+    """Divergences of these labels from the reward ensemble's prediction, in nats, (n,); nan where it was not asked."""
     partition: IntArray
-    """What the filter made of them, index into `log.PARTITIONS`, (n,)."""
+    """The filter's decisions, as indices into `log.PARTITIONS`, (n,); 0 where the VLM was not asked."""
 
     @staticmethod
     def none(count: int) -> VLMOpinion:
-        """Of pairs that the VLM was not asked about."""
+        """The opinion about `count` pairs for which the VLM was not asked."""
         unknown = np.full(count, np.nan)
         return VLMOpinion(unknown.astype(np.float32), unknown, np.zeros(count, np.int64))
 
     def of(self, chosen: BoolArray) -> VLMOpinion:
-        """About the `chosen` pairs, (n,) bool."""
+        """The opinion about the pairs that the mask `chosen` (n,) marks."""
         return VLMOpinion(self.labels[chosen], self.divergences[chosen], self.partition[chosen])
 
 
 @dataclass(frozen=True)
 class Query:
-    """The pairs (n, 2) of a session, and what a teacher may go by."""
+    """The pairs about which a session asks, and what teachers need to answer."""
 
     session: int
-    """From 1."""
+    """Number of the session, from 1."""
     starts: IntArray
-    """First step of both segments, (n, 2)."""
+    """First steps of both segments, (n, 2)."""
     rewards: DoubleArray
-    """True rewards, (n, 2, length)."""
+    """True rewards of both segments, (n, 2, length)."""
     recent_return: float
-    """Mean true return of recent episodes, scaled to a segment."""
+    """Mean true return of recent episodes, scaled to the length of a segment."""
     generator: np.random.Generator
+    """Source of a teacher's random choices."""
     last: bool
-    """Whether no session follows."""
+    """Whether this is the last session of the run."""
     opinion: VLMOpinion
-    """What the VLM and the filter say about the pairs."""
+    """What the VLM and the filter decided about the pairs."""
 
 
 class Answers(NamedTuple):
@@ -67,56 +70,58 @@ class Answers(NamedTuple):
     come from earlier queries."""
 
     starts: IntArray
-    """First step of both segments, (n, 2)."""
+    """First steps of both segments, (n, 2)."""
     labels: FloatArray
-    """P(second segment preferred): 0, 1/2 or 1, (n,)."""
+    """P(second segment preferred), 0, 1/2 or 1, (n,)."""
     answered: BoolArray
-    """False where the teacher passed, (n,)."""
+    """Whether the teacher answered instead of skipping the pair, (n,)."""
     vlm_labels: FloatArray
-    """As in the query that asked the pair, (n,)."""
+    """The VLM's labels in the query that asked about the pair, (n,)."""
     divergences: DoubleArray
-    """As in the query that asked the pair, (n,)."""
+    """The divergences in the query that asked about the pair, (n,)."""
     waiting: int = 0
-    """Pairs that may still be answered in a later session; until then they keep their part of the budget."""
+    """Number of pairs that may still be answered in a later session; they use their part of the budget already."""
 
 
 class Teacher(Protocol):
     """Answers the queries of one run."""
 
     def ask(self, query: Query) -> Answers:
-        """What is known about the pairs of `query` now."""
+        """The answers available now: those to `query` and, with late answers, to earlier queries."""
 
 
 @dataclass(frozen=True)
 class ScriptedTeacher:
-    """A person as a formula over true rewards; the default is the perfectly rational oracle."""
+    """A person simulated from true rewards. By default, the perfectly rational oracle."""
 
     rationality: float = float("inf")
-    """Inverse temperature of the Bradley–Terry choice; infinite = always the larger return."""
+    """Inverse temperature of the Bradley–Terry choice; if infinite, always the larger return."""
     mistake: float = 0.0
-    """Probability that a decided answer is flipped."""
+    """Probability of the opposite answer."""
     skip_below: float = 0.0
-    """Pass when neither segment exceeds this fraction of the recent return (0 = never pass)."""
+    """Fraction of the recent return; a pair is skipped if neither segment's return exceeds it (0: never)."""
     equal_within: float = 0.0
-    """Answer 1/2 when the returns differ by less than this fraction of the recent return."""
+    """Fraction of the recent return; the answer is 1/2 if the returns differ by less."""
     discount: float = 1.0
-    """Weight of a step relative to the next one (< 1: the end of a segment counts most)."""
+    """Weight of a step relative to the next one; below 1, the end of a segment counts most."""
 
     def ask(self, query: Query) -> Answers:
-        """See `label`."""
+        """See `Teacher`; all pairs are answered or skipped at once."""
         labels, answered = self.label(query.rewards, query.recent_return, query.generator)
         return Answers(query.starts, labels, answered, query.opinion.labels, query.opinion.divergences)
 
     def label(
         self, rewards: DoubleArray, recent_return: float, generator: np.random.Generator
     ) -> tuple[FloatArray, BoolArray]:
-        """Labels P(second segment preferred) (n,), and False where the teacher passes (n,).
+        """Labels P(second segment preferred) (n,), and whether the teacher answers instead of skipping (n,).
 
-        rewards: true rewards (n, 2, length) of the pairs; recent_return: mean true return of recent episodes, scaled to
-        a segment.
+        The order of effects is B-Pref's: pairs are skipped by plain returns, chosen by discounted ones, then mistaken,
+        and finally answered 1/2 by plain returns, so such an answer is never mistaken.
 
-        The order of effects is B-Pref's: skip on plain returns, choice on discounted ones, mistakes, then `equal` on
-        plain returns (an equal answer is never mistaken).
+        Args:
+            rewards: True rewards of both segments, (n, 2, length).
+            recent_return: Mean true return of recent episodes, scaled to the length of a segment.
+            generator: Source of choices and mistakes.
         """
         length = rewards.shape[-1]
         plain = rewards.sum(-1)
@@ -147,6 +152,7 @@ TEACHERS: Registry[Callable[[FeedbackConfig], Teacher]] = Registry(
         "myopic": lambda config: ScriptedTeacher(discount=config.teacher_discount),
     },
 )
-"""`feedback.teacher` -> the teacher, made from the run's `FeedbackConfig`; beside `HUMAN`, who needs a label queue."""
+"""Maps `feedback.teacher` to what makes the teacher from a run's `FeedbackConfig`. `HUMAN` needs a label queue as well
+and is not among them."""
 HUMAN = "human"
-"""`feedback.teacher` of people, see `labelling.teacher`."""
+"""The `feedback.teacher` that stands for people, see `labelling.teacher`."""
