@@ -70,11 +70,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("train", "Steps per episode (times `action_repeat` at most 500). (default: the profile's and method's)"),
-        ("train", "--feedback.budget INT Human labels (queries asked) over the whole run."),
-        ("train", "--sac.discount FLOAT Discount per step."),
-        ("train", "--reward.source {true,learned,vlm} What the agent is rewarded with"),
-        ("train", "--checkpoint-seconds FLOAT Wall seconds between two checkpoints"),
+        ("train", "Steps per episode (at most 500 divided by `action_repeat`). (default: the profile's and method's)"),
+        ("train", "--feedback.budget INT Queries to the human over the whole run, answered or skipped."),
+        ("train", "--sac.discount FLOAT Discount factor per step."),
+        ("train", "--reward.source {true,learned,vlm} Source of the agent's reward"),
+        ("train", "--checkpoint-seconds FLOAT Wall seconds after which the next end of an episode writes a checkpoint"),
         ("fleet", "Fleet, by the name that `prefvlm runs --planned` shows."),
         ("notebook", "Train missing runs first; otherwise draw what is stored. (default: True)"),
         ("figures", "Draw every figure again from the stored runs, without training anything."),

@@ -1,7 +1,7 @@
 """Exploration: the k-nearest-neighbor state entropy as reward (PEBBLE §4.1), and RUNE's bonus for uncertain rewards.
 
 RUNE (Liang et al. 2022, arXiv 2205.12401) adds the standard deviation over the reward ensemble's members to their mean,
-with a weight that decays geometrically with the environment steps. Here, as in the original code, the weight decays
+with a weight that decays geometrically with the steps. Here, as in the original code, the weight decays
 from step 0 on, although the bonus is paid only after the first labels: with the decay of 1e-3 that some of RUNE's
 commands use, almost nothing is left by then. The original code stores the standard deviation with each transition and
 relabels it; here it is computed when a batch is drawn, which gives the same numbers.
@@ -44,7 +44,7 @@ def nearest_neighbour_distance(queries: Tensor, references: Tensor, neighbours: 
 
 
 def disagreement_bonus(rewards: Tensor, weight: float, decay: float, step: int) -> Tensor:
-    """RUNE's bonus (n,) for transitions, from the members' rewards (members, n) at environment step `step` of the run.
+    """RUNE's bonus (n,) for transitions, from the members' rewards (members, n) at step `step` of the run.
 
     It is weight * (1 - decay)^step times the population standard deviation over the members, as in the original code.
     """

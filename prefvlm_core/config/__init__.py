@@ -1,1 +1,1 @@
-"""What a run is: its config, the groups of fields, the profiles."""
+"""The configuration of a run: its groups of fields, the profiles, and how stored configs are read."""

@@ -1,7 +1,6 @@
-"""What a config field may hold, stated where the field is declared.
+"""Declarations of config fields, which state the allowed values beside each default, and the checks of these bounds.
 
-Each function returns a dataclass field with its default, its bounds, and `per_run`: whether runs that train together in
-one fleet may differ in it.
+Each function that declares a field takes `per_run`: whether the runs of one fleet may differ in the field.
 """
 
 from __future__ import annotations
@@ -18,31 +17,31 @@ from prefvlm_core.common.errors import PrefVLMError, unknown_name
 Value = TypeVar("Value")
 
 PER_RUN = {"per_run": True}
-"""Metadata of a field without a default in which runs of a fleet may differ."""
+"""Metadata of a field that has no default and in which the runs of a fleet may differ."""
 
 
 def count(default: int, least: int = 1, per_run: bool = False) -> int:
-    """A whole number of at least `least`."""
+    """Declare an integer field of at least `least`."""
     return _declared(default, per_run, least=least)
 
 
 def quantity(default: float, zero: bool = False, per_run: bool = False) -> float:
-    """A finite number above 0, or from 0 where `zero` is allowed."""
+    """Declare a field for finite numbers above 0, or of at least 0 if `zero` is allowed."""
     return _declared(default, per_run, least=0, exclusive=not zero)
 
 
 def fraction(default: float, zero: bool = False, per_run: bool = False) -> float:
-    """A number above 0, or from 0 where `zero` is allowed, up to 1."""
+    """Declare a field for numbers up to 1 that are above 0, or at least 0 if `zero` is allowed."""
     return _declared(default, per_run, least=0, exclusive=not zero, most=1)
 
 
 def setting(default: Value, per_run: bool = False) -> Value:
-    """A name, a text or a switch."""
+    """Declare a field for a name, a text or a switch."""
     return _declared(default, per_run)
 
 
 def group(kind: type[Value], per_run: bool = False) -> Value:
-    """A group of fields; with `per_run`, runs of a fleet may differ in any of them."""
+    """Declare a group of fields; with `per_run`, the runs of a fleet may differ in any of them."""
     return dataclasses.field(default_factory=kind, metadata={"per_run": per_run})
 
 
@@ -51,8 +50,10 @@ def _declared(default: Any, per_run: bool, **bounds: Any) -> Any:
 
 
 def check_types(values: Any, prefix: str = "") -> None:
-    """Raise `PrefVLMError` for the first field of a config dataclass, or of a group in it, that is not of its declared
-    type."""
+    """Raise `PrefVLMError` for the first field of a config dataclass or its groups that is not of its declared type.
+
+    `prefix` precedes the names of the fields in the message.
+    """
     kind: Any = type(values)
     for name, expected in types_of(kind).items():
         value = getattr(values, name)
@@ -66,7 +67,7 @@ def check_types(values: Any, prefix: str = "") -> None:
 
 
 def check_bounds(values: Any) -> None:
-    """Raise `PrefVLMError` for the first number of a config dataclass that is out of the bounds of its field."""
+    """Raise `PrefVLMError` for the first number in a config dataclass or its groups that is out of bounds."""
     for name, bounds, value in _numbers(values, ""):
         if not math.isfinite(value):
             raise PrefVLMError(f"{name} must be finite, got {value}.")
@@ -89,7 +90,7 @@ def _numbers(values: Any, prefix: str) -> Iterator[tuple[str, typing.Mapping[str
 
 
 def per_run_fields(config: Any, prefix: str = "", whole: bool = False) -> frozenset[str]:
-    """Dotted names of the fields in which runs of one fleet may differ; `whole`: all of this dataclass."""
+    """The dotted names of the fields in which the runs of a fleet may differ; with `whole`, all of this dataclass."""
     names: set[str] = set()
     types = types_of(config)
     for field in dataclasses.fields(config):

@@ -1,4 +1,4 @@
-"""Which runs can train together."""
+"""The check that runs can train together in one fleet."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from prefvlm_core.config.fields import per_run_fields
 from prefvlm_core.config.run import RunConfig, flatten
 
 PER_RUN = per_run_fields(RunConfig)
-"""Dotted fields in which runs of a fleet may differ."""
+"""The dotted fields in which the runs of a fleet may differ."""
 
 
 def check_compatible(configs: Sequence[RunConfig]) -> None:
-    """Raise `PrefVLMError` naming the first field that keeps two of the runs from sharing a fleet."""
+    """Raise `PrefVLMError` if there is no run, if one occurs twice, or if two differ in a field outside `PER_RUN`."""
     if not configs:
         raise PrefVLMError("A fleet needs at least one run.")
     first, *others = [flatten(dataclasses.asdict(config)) for config in configs]

@@ -1,4 +1,7 @@
-"""The groups of fields of a `RunConfig`, one per part of the method. Defaults are those of profile `paper`."""
+"""The groups of fields of a `RunConfig`, one per part of the method. The defaults are those of profile `paper`.
+
+The docstring of each field is also its help text on the command line.
+"""
 
 from __future__ import annotations
 
@@ -9,186 +12,195 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.fields import count, fraction, quantity, setting
 
 SIMULATED_PREFIX = "simulated:"
+"""What the names of simulated VLMs begin with; a probability follows."""
 
 
 @dataclass(frozen=True)
 class SACConfig:
-    """Soft actor-critic; defaults are B-Pref's Meta-World setting (B-Pref `sac_metaworld.yaml`)."""
+    """Soft actor-critic. The defaults are those of B-Pref for Meta-World (`sac_metaworld.yaml`)."""
 
     hidden_layers: int = count(3)
-    """Hidden layers of actor and critics."""
+    """Number of hidden layers of the actor and of each critic."""
     width: int = count(256)
     """Units per hidden layer."""
     batch_size: int = count(512)
-    """Transitions per gradient update."""
+    """Transitions of each run per gradient update."""
     actor_learning_rate: float = quantity(3e-4)
-    """Adam step size of the actor."""
+    """Learning rate of the actor (Adam)."""
     critic_learning_rate: float = quantity(3e-4)
-    """Adam step size of the twin critics."""
+    """Learning rate of the twin critics (Adam)."""
     temperature_learning_rate: float = quantity(1e-4)
-    """Adam step size of the log temperature."""
+    """Learning rate of the log temperature (Adam)."""
     initial_temperature: float = quantity(0.1, per_run=True)
-    """Entropy temperature at the start (reward units per nat)."""
+    """Initial entropy temperature, in units of reward per nat."""
     discount: float = fraction(0.99, zero=True)
-    """Discount per step."""
+    """Discount factor per step."""
     target_rate: float = fraction(0.005)
-    """Polyak rate of the target critics."""
+    """Fraction by which the target critics move toward the critics at each target update."""
     target_update_every: int = count(2)
-    """Gradient updates between two target updates."""
+    """Gradient updates from one target update to the next."""
     update_every: int = count(1)
-    """Steps between two gradient updates."""
+    """Steps from one gradient update to the next."""
 
 
 @dataclass(frozen=True)
 class ExplorationConfig:
-    """What happens before the first feedback session (PEBBLE §4.1; step counts of ROVED)."""
+    """Exploration before the first feedback session (PEBBLE §4.1; step counts of ROVED), and RUNE's bonus after it."""
 
     random_steps: int = count(1_000, least=0)
-    """Steps with uniform random actions; learning starts after them."""
+    """Steps with uniform random actions at the start of a run; learning starts after them."""
     entropy_steps: int = count(5_000, least=0, per_run=True)
-    """Steps that follow, rewarded by the k-NN state entropy (0 = none)."""
+    """Steps after the random ones that are rewarded by the k-nearest-neighbor state entropy (0: none)."""
     neighbours: int = count(5)
-    """k of the k-nearest-neighbour entropy estimate."""
+    """Number k of neighbors in the k-nearest-neighbor estimate of the state entropy."""
     bonus: float = quantity(0.0, zero=True, per_run=True)
-    """RUNE: weight of the members' standard deviation in the agent's reward, at step 0 (RUNE: 0.05; 0 = none)."""
+    """Initial weight of RUNE's bonus, the standard deviation over the ensemble's members (RUNE: 0.05; 0: no bonus)."""
     bonus_decay: float = quantity(1e-5, per_run=True)
-    """RUNE: fraction by which that weight falls per step (the original code's default)."""
+    """Fraction by which the weight of RUNE's bonus decays per step (default of RUNE's code)."""
 
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Reward ensemble (B-Pref `reward_model.py`; ROVED reports the same network)."""
+    """The reward ensemble. The defaults are those of B-Pref (`reward_model.py`); ROVED reports the same network."""
 
     source: Literal["true", "learned", "vlm"] = setting("learned", per_run=True)
-    """What the agent is rewarded with: the task's own reward, the ensemble's, or the VLM's cosine."""
+    """Source of the agent's reward: true (the task's own), learned (the reward ensemble), or vlm (the VLM's cosine of
+    frame and text)."""
     learning: str = setting("plain", per_run=True)
-    """How the ensemble learns from labels, a name in `reward.learners.LEARNERS`: plain as in PEBBLE, with the
-    pseudo-labels of surf, or through the denoiser of rime."""
+    """How the ensemble learns from labels, a name in `reward.learners.LEARNERS`: plain (as in PEBBLE), surf (with
+    pseudo-labels and crops) or rime (with a denoiser)."""
     standardise: bool = setting(False, per_run=True)
-    """Whether the ensemble's inputs are standardised, anew at each session, by what the run has seen so far."""
+    """Whether the ensemble's inputs are standardized, at each session by the mean and standard deviation so far."""
     members: int = count(3)
-    """Networks in the ensemble."""
+    """Number of networks in the ensemble."""
     hidden_layers: int = count(3)
-    """Hidden layers of each network."""
+    """Number of hidden layers of each network."""
     width: int = count(256)
     """Units per hidden layer."""
     learning_rate: float = quantity(3e-4)
-    """Adam step size."""
+    """Learning rate of the ensemble (Adam)."""
     batch_size: int = count(128)
-    """Pairs per gradient update."""
+    """Labeled pairs per gradient update of each member."""
     max_epochs: int = count(10)
-    """Passes over the preference buffer per session, at most."""
+    """Largest number of passes over the labels per session."""
     stop_accuracy: float = fraction(0.97)
-    """Training accuracy (fraction) at which a session's reward learning stops early."""
+    """Training accuracy (a fraction) above which a session's reward learning stops early."""
 
 
 @dataclass(frozen=True)
 class SURFConfig:
-    """Where `reward.learning` is surf: pseudo-labels and temporal crops (SURF §4; its Meta-World command)."""
+    """Pseudo-labels and temporal crops, if `reward.learning` is surf (SURF §4; defaults of its Meta-World command).
+
+    The names in parentheses are those of SURF's code.
+    """
 
     epochs: int = count(20)
-    """Gradient updates per session, in passes over the labelled pairs; there is no early stop (`reward_update`)."""
+    """Passes over the labeled pairs per session, without early stopping (`reward_update`)."""
     unlabelled_ratio: int = count(10)
-    """Unlabelled pairs drawn per query (`inv_label_ratio`)."""
+    """Unlabeled pairs drawn per query (`inv_label_ratio`)."""
     unlabelled_batches: int = count(4)
-    """Unlabelled pairs per gradient update, in units of `reward.batch_size` (`mu`)."""
+    """Unlabeled pairs per gradient update, in multiples of `reward.batch_size` (`mu`)."""
     confidence: float = fraction(0.99)
-    """Probability (fraction) that a member must give its own pseudo-label (`threshold_u`)."""
+    """Smallest probability that a member must give to a pseudo-label to learn from it (`threshold_u`)."""
     weight: float = quantity(1.0)
-    """Weight of the pseudo-labels' loss (`lambda_u`)."""
+    """Weight of the loss on pseudo-labels (`lambda_u`)."""
     window: int = count(5, least=0)
-    """Steps kept before and after each segment, for crops to reach into (`dataaug_window`)."""
+    """Steps kept before and after each segment, into which crops may reach (`dataaug_window`)."""
     crop: int = count(5, least=0)
-    """Steps by which a crop may be longer or shorter than a segment (`crop_range`)."""
+    """Largest number of steps by which a crop is longer or shorter than a segment (`crop_range`)."""
 
 
 @dataclass(frozen=True)
 class RIMEConfig:
-    """Where `reward.learning` is rime: denoising (thresholds in `filter`) and warm start (RIME §4; its Meta-World
-    command)."""
+    """Denoising and warm start, if `reward.learning` is rime (RIME §4; defaults of its Meta-World command).
+
+    The denoiser's thresholds are in `filter`.
+    """
 
     warm_start_updates: int = count(5, least=0)
-    """Gradient updates of the ensemble towards the state entropy per update of the exploring agent (0 = no warm start,
-    and a fresh critic after the first session as in PEBBLE)."""
+    """Gradient updates of the ensemble on the state entropy per update of the exploring agent (0: no warm start, and as
+    in PEBBLE a fresh critic after the first session)."""
     minimum_epochs: int = count(7)
-    """Passes over the labels per session, at least (the original stops after epoch index 6 at the earliest)."""
+    """Smallest number of passes over the labels per session (RIME's code stops after epoch index 6 at the earliest)."""
     stop_accuracy: float = fraction(0.98)
-    """Training accuracy (fraction) at which a session's reward learning stops early."""
+    """Training accuracy (a fraction) above which a session's reward learning stops early."""
     warm_up_epochs: int = count(333)
-    """Passes over which the step size rises to its full value (the original's rule, 5/3 of budget / session queries, at
-    20 000 labels and 100 per session)."""
+    """Passes over the labels during which the learning rate rises to its full value (RIME's rule, 5/3 of the budget
+    divided by the queries per session, at 20 000 labels and 100 per session)."""
 
 
 @dataclass(frozen=True)
 class MRNConfig:
-    """Bi-level updates of the reward ensemble through the critic (MRN §4; its Meta-World command)."""
+    """Bi-level updates of the reward ensemble through the critic (MRN §4; defaults of its Meta-World command)."""
 
     meta_every: int = count(0, least=0)
-    """Steps between two of them, while labels remain (MRN: 10 000; 0 = never)."""
+    """Steps from one of MRN's meta-updates to the next, until the budget is spent (MRN: 10 000; 0: no meta-updates)."""
     outer_weight: float = quantity(0.1)
-    """Weight of the outer loss."""
+    """Weight of the outer loss, the Bradley–Terry loss on the critics' values."""
 
 
 @dataclass(frozen=True)
 class FeedbackConfig:
-    """Feedback sessions: which pairs, how many, who answers (schedule of ROVED; teachers of B-Pref)."""
+    """Feedback sessions: which pairs are asked, how many, and who answers (schedule of ROVED; teachers of B-Pref)."""
 
     budget: int = count(2_000, least=0)
-    """Human labels (queries asked) over the whole run."""
+    """Queries to the human over the whole run, answered or skipped."""
     first_session_queries: int = count(250, least=0)
-    """Human labels of the first session, asked right after exploration."""
+    """Queries to the human in the first session, which directly follows exploration."""
     session_queries: int = count(32, least=0)
-    """Human labels of each later session."""
+    """Queries to the human in each later session."""
     session_every: int = count(3_000)
-    """Steps between two sessions."""
+    """Steps from one session to the next."""
     segment_length: int = count(50)
-    """Steps per segment."""
+    """Steps per segment (at most the horizon)."""
     recent_episodes: int = count(100)
-    """Segments are drawn from this many most recent complete episodes."""
+    """Number of most recent complete episodes from which segments are drawn."""
     reset_updates: int = count(100, least=0)
-    """Gradient updates on fresh critics right after the first session (B-Pref)."""
+    """Extra gradient updates of the agent directly after the first session, when its critics are fresh (B-Pref)."""
     sampling: str = "disagreement"
-    """Which pairs are asked: a name in `preferences.selection.SELECTIONS` (uniform, disagreement). The first session is
-    always uniform."""
+    """How pairs are chosen for the human in sessions without labels of the VLM, a name in
+    `preferences.selection.SELECTIONS`: uniform or disagreement. The first session is always uniform."""
     candidates: int = count(10)
-    """Disagreement sampling draws this many times the pairs it needs and keeps the most disputed."""
+    """Random pairs that disagreement sampling draws per query, to ask those with the largest disagreement."""
     teacher: str = "oracle"
-    """Who answers: a scripted teacher that stands for the human, a name in `preferences.teachers.TEACHERS` (oracle,
-    noisy, mistake, skip, equal, myopic; B-Pref §3), or human: people, through the label queue."""
+    """Who answers queries: human (people, through the label queue) or a scripted teacher in their place, a name in
+    `preferences.teachers.TEACHERS`: oracle, noisy, mistake, skip, equal or myopic (B-Pref §3)."""
     teacher_rationality: float = quantity(1.0)
-    """Teacher `noisy`: inverse temperature of its Bradley–Terry choice (per unit of true return)."""
+    """Inverse temperature of the Bradley–Terry choice of teacher `noisy`, per unit of true return."""
     teacher_mistake: float = fraction(0.1, zero=True)
-    """Teacher `mistake`: probability of the wrong answer."""
+    """Probability that teacher `mistake` gives the wrong answer."""
     teacher_margin: float = quantity(0.1, zero=True)
-    """Teachers `skip` and `equal`: threshold as a fraction of the recent return, scaled to a segment."""
+    """Threshold of the teachers `skip` and `equal`, as a fraction of the recent return scaled to a segment."""
     teacher_discount: float = fraction(0.9)
-    """Teacher `myopic`: weight of a step relative to the next one."""
+    """Weight of a step relative to the next one for teacher `myopic`."""
 
 
 @dataclass(frozen=True)
 class VLMConfig:
-    """The vision-language model as teacher (PrefVLM §4.1; schedule of ROVED)."""
+    """The vision-language model as a source of labels (PrefVLM §4.1; schedule of ROVED)."""
 
     labels: bool = False
     """Whether the VLM labels pairs."""
     model: str = "liv"
-    """Name in `vlm.load`: tinyliv, tinyliv-heldout, tinyliv-indomain, random, liv, decisionnce, open_clip:<model>; or
-    simulated:<p>, which labels as the true reward would with probability p, whatever a segment looks like."""
+    """Name of the VLM, an entry of `vlm.VLMS`: tinyliv, tinyliv-heldout, tinyliv-indomain, random, liv, decisionnce or
+    open_clip:<model>; or simulated:<p>, which labels a pair as the true reward does with probability p, without looking
+    at its frames."""
     queries: int = count(128)
-    """Pairs per session that the VLM labels."""
+    """New pairs that the VLM labels per session."""
     frame_stride: int = count(1)
-    """Steps between two frames that the VLM sees (divides horizon and segment length)."""
+    """Steps from one frame that the VLM sees to the next (a divisor of the horizon and of the segment length)."""
     ties: Literal["none", "keep", "drop"] = "none"
-    """Whether a pair whose returns are close (see `vlm.labeller.TIE_MARGIN`) is labeled 1/2, and whether reward
-    learning then sees it: none (a label is always 0 or 1), keep, drop (as RL-VLM-F does)."""
+    """Treatment of pairs to which the VLM gives close returns (see `vlm.labeller.TIE_MARGIN`): none (they are labeled 0
+    or 1 like all others), keep (they are labeled 1/2) or drop (they are labeled 1/2, but reward learning does not use
+    them, as in RL-VLM-F)."""
     relabel: bool = True
-    """Label and filter earlier pairs again at each session, with the VLM and reward ensemble of then."""
+    """Whether earlier pairs are labeled and filtered again at each session, with the current VLM and ensemble."""
 
     @property
     def simulated_accuracy(self) -> float | None:
-        """Of a simulated VLM, the probability (fraction) of being right; None for a model that looks at frames.
+        """The probability that a simulated VLM is right; None for a model that looks at frames.
 
-        Raises `PrefVLMError` for a simulated one without a probability above 0 and at most 1.
+        Raises `PrefVLMError` for a simulated VLM whose name lacks a probability above 0 and at most 1.
         """
         if not self.model.startswith(SIMULATED_PREFIX):
             return None
@@ -205,69 +217,70 @@ class VLMConfig:
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """The KL filter (PrefVLM §4.2, after RIME; values of RIME's Meta-World runs, since PrefVLM gives none)."""
+    """The KL filter (PrefVLM §4.2, after RIME). PrefVLM gives no values; the defaults are RIME's for Meta-World."""
 
     mode: str = "rime"
-    """Where the thresholds come from, a name in `preferences.filters.FILTERS`: rime, adaptive, or none, which keeps
-    every label of the VLM."""
+    """Source of the thresholds, a name in `preferences.filters.FILTERS`: rime, adaptive (learned from the human's
+    labels) or none (every label of the VLM is kept)."""
     human_selection: str = "uncertain"
-    """Which pairs of a session go to the human, a name in `preferences.selection.HUMAN_SELECTIONS`: those that the
-    filter calls uncertain, or random ones."""
+    """Which of a session's new pairs may go to the human, a name in `preferences.selection.HUMAN_SELECTIONS`: uncertain
+    (those that the filter finds uncertain) or random."""
     alpha: float = quantity(0.5, zero=True)
-    """rime: weight of rho in the lower threshold."""
+    """Weight of rho, the largest trusted divergence, in the lower threshold of `rime`."""
     beta_max: float = quantity(3.0, zero=True)
-    """rime: weight of the spread of trusted divergences, at the start."""
+    """Initial weight of the standard deviation of the trusted divergences in the lower threshold of `rime`."""
     beta_min: float = quantity(1.0, zero=True)
-    """rime: that weight in the end."""
+    """Final weight of the standard deviation of the trusted divergences in the lower threshold of `rime`."""
     beta_sessions: int = count(20)
-    """rime: sessions over which the weight falls (passes over the labels where `reward.learning` is rime)."""
+    """Sessions over which the weight of the standard deviation falls from `beta_max` to `beta_min` in `rime` (or passes
+    over the labels if `reward.learning` is rime)."""
     upper: float = quantity(6.907755278982137)
-    """rime: divergence (nats) above which a label is flipped; 3 ln 10 in RIME."""
+    """Divergence in nats above which `rime` flips a label; 3 ln 10 as in RIME."""
     confidence: float = fraction(0.9)
-    """adaptive: probability (fraction) of being right from which a label is kept, or its opposite is."""
+    """Probability of being right above which `adaptive` keeps a label, and of being wrong above which it flips it."""
     adaptive_minimum: int = count(10)
-    """adaptive: human labels needed before any label of the VLM is trusted."""
+    """Number of human labels on the VLM's pairs before `adaptive` keeps or flips any label of the VLM."""
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Adapters of the frozen VLM (sizes of ROVED; the papers give no optimiser, so these values are measured ones)."""
+    """Adapters of the frozen VLM (sizes of ROVED). The papers give no optimizer; its values are measured."""
 
     enabled: bool = False
     """Whether adapters are trained."""
     hidden: int = count(256)
-    """Units of the hidden layer."""
+    """Units of each adapter's hidden layer."""
     output: int = count(64)
     """Dimension of the adapted embedding."""
     residual: bool = False
-    """Variant: add the adapter's output to the frozen embedding instead of replacing it."""
+    """Whether the adapter's output is added to the frozen embedding instead of replacing it."""
     learning_rate: float = quantity(1e-3)
-    """Adam step size."""
+    """Learning rate of the adapters (Adam)."""
     first_updates: int = count(150)
     """Gradient updates in the first session with human labels."""
     later_updates: int = count(40)
     """Gradient updates in each later session."""
     batch_pairs: int = count(32)
-    """Human-labelled pairs per update."""
+    """Human-labeled pairs per gradient update."""
     dynamics_batch: int = count(64)
-    """Transitions per update for the inverse-dynamics loss."""
+    """Transitions per gradient update for the inverse-dynamics loss."""
     dynamics_weight: float = quantity(1.0, zero=True)
-    """Weight of the inverse-dynamics loss (0 = without it)."""
+    """Weight of the inverse-dynamics loss (0: it is left out)."""
     folds: int = count(4)
-    """Cross-validation folds that decide whether adapting helps."""
+    """Number of cross-validation folds, which decide whether the adapters are used."""
     source: str = ""
-    """Transfer: run_id of the finished run whose adapters this run starts from (empty: none)."""
+    """run_id of the finished run whose adapters this run starts from, for transfer (empty: none)."""
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Deterministic-policy evaluation on initial states that training never sees."""
+    """Evaluation of the deterministic policy from initial states that training never sees."""
 
     every: int = count(10_000)
-    """Steps between two evaluations (a multiple of the horizon)."""
+    """Steps from one evaluation to the next (a multiple of the horizon)."""
     episodes: int = count(10)
-    """Episodes per evaluation."""
+    """Episodes per evaluation, except the last."""
     final_episodes: int = count(10)
     """Episodes of the last evaluation."""
     held_out_pairs: int = count(200)
-    """Random pairs on which the reward ensemble is compared with the true reward."""
+    """Number of random pairs on which the reward ensemble is compared with the true reward at each evaluation."""

@@ -1,4 +1,4 @@
-"""The fields of a config as options of the command line, each optional and explained by its own docstring."""
+"""The fields of a config as options of the command line; all are optional, and their docstrings are the help texts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import tyro
 
 
 def changes_type(config: type[Any]) -> Any:
-    """The type of a dictionary that holds only those fields of a config dataclass that the user changes.
+    """The type of a dictionary with those fields of a config dataclass that the user changes.
 
-    Groups of fields are dictionaries in it. What names a run (task, method, seed, profile) is left out.
+    Groups of fields are nested dictionaries. The fields that identify a run (task, method, seed, profile) are left out.
     """
     fields: dict[str, Any] = {}
     texts = _field_docstrings(config)
@@ -32,9 +32,10 @@ def changes_type(config: type[Any]) -> Any:
 
 
 def _field_docstrings(config: type[Any]) -> dict[str, str]:
+    """The docstring below each field of a dataclass, by field; Python itself does not keep them."""
     body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]).body
     return {
-        first.target.id: second.value.value
+        first.target.id: " ".join(second.value.value.split())
         for first, second in itertools.pairwise(body)
         if isinstance(first, ast.AnnAssign) and isinstance(first.target, ast.Name)
         if isinstance(second, ast.Expr)

@@ -1,4 +1,4 @@
-"""The profiles: what differs from the defaults, which are those of profile `paper`."""
+"""The profiles, each given by the fields in which it differs from the defaults, which are those of profile `paper`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "laptop": {
         "total_steps": 6_000,
         "horizon": 50,
-        "action_repeat": 5,  # the hand moves 5 cm per action, not 1: tasks are solved in a sixth of the updates
+        "action_repeat": 5,  # the hand moves 5 cm per action instead of 1 cm: tasks need a sixth of the updates
         "sac.hidden_layers": 2,
         "sac.width": 128,
         "sac.batch_size": 128,
@@ -32,7 +32,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "feedback.segment_length": 10,  # 50 environment steps, as in the papers
         "vlm.model": "tinyliv",
         "vlm.queries": 20,
-        "filter.beta_max": 0.0,  # with RIME's 3 and 1, nine labels in ten are called clean, no better than all are
+        "filter.beta_max": 0.0,  # with RIME's 3 and 1, nine of ten labels are clean and no more accurate than all are
         "filter.beta_min": 0.0,
         "evaluation.every": 1_000,
         "evaluation.episodes": 20,
@@ -44,16 +44,16 @@ PROFILES["quick"] = PROFILES["laptop"] | {
     "feedback.budget": 600,
     "feedback.first_session_queries": 80,
     "feedback.session_every": 200,
-    "feedback.session_queries": 31,  # until the end: on old labels alone the policy finds the errors of the reward
+    "feedback.session_queries": 31,  # lasts until the end: without new labels, the policy exploits the reward's errors
     "evaluation.every": 500,
     "evaluation.episodes": 5,
     "evaluation.final_episodes": 10,
 }
-"""Profile -> the dotted fields in which it differs from the defaults."""
+"""Maps each profile to the dotted fields in which it differs from the defaults."""
 
 
 def check_profile(name: str) -> str:
-    """Return `name`, or raise `PrefVLMError` with a suggestion."""
+    """Return `name` if it is a profile, else raise `PrefVLMError` with a suggestion."""
     if name not in PROFILES:
         raise unknown_name("profile", name, PROFILES)
     return name

@@ -1,7 +1,8 @@
-"""Stored configs of earlier releases: fields that were renamed are translated, fields that are gone are remembered.
+"""Reads stored configs of earlier releases: translates renamed fields and recognizes fields that have been removed.
 
-A run that was trained with a retired field at the value that meant "as today" is the run of today. With another value
-it is a *retired run*: it stays listed and drawn as what it was, and is never trained again.
+If every removed field has the value that corresponds to today's behavior, the stored run is the same as the run of
+today's config. Otherwise it is a *retired run*: it stays listed and plotted under its old name and is never trained
+again.
 """
 
 from __future__ import annotations
@@ -22,35 +23,38 @@ RETIRED_FIELDS: dict[str, Any] = {
     "vlm.keep_equal": True,
     "vlm.simulated_accuracy": 0.0,
 }
-"""Dotted fields that are gone -> the value that meant "as today". The last three are translated where they can be."""
+"""Maps removed dotted fields to the value that corresponds to today's behavior. The last three are translated where
+possible."""
 RETIRED_VALUES: dict[str, tuple[Any, ...]] = {
     "filter.human_selection": ("disagreement",),
     "filter.mode": ("calibrated", "fixed"),
 }
-"""Dotted fields that remain -> values of theirs that are gone."""
-_TIE_MARGIN = 0.5  # the only `vlm.equal_within` that `vlm.ties` can stand for
+"""Maps dotted fields that still exist to those of their values that have been removed."""
+_TIE_MARGIN = 0.5  # the only `vlm.equal_within` above 0 that `vlm.ties` can express
 
 
 @dataclass(frozen=True)
 class StoredConfig:
-    """A config as it was stored."""
+    """A stored config, as far as this release understands it."""
 
     config: RunConfig
-    """What today's package understands of it; of a retired run only a part of what it was."""
+    """The config in today's fields; for a retired run, it lacks the fields in `retired`."""
     retired: Mapping[str, Any]
-    """Dotted fields with a value that no longer exists; empty but for a retired run."""
+    """Dotted fields with values that no longer exist; empty unless the run is retired."""
     stored_id: str
-    """`<profile>/<task>/<method>/<seed>-<hash>` under which it was stored, the folder's name."""
+    """The `<profile>/<task>/<method>/<seed>-<hash>` under which the run was stored, its folder below `results/`."""
 
     @property
     def run_id(self) -> str:
-        """The name of the run today: that of its config, and of a retired run the one it was stored under."""
+        """The name of the run today: that of its config or, for a retired run, the one under which it was stored."""
         return self.stored_id if self.retired else self.config.run_id
 
 
 def read_stored_config(text: str) -> StoredConfig:
-    """Read a config of this or an earlier release. Raises `PrefVLMError` for another config version and for fields that
-    no release had."""
+    """Read a config of this or an earlier release, from JSON.
+
+    Raises `PrefVLMError` for another config version and for fields that no release had.
+    """
     stored = read_fields(text)
     known = default_fields() | RETIRED_FIELDS
     content = {name: value for name, value in stored.items() if name in known}
@@ -66,7 +70,7 @@ def read_stored_config(text: str) -> StoredConfig:
 
 
 def _translated(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields under their names of today, as far as there is one."""
+    """The fields with renamed ones under their names of today, where today's fields can express the value."""
     values = dict(stored)
     if accuracy := values.pop("vlm.simulated_accuracy", 0.0):
         values["vlm.model"] = f"{SIMULATED_PREFIX}{accuracy:g}"

@@ -1,9 +1,9 @@
-"""What a run is: frozen dataclasses, the profiles, and the content hash that names a run.
+"""The config of a run, how the run is named by its content, and how it is executed.
 
-A `RunConfig` holds every choice that is meant to change a run's numbers. What can change them beside it is recorded in
-the run's manifest: weights of the VLM, late answers and timeouts (from `Execution`), versions and machine. Values come
-from three layers, each stating only what differs from the one below: the dataclass defaults (= profile `paper`), the
-profile, the method's recipe (`methods.py`), then what the user asks for.
+A `RunConfig` holds every choice that is meant to change a run's numbers. Whatever else can change them is recorded in
+the run's manifest: the weights of the VLM, late answers and timeouts (from `Execution`), versions and machine. Values
+come from four layers, applied in this order, each of which states only its differences: the dataclass defaults (those
+of profile `paper`), the profile, the method's recipe (`methods.py`), and the changes of the user.
 """
 
 from __future__ import annotations
@@ -40,27 +40,28 @@ if TYPE_CHECKING:
     import torch
 
 CONFIG_VERSION = 1
-"""Raised whenever a stored config would mean something else today: a default changed, or what a field does."""
+"""To be increased whenever the meaning of stored configs changes: that of a default, or of what a field does."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run, complete. Its content hash is its name."""
+    """Everything that defines one training run, which is named by a hash of it."""
 
     task: str = dataclasses.field(metadata=fields.PER_RUN)
-    """Meta-World task, for example drawer-close-v3."""
+    """Name of the Meta-World task, for example drawer-close-v3."""
     method: str = dataclasses.field(metadata=fields.PER_RUN)
-    """Recipe in `methods.py`, for example pebble."""
+    """Name of the method, a recipe in `methods.py`, for example pebble."""
     seed: int = dataclasses.field(metadata=fields.PER_RUN | {"least": 0})
-    """Seed of everything random in the run (>= 0)."""
+    """Seed of all random numbers of the run (at least 0)."""
     profile: str
-    """quick, laptop or paper: where the defaults came from."""
+    """Name of the profile from which the values came: quick, laptop or paper."""
     total_steps: int = fields.count(1_000_000)
-    """Steps of the run (a multiple of the horizon). A step is one action of the agent, here and in every field."""
+    """Steps of the run (a multiple of the horizon). In all fields, a step is one action of the agent."""
     horizon: int = fields.count(500)
-    """Steps per episode (times `action_repeat` at most 500)."""
+    """Steps per episode (at most 500 divided by `action_repeat`)."""
     action_repeat: int = fields.count(1)
-    """Environment steps for which an action is held; a step's reward is their mean, and figures count them all."""
+    """Environment steps per step, all with the same action. A step's reward is the mean of theirs; figures count
+    environment steps."""
     sac: SACConfig = fields.group(SACConfig)
     exploration: ExplorationConfig = fields.group(ExplorationConfig)
     reward: RewardConfig = fields.group(RewardConfig)
@@ -78,57 +79,62 @@ class RunConfig:
 
     @property
     def hash(self) -> str:
-        """See `content_hash`: it names the run."""
+        """The `content_hash` of all fields."""
         return content_hash(flatten(dataclasses.asdict(self)), default_fields())
 
     @property
     def run_id(self) -> str:
-        """`<profile>/<task>/<method>/<seed>-<hash>`: also the run's folder below `results/`."""
+        """The name of the run, `<profile>/<task>/<method>/<seed>-<hash>`, which is also its folder below `results/`."""
         return f"{self.profile}/{self.task}/{self.method}/{self.seed}-{self.hash}"
 
     @property
     def first_session_step(self) -> int:
-        """Step of the first feedback session."""
+        """The step of the first feedback session, which ends exploration."""
         return self.exploration.random_steps + self.exploration.entropy_steps
 
     @property
     def segment_margin(self) -> int:
-        """Steps kept free before and after each segment that is drawn: SURF's crops reach into them."""
+        """Steps that the episode must have before and after each segment, because SURF's crops reach into them."""
         return self.surf.window if self.reward.learning == "surf" else 0
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, with the config version."""
+        """The config and its version as canonical JSON, with sorted keys."""
         return json.dumps({"version": CONFIG_VERSION, **dataclasses.asdict(self)}, sort_keys=True, indent=1)
 
     @staticmethod
     def from_json(text: str) -> RunConfig:
-        """Inverse of `to_json`; a field that is missing has its default. Raises `PrefVLMError` for another config
-        version and for unknown fields (`retired.read_stored_config` reads those of earlier releases)."""
+        """Inverse of `to_json`; missing fields take their defaults.
+
+        Raises `PrefVLMError` for another config version and for unknown fields; `retired.read_stored_config` reads
+        configs of earlier releases too.
+        """
         return from_fields(read_fields(text))
 
 
 IDENTITY = ("task", "method", "seed", "profile")
-"""The fields that have no default."""
+"""The fields without a default."""
 
 
 @functools.cache
 def default_fields() -> dict[str, Any]:
-    """Every field's default, by dotted name."""
+    """The default of every field, by dotted name; those in `IDENTITY` hold placeholders."""
     return flatten(dataclasses.asdict(RunConfig("drawer-close-v3", "", 0, "paper")))
 
 
 def content_hash(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """First 8 hex digits of the SHA-256 of the config version and of the dotted fields that differ from `defaults`.
+    """The first 8 hex digits of the SHA-256 of the config version and the dotted fields that differ from `defaults`.
 
-    So a field that a later release adds, with a default that means what went before, renames no stored run.
+    A later release can therefore add a field without renaming stored runs, if its default keeps the old behavior.
     """
     non_default = {name: value for name, value in values.items() if name in IDENTITY or value != defaults[name]}
     return hashlib.sha256(json.dumps([CONFIG_VERSION, non_default], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def read_fields(text: str) -> dict[str, Any]:
-    """The dotted fields of a stored config. Raises `PrefVLMError` for another config version or where it does not say
-    which run it is."""
+    """The dotted fields of a stored config in JSON.
+
+    Raises `PrefVLMError` for another config version and for a config without the fields in `IDENTITY`.
+    """
     values = json.loads(text)
     version = values.pop("version", None)
     if version != CONFIG_VERSION:
@@ -143,44 +149,42 @@ def read_fields(text: str) -> dict[str, Any]:
 
 
 def from_fields(values: Mapping[str, Any]) -> RunConfig:
-    """A config from dotted fields; one that is missing has its default. Raises as `replace` does."""
+    """A config from dotted fields; missing ones take their defaults. Raises the errors of `replace`."""
     return _with(default_fields(), values)
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How and where runs are trained. Nothing here belongs to a run's identity.
+    """How and where runs are trained. Nothing here is part of a run's identity.
 
-    Raises `PrefVLMError` for a value that is not allowed, and where there is no module `plugin`.
+    Raises `PrefVLMError` for a value that is not allowed, and if there is no module `plugin`.
     """
 
     results: str = "results"
-    """Folder that holds every run."""
+    """Folder of all runs."""
     device: str = "auto"
-    """cpu, cuda, or auto (cuda where there is one)."""
+    """Device of the learner: cpu, cuda, or auto, which is cuda if available."""
     workers: int = 0
-    """Processes that step environments (0 = cores - 1, at least 1)."""
+    """Number of processes that step environments (0: one less than the cores, but at least 1)."""
     vlm_weights: str = ""
-    """Checkpoint file of the VLM, for those that do not come with the package (liv, decisionnce, open_clip:...)."""
+    """Checkpoint file of a VLM that does not come with the package (liv, decisionnce, open_clip:<model>)."""
     threads: int = 1
-    """Torch threads of the learner; results are bit-reproducible only for an equal number."""
+    """Number of torch threads of the learner; results are bit-identical only for the same number."""
     checkpoint_seconds: float = 60.0
-    """Wall seconds between two checkpoints, taken at the next episode end."""
+    """Wall seconds after which the next end of an episode writes a checkpoint."""
     progress: bool = True
-    """Show a progress bar with the time left."""
+    """Whether a progress bar shows the time left."""
     labels: str = ""
-    """Teacher `human`: database URL of the label queue (empty: the SQLite file labels.sqlite in the results folder)."""
+    """Database URL of the label queue of teacher `human` (empty: SQLite file labels.sqlite in the results folder)."""
     label_timeout: float = math.inf
-    """Teacher `human`: seconds that a session waits for answers; then it goes on with those it has (inf: for ever)."""
+    """Seconds that a session of teacher `human` waits before it continues with the answers so far (inf: no limit)."""
     late_answers: bool = False
-    """Teacher `human`: only the first session waits; later ones use the answers given by then and leave the other
-    pairs open to the next."""
+    """Whether only the first session of teacher `human` waits; later ones leave unanswered pairs open to the next."""
     plugin: str = ""
-    """Module of yours that registers teachers, methods and the like; it is imported before names are checked (empty:
-    none)."""
+    """Module that registers your own teachers, methods or models, imported before names are checked (empty: none)."""
 
     def torch_device(self) -> torch.device:
-        """The learner's device. Raises `PrefVLMError` where it is cuda and there is none."""
+        """The learner's device. Raises `PrefVLMError` if it is cuda and torch finds none."""
         import torch
 
         found = torch.cuda.is_available()
@@ -202,7 +206,7 @@ class Execution:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted names: {"sac": {"width": 64}} -> {"sac.width": 64}."""
+    """Flatten nested mappings to dotted names: {"sac": {"width": 64}} becomes {"sac.width": 64}."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -213,15 +217,15 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def replace(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
-    """A copy of `config` with dotted fields changed, checked once when complete.
+    """A copy of `config` with dotted fields changed; it is checked once, when complete.
 
-    Raises `PrefVLMError` for an unknown field (with the closest known one) or a value of the wrong type.
+    Raises `PrefVLMError` for an unknown field, suggesting the closest one, and for a value that is not allowed.
     """
     return _with(flatten(dataclasses.asdict(config)), changes)
 
 
 def _with(known: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
-    """The config with every dotted field as in `known`, or as in `changes`."""
+    """The config whose dotted fields have the values of `changes` and, for all others, those of `known`."""
     for name in changes:
         if name not in known:
             raise unknown_name("parameter", name, known)
@@ -238,7 +242,7 @@ def _with(known: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
 
 
 def _check(config: RunConfig) -> None:
-    """Raise `PrefVLMError` for the first field that is out of its range."""
+    """Raise `PrefVLMError` for the first field whose value is not allowed, alone or together with others."""
     fields.check_types(config)
     check_task(config.task)
     check_profile(config.profile)
@@ -280,7 +284,7 @@ def _check_vlm(config: RunConfig) -> None:
     if config.vlm.simulated_accuracy and (config.adapter.enabled or config.reward.source == "vlm"):
         raise PrefVLMError(
             f"vlm.model {config.vlm.model} looks at no frames, so it can neither be adapted nor reward single steps; "
-            "unset adapter.enabled and let reward.source be learned."
+            "unset adapter.enabled and set reward.source to learned."
         )
     if config.adapter.source and not (config.vlm.labels and config.adapter.enabled):
         raise PrefVLMError(

@@ -28,7 +28,7 @@ class AgentRewards:
         """The mean bonus of each run's latest batch; None if the run has had none."""
 
     def apply(self, batch: Batch, step: int, runs: Sequence[int]) -> None:
-        """Rewrite the rewards of `batch`, whose rows belong to `runs`, before an update at environment step `step`."""
+        """Rewrite the rewards of `batch`, whose rows belong to `runs`, before an update at step `step`."""
         for row, run in enumerate(runs):
             config, observations = self.configs[run], batch.observations[row]
             if config.reward.source != "learned":
