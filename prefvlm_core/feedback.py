@@ -1,4 +1,4 @@
-"""Feedback sessions of one run: which pairs are asked, who answers, and what reward learning gets to see.
+"""Feedback sessions of one run: which pairs are asked, who answers, and which labels reward learning uses.
 
 Read `Feedback.session` from top to bottom to follow one session.
 """
@@ -37,9 +37,9 @@ from prefvlm_core.vlm.labeller import LabelSource, labels_of, make_label_source
 class Feedback:
     """The labels of one run so far, and how the next ones are collected.
 
-    Without a VLM every query goes to the human (PEBBLE). With one, the human answers a first session alone; from then
-    on the VLM labels pairs, the KL filter sorts its labels, and the human is asked about uncertain ones (PrefVLM §4).
-    Human labels are never filtered.
+    Without a VLM, every query goes to the human (PEBBLE). With a VLM, the human alone labels the pairs of the first
+    session. From then on the VLM labels pairs, the KL filter sorts its labels, and the human is asked about uncertain
+    ones (PrefVLM §4). Human labels are never filtered. `stream` is the generator of all random choices.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Feedback:
         self.labels = RunLabels()
         self.sessions = 0
         self.asked = 0
-        """Pairs that the human was asked about in the latest session without labels of the VLM."""
+        """Number of pairs that the human was asked about in the latest session without labels of the VLM."""
 
     def due(self, step: int) -> bool:
         """Whether a session takes place before step `step`."""
@@ -73,7 +73,7 @@ class Feedback:
         return self._queries() > 0 or self.budget.waiting > 0 or self.vlm is not None
 
     def session(self) -> dict[str, float]:
-        """Collect labels; returns columns for metrics.csv."""
+        """Hold one session, which collects labels. Returns columns for metrics.csv."""
         metrics: dict[str, float] = {}
         if self.vlm is None or (self.sessions == 0 and self.config.feedback.budget):
             self._ask_human(self._select())
@@ -91,7 +91,7 @@ class Feedback:
         return {"sessions": self.sessions} | metrics
 
     def learn_rewards(self) -> dict[str, float]:
-        """Fit the ensemble to the labels and relabel what the run has seen; returns columns for metrics.csv."""
+        """Fit the ensemble to the labels and relabel the replay. Returns columns for metrics.csv."""
         if self.config.reward.standardise:
             self.ensemble.standardise(self.replay)
         learning = self.learner.learn(self.labels.for_learning(), self.asked)
@@ -100,7 +100,7 @@ class Feedback:
         return metrics | dict(learning.metrics)
 
     def evaluation(self, step: int) -> dict[str, float]:
-        """Columns for metrics.csv at an evaluation: labels so far, and how right the rewards are on held-out pairs."""
+        """Columns for metrics.csv at an evaluation: labels so far, and the ensemble's accuracy on held-out pairs."""
         accuracy = float("nan")
         if self.sessions:
             held_out = generator(self.config.seed, Stream.HELD_OUT, step)
@@ -120,19 +120,22 @@ class Feedback:
         return self.budget.queries(first_session=self.sessions == 0)
 
     def _select(self) -> IntArray:
-        """Pairs to ask where no VLM labels any, (count, 2); the first session, without rewards, takes any."""
+        """Pairs (count, 2) for the human in a session without labels of the VLM.
+
+        The first session takes random pairs, because the ensemble has learned nothing yet.
+        """
         self.asked = self._queries()
         selection = self.selection if self.sessions else UniformSelection()
         return selection.choose(self.pairs, self.asked, self._member_probabilities)
 
     def _draw(self) -> IntArray:
-        """The pairs that the VLM labels: new ones, after those of earlier sessions where these are labelled anew."""
+        """The pairs (n, 2) for the VLM: those of earlier sessions, if they are labeled again, followed by new ones."""
         new = self.pairs.draw(self.config.vlm.queries)
         earlier = self.labels.asked_vlm.starts if self.config.vlm.relabel else self.labels.asked_vlm.starts[:0]
         return np.concatenate((earlier, new))
 
     def _label(self, vlm: LabelSource, starts: IntArray) -> LabelledPool:
-        """Labels of the VLM, sorted by the filter (PrefVLM §4.2)."""
+        """Label pairs (n, 2) by the VLM, and sort the labels by the filter (PrefVLM §4.2)."""
         judgement = vlm.judge(starts)
         labels = labels_of(judgement.returns, self.config.vlm.ties)
         divergences = divergence(labels, self._probabilities(starts))
@@ -149,7 +152,7 @@ class Feedback:
         )
 
     def _log(self, pool: LabelledPool) -> None:
-        """Log the labels of the new pairs as they were given, before any flip."""
+        """Log the VLM's labels of the new pairs as they were given, before any flip."""
         new = pool.new
         self.labels.log.add(
             self.replay.size,
@@ -163,7 +166,7 @@ class Feedback:
         )
 
     def _choose_for_human(self, candidates: BoolArray) -> BoolArray:
-        """A uniform choice among `candidates` (n,) within the budgets of session and run: (n,)."""
+        """Mask (n,) of pairs drawn uniformly from those that `candidates` (n,) marks, as many as the budget allows."""
         where = np.flatnonzero(candidates)
         count = min(len(where), self._queries())
         chosen = np.zeros(len(candidates), bool)
@@ -171,8 +174,7 @@ class Feedback:
         return chosen
 
     def _ask_human(self, starts: IntArray, opinion: VLMOpinion | None = None) -> None:
-        """Ask the human about pairs (n, 2); answers join `human`, and show the filter how right the VLM's labels
-        were."""
+        """Ask the human about pairs (n, 2), log the answers, and show the filter which VLM labels were right."""
         query = Query(
             session=self.sessions + 1,
             starts=starts,
@@ -194,8 +196,7 @@ class Feedback:
             self.filter.audit(answers.divergences[audited], right[audited])
 
     def _keep(self, pool: LabelledPool, unasked: BoolArray) -> None:
-        """Give reward learning the labels that the filter keeps or flips, of pairs that the human was not asked
-        about."""
+        """Give reward learning the labels that the filter keeps or flips, except for pairs that the human was asked."""
         keep = (pool.partition.clean | pool.partition.flipped) & unasked
         if self.config.vlm.ties == "drop":
             keep &= pool.labels != 0.5
@@ -208,11 +209,11 @@ class Feedback:
         return self.ensemble.member_probabilities(self.replay, starts, self.length)
 
     def _probabilities(self, starts: IntArray) -> DoubleArray:
-        """P(second preferred) of pairs (n, 2), mean of the members' (n,)."""
+        """P(second preferred) (n,) of pairs (n, 2), mean over the members."""
         return self._member_probabilities(starts).double().mean(0).cpu().numpy()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and values of a checkpoint."""
+        """The tensors and values of a checkpoint."""
         tensors = {f"labels.{name}": tensor for name, tensor in self.labels.tensors().items()}
         tensors |= {f"learner.{name}": tensor for name, tensor in self.learner.tensors().items()}
         tensors |= {f"vlm.{name}": tensor for name, tensor in (self.vlm.state() if self.vlm else {}).items()}
@@ -234,8 +235,8 @@ class Feedback:
 def check_names(config: RunConfig) -> None:
     """Raise `PrefVLMError`, with a suggestion, for the first name in a config that no registry knows.
 
-    Not part of the config's own checks: a stored run whose teacher or model a user's notebook had registered stays
-    readable elsewhere.
+    The config does not check them itself, so that a stored run stays readable where the user's notebook that registered
+    its teacher or model has not been run.
     """
     METHODS.check(config.method)
     if config.feedback.teacher != HUMAN:
@@ -257,12 +258,12 @@ def make_feedback(
     stopwatch: Stopwatch,
     execution: Execution,
 ) -> list[Feedback]:
-    """The feedback sessions of every run of a fleet, with its label source and its teacher."""
+    """The feedback sessions of every run of a fleet, each with its own label source, teacher and random stream."""
     teachers = make_teachers(configs, replay, execution)
     feedback = []
     for run, (config, teacher) in enumerate(zip(configs, teachers, strict=True)):
-        seen, own = replay.of_run(run), generators[Stream.FEEDBACK][run]
-        eyes = encoder.of_run(run) if uses_vlm(config) else None
-        vlm = make_label_source(config, seen, eyes, own, stopwatch, Path(execution.results))
-        feedback.append(Feedback(config, seen, ensemble.of_run(run), vlm, teacher, own))
+        seen, stream = replay.of_run(run), generators[Stream.FEEDBACK][run]
+        run_encoder = encoder.of_run(run) if uses_vlm(config) else None
+        vlm = make_label_source(config, seen, run_encoder, stream, stopwatch, Path(execution.results))
+        feedback.append(Feedback(config, seen, ensemble.of_run(run), vlm, teacher, stream))
     return feedback

@@ -1,4 +1,4 @@
-"""Methods. Each is a short recipe: the config fields in which it differs from PEBBLE. Add one by registering it in
+"""The methods. Each is a recipe of the config fields in which it differs from PEBBLE. To add one, register it in
 `METHODS`."""
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from prefvlm_core.config.run import RunConfig, replace
 
 @dataclass(frozen=True)
 class Method:
-    """One line for people, and the fields that make the method."""
+    """A recipe: the config fields that define a method, and a line that describes it."""
 
     summary: str
-    """What a reader of a figure should know."""
+    """A description of the method in one line."""
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted config fields, applied on top of the profile; those of the method's own paper for Meta-World."""
+    """Dotted config fields applied on top of the profile, with the values of the method's paper for Meta-World."""
     small: Mapping[str, Any] = field(default_factory=dict)
-    """What differs in profiles quick and laptop, whose runs and segments are far shorter."""
+    """Dotted config fields that differ in the profiles quick and laptop, whose runs and segments are far shorter."""
 
 
 _PREFVLM = {"vlm.labels": True, "adapter.enabled": True, "feedback.sampling": "uniform"}
@@ -56,21 +56,24 @@ METHODS: Registry[Method] = Registry(
             {"reward.learning": "rime", "filter.beta_sessions": 600},
             {"filter.beta_sessions": 60, "rime.warm_up_epochs": 18},
         ),
-        "prefvlm": Method("PrefVLM: the VLM labels, the KL filter sorts, the human answers the uncertain", _PREFVLM),
+        "prefvlm": Method(
+            "PrefVLM: the VLM labels, the KL filter sorts the labels, the human answers uncertain pairs", _PREFVLM
+        ),
         "prefvlm-adaptive": Method(
-            "PrefVLM with thresholds set by the human's own labels, none tuned", _PREFVLM | {"filter.mode": "adaptive"}
+            "PrefVLM with thresholds learned from the human's labels, none tuned",
+            _PREFVLM | {"filter.mode": "adaptive"},
         ),
         "prefvlm-plus": Method(
-            "PrefVLM whose reward ensemble sees standardised inputs",  # see results/laptop/NOTES.md
+            "PrefVLM whose reward ensemble sees standardized inputs",  # see results/laptop/NOTES.md
             _PREFVLM | {"reward.standardise": True},
         ),
         "vlm-preference": Method(
-            "the VLM labels everything, no filter, no human",
+            "The VLM labels all pairs, without a filter and without a human",
             _PREFVLM | _NO_HUMAN | {"filter.mode": "none", "adapter.enabled": False},
         ),
         "rlvlmf": Method(
             "RL-VLM-F style: the VLM compares single images, no human (Wang et al. 2024)",
-            # RL-VLM-F's Meta-World runs. Its chat model may find no difference; here close cosines mean that.
+            # RL-VLM-F's Meta-World runs. Its chat model can answer that it sees no difference; here, close returns do.
             {"vlm.labels": True, "vlm.frame_stride": 1, "vlm.queries": 40, "vlm.relabel": False, "filter.mode": "none"}
             | {"vlm.ties": "drop", "feedback.sampling": "uniform"}
             | {"feedback.segment_length": 1, "feedback.session_every": 4_000}
@@ -78,29 +81,30 @@ METHODS: Registry[Method] = Registry(
             {"feedback.session_every": 600},
         ),
         "vlm-reward": Method(
-            "the VLM's cosine as dense reward, no labels",
+            "The VLM's cosine as dense reward, without labels",
             {"reward.source": "vlm", "exploration.entropy_steps": 0} | _NO_HUMAN,
         ),
         "prefvlm-no-filter": Method(
-            "every VLM label is kept, the human answers random pairs",
+            "PrefVLM without the filter: every VLM label is kept, the human answers random pairs",
             _PREFVLM | {"filter.mode": "none", "filter.human_selection": "random"},
         ),
         "prefvlm-random-selection": Method(
-            "the filter sorts, but the human answers random pairs", _PREFVLM | {"filter.human_selection": "random"}
+            "PrefVLM whose human answers random pairs instead of uncertain ones",
+            _PREFVLM | {"filter.human_selection": "random"},
         ),
-        "prefvlm-no-adaptation": Method("the VLM stays as it is", _PREFVLM | {"adapter.enabled": False}),
+        "prefvlm-no-adaptation": Method("PrefVLM without adapters", _PREFVLM | {"adapter.enabled": False}),
         "prefvlm-no-inverse-dynamics": Method(
-            "adapters learn from the human's labels only", _PREFVLM | {"adapter.dynamics_weight": 0.0}
+            "PrefVLM whose adapters learn from the human's labels only", _PREFVLM | {"adapter.dynamics_weight": 0.0}
         ),
     },
 )
 
 
 def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping[str, Any] | None = None) -> RunConfig:
-    """The complete config of one run: defaults, then the profile, the method, and the caller's dotted `changes`.
+    """The complete config of one run: the defaults, changed by the profile, the method, and the caller's `changes`.
 
     Example: `run_config("drawer-close-v3", "pebble", 0, "quick", {"feedback.budget": 200})`.
-    Raises `PrefVLMError` naming the field that is wrong and what is allowed.
+    Raises `PrefVLMError` for an unknown name or field and for a value that is not allowed.
     """
     check_profile(profile)
     recipe = METHODS[method]

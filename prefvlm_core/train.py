@@ -1,7 +1,12 @@
-"""The loop. Read `Fleet.train` from top to bottom to follow the data through the whole method.
+"""Training. Read `Fleet.train` and the methods below it from top to bottom to follow the data through the whole method.
 
-Many runs (tasks, methods, seeds) are trained in lock step as one fleet; a single run is a fleet of one. No run's result
-depends on its companions, beyond the float rounding of batched matrix products.
+In each step, the agent acts, the environment returns an observation and the true reward, and the transition enters the
+replay (`_episode`). Every few hundred steps a feedback session collects labels of pairs of segments, the reward
+ensemble learns from them and the replay is relabeled (`_session`). The agent learns from the relabeled replay
+(`_update`) and is evaluated on the true reward (`_evaluate_if_due`).
+
+Many runs (tasks, methods, seeds) are trained in lock step as one fleet; a single run is a fleet of one. The result of a
+run does not depend on the other runs of its fleet, beyond the float rounding of batched matrix products.
 """
 
 from __future__ import annotations
@@ -40,11 +45,12 @@ from prefvlm_core.vlm.texts import task_text
 
 
 def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> list[RunDirectory]:
-    """Train what is not finished yet of `configs`, together, and return their run directories.
+    """Train those of `configs` that are not finished together as one fleet, and return the run directories of all.
 
-    A finished run is never touched, a fleet that was interrupted goes on from its last checkpoint and ends with the
-    same numbers as one that was not. Raises `PrefVLMError` for runs that cannot share a fleet, for a results folder
-    that cannot be written or that another process is using, and for a damaged checkpoint.
+    Finished runs are never changed. An interrupted fleet continues from its last checkpoint and ends with the same
+    numbers as an uninterrupted one. Raises `PrefVLMError` for runs that cannot share a fleet, for names in a config
+    that no registry knows, for a results folder that cannot be written or that another process is using, and for a
+    damaged checkpoint.
     """
     execution = execution or Execution()
     check_compatible(configs)
@@ -71,15 +77,15 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
 
 @dataclass
 class Progress:
-    """Counters and latest metrics of a fleet, one entry per run."""
+    """The number of updates of a fleet, and the metrics of each run's latest session."""
 
     updates: int
-    """Gradient updates so far."""
+    """Gradient updates of every run so far."""
     session_metrics: list[dict[str, float]]
-    """Columns of the latest feedback session."""
+    """For each run, the columns for metrics.csv of its latest feedback session."""
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """For a checkpoint."""
+        """The tensors and values of a checkpoint."""
         return {}, dataclasses.asdict(self)
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -88,24 +94,24 @@ class Progress:
 
 
 class Fleet:
-    """Runs in training: their environments, replay, reward ensembles and agents."""
+    """Runs in training: their environments, replay, agents, reward ensembles, feedback sessions and metrics."""
 
     def __init__(
         self, directories: Sequence[RunDirectory], environments: EnvironmentFleet, execution: Execution
     ) -> None:
         self.directories, self.environments, self.execution = directories, environments, execution
         self.configs = [directory.config for directory in directories]
-        self.shared = self.configs[0]  # for every field that runs of a fleet have in common
+        self.shared = self.configs[0]  # for the fields that all runs of a fleet have in common
         self.device = execution.torch_device()
         self.generators = Generators([config.seed for config in self.configs])
         self.stopwatch = Stopwatch()
         self.replay = make_replay(self.configs, environments, self.device)
-        initialisation = self.generators[Stream.INITIALISATION]
+        initialization = self.generators[Stream.INITIALISATION]
         temperatures = [config.sac.initial_temperature for config in self.configs]
         self.agent = SAC.create(
-            self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialisation, self.device, temperatures
+            self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialization, self.device, temperatures
         )
-        self.ensemble = RewardEnsemble(self.shared.reward, OBSERVATION_SIZE + ACTION_SIZE, initialisation, self.device)
+        self.ensemble = RewardEnsemble(self.shared.reward, OBSERVATION_SIZE + ACTION_SIZE, initialization, self.device)
         self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
         weights = execution.vlm_weights or None
@@ -123,7 +129,7 @@ class Fleet:
         self.state = FleetState(checkpoint, self.replay, parts)
 
     def train(self) -> None:
-        """Collect, ask, learn, evaluate, until every run has `total_steps` steps."""
+        """Train every run for `total_steps` steps, from the last checkpoint if there is one, and store the results."""
         if self.state.restore():
             for run, directory in enumerate(self.directories):
                 self.metrics[run] = [row for row in directory.read_metrics() if row["step"] <= self.replay.size]
@@ -147,7 +153,7 @@ class Fleet:
         self._finish()
 
     def _episode(self, progress: Any) -> None:
-        """One episode of every run."""
+        """Act for one episode in every run; sessions and updates take place between its steps."""
         episode = self.replay.complete_episodes
         with self.stopwatch("environment"):
             seeds = [episode_seed(config.seed, episode) for config in self.configs]
@@ -157,7 +163,7 @@ class Fleet:
             step = self.replay.size
             random = step < self.shared.exploration.random_steps
             actions = exploring_actions(self.agent, observations, self.generators[Stream.POLICY], random)
-            self.environments.step_async(actions.cpu().numpy())
+            self.environments.step_async(actions.cpu().numpy())  # the environments step while the learner works
             for run in range(len(self.configs)):
                 if self.feedback[run].due(step):
                     self._session(run)
@@ -167,13 +173,14 @@ class Fleet:
             with self.stopwatch("environment"):
                 result = self.environments.step_wait()
             true_rewards = torch.from_numpy(result.rewards).to(self.device)
+            # Runs with the VLM's reward store the true one until `reward_episode` replaces it; it is never sampled.
             rewards = torch.where(self.learned, self.ensemble.predict(observations, actions), true_rewards)
             observations = torch.from_numpy(result.observations).to(self.device)
             self.replay.add(actions, true_rewards, rewards, observations, result.snapshots)
             progress.update()
 
     def _update(self, step: int) -> None:
-        """One gradient update of every run."""
+        """Update the agent of every run by one gradient step, after meta-updates of the ensembles where due (MRN)."""
         generators = self.generators[Stream.LEARNING]
         batch = self.replay.sample(generators, self.shared.sac.batch_size)
         noise = update_noise(generators, self.shared.sac.batch_size, self.device)
@@ -193,8 +200,10 @@ class Fleet:
         self.agent.update(batch, noise, self.progress.updates % self.shared.sac.target_update_every == 0)
 
     def _session(self, run: int) -> None:
-        """Labels, reward learning and relabelling of one run; the first session also renews its critic (PEBBLE
-        §4.2)."""
+        """Hold a feedback session of one run: collect labels, fit the reward ensemble and relabel the replay.
+
+        After the first session, the critic is adjusted to the new rewards.
+        """
         feedback = self.feedback[run]
         with self.stopwatch("labels"):
             metrics = feedback.session()
@@ -208,9 +217,11 @@ class Fleet:
                 self._renew_critic(run)
 
     def _renew_critic(self, run: int) -> None:
-        """Values of the entropy reward mean nothing for the learned one: start the critic anew and let it catch up.
+        """Adjust a run's critic to the learned reward by `reset_updates` updates of the agent.
 
-        After a warm start they do, and the critic only catches up (RIME §4.3)."""
+        The critic starts afresh because its values of the entropy reward mean nothing for the learned one (PEBBLE
+        §4.2). After a warm start they do, so the critic is kept (RIME §4.3).
+        """
         agent, generator = self.agent.of_run(run), self.generators[Stream.LEARNING][run]
         if not warm_starts(self.configs[run]):
             agent.reset_critic(self.generators[Stream.INITIALISATION][run])
@@ -221,6 +232,7 @@ class Fleet:
             agent.update(batch, noise, update % self.shared.sac.target_update_every == 0)
 
     def _evaluate_if_due(self) -> None:
+        """Every `evaluation.every` steps and at the end, evaluate all agents and write the metrics and the labels."""
         step, evaluation = self.replay.size, self.shared.evaluation
         last = step == self.shared.total_steps
         if step % evaluation.every and not last:
@@ -239,12 +251,12 @@ class Fleet:
                 directory.write_labels(feedback.labels.log.frame())
 
     def _save(self) -> None:
-        """Commit a checkpoint, at the end of an episode: the environments are about to be reset."""
+        """Write a checkpoint at the end of an episode, where the environments have no state because a reset follows."""
         self.state.save()
         self.stopwatch.mark()
 
     def _finish(self) -> None:
-        """Store the trained networks and declare the runs finished; a kill in between leaves the last checkpoint."""
+        """Store the trained networks and mark the runs as finished. A kill in between leaves the last checkpoint."""
         self._save()
         for run, directory in enumerate(self.directories):
             directory.write_weights(

@@ -186,7 +186,7 @@ class RunReplay:
         return self.observations.flatten(0, 1)[rows_of(self.steps_so_far(), self.horizon)]
 
     def shown(self, steps: IntArray) -> tuple[FloatArray, FloatArray]:
-        """What the frames of `steps` (n,) show: snapshots (n, S) after the action, and scenes (n, C)."""
+        """Snapshots (n, S) and scenes (n, C) that the frames of `steps` (n,) show: those after each step's action."""
         return self._fleet.shown(np.full(len(steps), self._run), steps)
 
     def recent_return(self, episodes: int = 10) -> float:

@@ -1,12 +1,12 @@
-"""Interface of vision-language models, and a registry of those available."""
+"""The interface of vision-language models, and the registry of those available."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.registry import Registry
 
@@ -16,37 +16,38 @@ OPEN_CLIP_PREFIX = "open_clip:"
 
 
 class VisionLanguageModel(Protocol):
-    """Frozen encoders of images and texts into one space. An embedding depends on its input alone, not on its batch.
+    """Frozen encoders that map images and texts to one space. An embedding must not depend on the rest of its batch.
 
-    A frame's zero-shot reward for a task is the cosine of the two embeddings, here their scalar product (PrefVLM §4.1).
+    The zero-shot reward of a frame for a task is the cosine of their two embeddings, which is their scalar product
+    because embeddings have length 1 (PrefVLM §4.1).
     """
 
     frame_size: int
-    """Height and width of the frames it takes, pixels."""
+    """Height and width, in pixels, of the frames that the model takes."""
     fingerprint: str
-    """Name and hash of the weights: equal fingerprints mean equal embeddings up to rounding on another machine."""
+    """Name and hash of the weights. Equal fingerprints mean equal embeddings, up to rounding on different machines."""
 
-    def encode_image(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Frames (N, frame_size, frame_size, 3) uint8 RGB to embeddings (N, D) float32 of length 1.
+    def encode_image(self, frames: ImageArray) -> FloatArray:
+        """Embeddings (N, D) float32 of length 1 of RGB frames (N, frame_size, frame_size, 3) uint8.
 
-        Raises PrefVLMError for another shape or dtype, or where an embedding is not finite.
+        Raises PrefVLMError for another shape or dtype, and if an embedding is not finite.
         """
         ...
 
-    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts to embeddings (M, D) float32 of length 1. Raises PrefVLMError for an empty text."""
+    def encode_text(self, texts: Sequence[str]) -> FloatArray:
+        """Embeddings (M, D) float32 of length 1 of M texts. Raises PrefVLMError for an empty text."""
         ...
 
 
 def load(name: str, weights: str | Path | None = None) -> VisionLanguageModel:
-    """The vision-language model called `name`, an entry of `VLMS`.
+    """Load a vision-language model.
 
     Args:
-        name: "tinyliv" and its variants come with the package; "liv", "decisionnce" and "open_clip:<model>", such as
-            "open_clip:ViT-B-32", read the checkpoint file `weights` and need the extra `prefvlm[openclip]`.
-        weights: The checkpoint file.
+        name: An entry of `VLMS`. "tinyliv" and its variants come with the package. "liv", "decisionnce" and
+            "open_clip:<model>", for example "open_clip:ViT-B-32", need the extra `prefvlm[openclip]`.
+        weights: The checkpoint file, for models that do not come with the package.
 
-    Raises PrefVLMError for an unknown name, or a file that is missing or is not this model's.
+    Raises PrefVLMError for an unknown name, and for a file that is missing or belongs to another model.
     """
     return VLMS[name](name, weights)
 
@@ -69,11 +70,11 @@ VLMS: Registry[Callable[[str, str | Path | None], VisionLanguageModel]] = Regist
     "vision-language model",
     dict.fromkeys(TINYLIV_NAMES, _load_tinyliv) | dict.fromkeys((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX), _load_open_clip),
 )
-"""`vlm.model` -> what loads the model, from its name and its weights file. A simulated model, `simulated:<p>`, is not
-loaded: it sees no frames (`vlm.labeller.SimulatedVLM`)."""
+"""Maps `vlm.model` to what loads the model from its name and its weights file. A simulated model, `simulated:<p>`, sees
+no frames and is not among them (see `vlm.labeller.SimulatedVLM`)."""
 
 
-def check_frames(frames: NDArray[np.uint8], size: int) -> None:
+def check_frames(frames: ImageArray, size: int) -> None:
     """Raise PrefVLMError unless `frames` are (N, size, size, 3) uint8."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (size, size, 3):
         raise PrefVLMError(
@@ -83,16 +84,16 @@ def check_frames(frames: NDArray[np.uint8], size: int) -> None:
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Raise PrefVLMError for a single string in place of a list of them, and for an empty text."""
+    """Raise PrefVLMError for a single string in place of a list, and for an empty text."""
     if isinstance(texts, str):
         raise PrefVLMError(f"encode_text takes a list of texts, got the single text '{texts}'.")
     for index, text in enumerate(texts):
         if not text.strip():
-            raise PrefVLMError(f"Text {index} is empty, so there is nothing to encode.")
+            raise PrefVLMError(f"Text {index} is empty; a text needs at least one word.")
 
 
-def unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`features` (N, D) scaled to length 1. Raises PrefVLMError where a row has NaN, infinity or only zeros."""
+def unit_length(features: FloatArray) -> FloatArray:
+    """Features (N, D) scaled to length 1. Raises PrefVLMError if a row holds NaN or infinity, or only zeros."""
     length = np.linalg.norm(features, axis=1, keepdims=True)
     wrong = np.flatnonzero(~(np.isfinite(length[:, 0]) & (length[:, 0] > 0)))
     if wrong.size:

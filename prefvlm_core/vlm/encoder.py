@@ -1,4 +1,4 @@
-"""The frozen vision-language models of a fleet at work: which frames they see, their embeddings, zero-shot returns."""
+"""The frozen vision-language models of a fleet: which frames they see, their embeddings and zero-shot returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from prefvlm_core.vlm.texts import task_text
 
 
 class FleetEncoder:
-    """Embeddings of what the runs of a fleet have seen. Each frame is rendered and embedded at most once per run."""
+    """Embeds the frames of a fleet's runs. Each frame is rendered and embedded at most once per run.
+
+    The embeddings are cached in `folder`; `weights` is the checkpoint file of models that do not come with the package.
+    """
 
     def __init__(
         self,
@@ -51,20 +54,20 @@ class FleetEncoder:
                 )
 
     def of_run(self, run: int) -> RunEncoder:
-        """The model of one run, and what it has seen. Only for runs that ask a model, see `uses_vlm`."""
+        """The model and the frames of one run, which must show frames to a model (see `uses_vlm`)."""
         config = self.configs[run]
         model, text = self._models[config.vlm.model], self._texts[config.vlm.model, config.task]
         return RunEncoder(self, run, config, text, model.fingerprint)
 
     def reward_episode(self, episode: int) -> None:
-        """Write the rewards of a complete episode, for runs whose agent is rewarded with the VLM's cosine."""
+        """Write the rewards of a complete episode for the runs whose agent learns from the VLM's cosine."""
         for run in sorted(self.replay.rewarded_by_episode):
             rewards = torch.from_numpy(self.of_run(run).episode_rewards(episode))
             steps = slice(episode * self.replay.horizon, (episode + 1) * self.replay.horizon)
             self.replay.rewards[run, steps] = rewards.to(self.replay.rewards.device)
 
     def features(self, run: int, steps: IntArray) -> FloatArray:
-        """Embeddings (n, D) of one run's frames of `steps` (n,)."""
+        """Embeddings (n, D) of the frames of one run at `steps` (n,)."""
         cache = self._caches[self.configs[run].vlm.model]
         return cache.get(np.full(len(steps), run), steps, self._embed)
 
@@ -83,16 +86,17 @@ class FleetEncoder:
         return self._renderers[task, size]
 
     def close(self) -> None:
-        """Give the renderers' memory back."""
+        """Release the memory of the renderers."""
         for renderer in self._renderers.values():
             renderer.close()
 
 
 class RunEncoder:
-    """The vision-language model of one run. Of every `vlm.frame_stride` steps it sees the frame of the last one
-    (`domains.frame_steps`), so overlapping segments share frames.
+    """The vision-language model of one run.
 
-    text: embedding of the task, (D,). fingerprint: name and hash of the model's weights.
+    Of every `vlm.frame_stride` steps it sees the frame of the last one (`domains.frame_steps`), so overlapping segments
+    share frames. `text` (D,) is the embedding of the task's text, `fingerprint` the name and hash of the model's
+    weights.
     """
 
     def __init__(self, fleet: FleetEncoder, run: int, config: RunConfig, text: FloatArray, fingerprint: str) -> None:
@@ -102,18 +106,18 @@ class RunEncoder:
         self.stride, self.length = config.vlm.frame_stride, config.feedback.segment_length
 
     def frames(self, starts: IntArray) -> FloatArray:
-        """Embeddings of the frames of segments that begin at `starts` (n, 2): (n, 2, F, D)."""
+        """Embeddings (n, 2, F, D) of the frames of segments that begin at `starts` (n, 2)."""
         steps = frame_steps(starts, self.length, self.stride)
         return self._fleet.features(self._run, steps.ravel()).reshape(*steps.shape, -1)
 
     def zero_shot_returns(self, frames: FloatArray) -> FloatArray:
-        """Sum over a segment of the cosine between text and frames (n, 2, F, D): (n, 2) (PrefVLM §4.1)."""
+        """Sums (n, 2) over each segment of the cosine between the text and the frames (n, 2, F, D) (PrefVLM §4.1)."""
         return (frames @ self.text).sum(-1) * self.stride
 
     def dynamics(self, starts: IntArray, frames: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Consecutive frames of segments and the mean action between them: (m, D), (m, D), (m, A).
+        """Consecutive frames of segments, before (m, D) and after (m, D), and the mean action (m, A) between them.
 
-        With a stride of 1 these are the paper's (o_t, o_{t+1}, a_t).
+        With a stride of 1, these are the paper's (o_t, o_{t+1}, a_t).
         """
         steps = frame_steps(starts, self.length, self.stride)[..., :-1, None] + np.arange(1, self.stride + 1)
         actions = self.replay.actions.cpu().numpy()[steps].mean(-2)
@@ -122,7 +126,7 @@ class RunEncoder:
         return before, after, actions.reshape(-1, ACTION_SIZE)
 
     def episode_rewards(self, episode: int) -> FloatArray:
-        """Cosine of every step of a complete episode: that of the next frame from there on, (horizon,)."""
+        """Cosines (horizon,) of a complete episode; a step whose frame is not seen takes that of the next one."""
         steps = frame_steps(np.array(episode * self.replay.horizon), self.replay.horizon, self.stride)
         return np.repeat(self._fleet.features(self._run, steps) @ self.text, self.stride)
 

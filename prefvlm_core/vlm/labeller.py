@@ -1,4 +1,4 @@
-"""Who labels in the human's place: the frozen model, the adapted model, or a simulated one."""
+"""Sources of labels in place of the human: the frozen VLM, the adapted VLM, or a simulated one."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ from prefvlm_core.vlm.encoder import RunEncoder
 from prefvlm_core.vlm.simulated import simulated_returns
 
 TIE_MARGIN = 0.5
-"""Where ties are allowed: returns closer than this times the standard deviation of all returns of the session."""
+"""Difference of returns below which a pair is a tie, where ties are allowed, as a multiple of the standard deviation of
+all returns of the session."""
 
 
 class Judgement(NamedTuple):
-    """What a label source makes of pairs."""
+    """The returns that a label source gives to pairs."""
 
     returns: FloatArray
-    """Its return of both segments, (n, 2)."""
+    """The source's returns of both segments, (n, 2), from which labels follow."""
     zero_shot: FloatArray
-    """The frozen model's, (n, 2)."""
+    """The returns by the frozen model, (n, 2), for comparison."""
 
 
 class LabelSource(Protocol):
-    """Gives returns to pairs of one run, and may learn from the human's labels."""
+    """Judges pairs of one run by the returns of their segments, and may learn from the human's labels."""
 
     def judge(self, starts: IntArray) -> Judgement:
-        """Returns of pairs (n, 2)."""
+        """The returns of both segments of pairs `starts` (n, 2)."""
         ...
 
     def adapt(self, human: PreferenceBuffer, recent: IntArray, generator: np.random.Generator) -> dict[str, float]:
-        """Learn from all labels of the human so far, and from the actions in pairs that were asked recently, (n, 2).
+        """Learn from all labels of the human so far, and from the actions in recently labeled pairs `recent` (n, 2).
 
         Returns columns for metrics.csv.
         """
@@ -53,12 +54,12 @@ class LabelSource(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Store in a run's folder what was learned and another run can start from."""
+        """Store in a run's folder what was learned, so that another run can start from it."""
         ...
 
 
 class FrozenVLM:
-    """The model as it is: the return of a segment is the sum of the cosines of text and frames (PrefVLM §4.1)."""
+    """The frozen model: a segment's return is the sum of the cosines of the text and its frames (PrefVLM §4.1)."""
 
     def __init__(self, encoder: RunEncoder) -> None:
         self.encoder = encoder
@@ -69,7 +70,7 @@ class FrozenVLM:
         return Judgement(returns, returns)
 
     def adapt(self, human: PreferenceBuffer, recent: IntArray, generator: np.random.Generator) -> dict[str, float]:
-        """A frozen model learns nothing."""
+        """Do nothing: a frozen model does not learn."""
         return {}
 
     def state(self) -> dict[str, Tensor]:
@@ -77,7 +78,7 @@ class FrozenVLM:
         return {}
 
     def save(self, folder: Path) -> None:
-        """Nothing was learned."""
+        """Do nothing: nothing was learned."""
 
 
 class AdaptedVLM(FrozenVLM):
@@ -88,13 +89,13 @@ class AdaptedVLM(FrozenVLM):
         self.adapters, self.stopwatch = adapters, stopwatch
 
     def judge(self, starts: IntArray) -> Judgement:
-        """See `LabelSource`; the frozen returns where cross-validation refused the adapters."""
+        """See `LabelSource`. If cross-validation rejected the adapters, the returns are the frozen model's."""
         frames = self.encoder.frames(starts)
         zero_shot = self.encoder.zero_shot_returns(frames)
         return Judgement(np.asarray(self.adapters.returns(self.encoder.text, frames)), zero_shot)
 
     def adapt(self, human: PreferenceBuffer, recent: IntArray, generator: np.random.Generator) -> dict[str, float]:
-        """See `LabelSource`. Ties teach nothing; without `recent` pairs the human's show the actions."""
+        """See `LabelSource`. Ties are left out; without `recent` pairs, the actions are those in the human's pairs."""
         with self.stopwatch("adapters"):
             decided = human.labels != 0.5
             starts, labels = human.starts[decided], human.labels[decided]
@@ -120,7 +121,7 @@ class AdaptedVLM(FrozenVLM):
 
 
 class SimulatedVLM:
-    """A model that is right with a given probability, whatever a segment looks like; it sees no frames."""
+    """A model that is right with a given probability, without looking at frames (see `vlm.simulated`)."""
 
     def __init__(self, replay: RunReplay, config: RunConfig, accuracy: float) -> None:
         self.replay, self.accuracy = replay, accuracy
@@ -133,7 +134,7 @@ class SimulatedVLM:
         return Judgement(returns, returns)
 
     def adapt(self, human: PreferenceBuffer, recent: IntArray, generator: np.random.Generator) -> dict[str, float]:
-        """A simulated model learns nothing."""
+        """Do nothing: a simulated model does not learn."""
         return {}
 
     def state(self) -> dict[str, Tensor]:
@@ -141,7 +142,7 @@ class SimulatedVLM:
         return {}
 
     def save(self, folder: Path) -> None:
-        """Nothing was learned."""
+        """Do nothing: nothing was learned."""
 
 
 def make_label_source(
@@ -152,9 +153,10 @@ def make_label_source(
     stopwatch: Stopwatch,
     results: Path,
 ) -> LabelSource | None:
-    """The label source that a config names; None where no VLM labels. `generator` draws fresh adapters.
+    """The label source that a config asks for; None if no VLM labels pairs.
 
-    Raises `PrefVLMError` where the adapters of another run are asked for that are not there or do not fit.
+    `encoder` is needed for models that look at frames; `generator` initializes fresh adapters; the adapters of another
+    run are read from its folder in `results`. Raises `PrefVLMError` if these are missing or do not fit.
     """
     if not config.vlm.labels:
         return None
@@ -167,7 +169,7 @@ def make_label_source(
 
 
 def _adapters(config: RunConfig, encoder: RunEncoder, generator: np.random.Generator, results: Path) -> Adapters:
-    """Fresh adapters, or those of the run that `adapter.source` names (transfer of PrefVLM and ROVED)."""
+    """Fresh adapters, or those of the run that `adapter.source` names (transfer, as in PrefVLM and ROVED)."""
     dimension, device = len(encoder.text), torch.device("cpu")
     if not config.adapter.source:
         return Adapters(config.adapter, dimension, generator, device)
@@ -184,8 +186,10 @@ def _adapters(config: RunConfig, encoder: RunEncoder, generator: np.random.Gener
 
 
 def labels_of(returns: FloatArray, ties: str) -> FloatArray:
-    """P(second preferred) (n,) that returns (n, 2) say: 0 or 1, and unless `ties` is "none" 1/2 where they are
-    close."""
+    """Labels P(second preferred) (n,) that follow from returns (n, 2).
+
+    They are 0 or 1 and, unless `ties` is "none", 1/2 where the returns are close (see `TIE_MARGIN`).
+    """
     difference = returns[:, 1] - returns[:, 0]
     labels = (difference > 0).astype(np.float32)
     if ties != "none":

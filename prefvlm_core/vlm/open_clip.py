@@ -1,4 +1,4 @@
-"""LIV, DecisionNCE and any other CLIP from a checkpoint on disk, through open_clip (extra `prefvlm[openclip]`)."""
+"""LIV, DecisionNCE and any other CLIP model of open_clip, read from a checkpoint file (extra `prefvlm[openclip]`)."""
 
 import hashlib
 import logging
@@ -11,20 +11,25 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.vlm import OPEN_CLIP_PREFIX, check_frames, check_texts, unit_length
 
-_BATCH = 16  # images per forward pass, always: torch may round differently for another batch size
+_BATCH = 16  # images per forward pass, always as many because torch may round other batch sizes differently
 
 
 @dataclass(frozen=True)
 class _Checkpoint:
+    """What is known about a published model's checkpoint file."""
+
     architecture: str
+    """Name of the architecture in open_clip."""
     source: str
+    """Where to get the file, for error messages."""
     default: str | None = None
+    """The path that is read if none is given."""
 
 
 _LIV = _Checkpoint(
@@ -38,10 +43,10 @@ _DECISIONNCE = _Checkpoint(
 
 
 class OpenClip:
-    """A CLIP of open_clip in float32 as a `VisionLanguageModel`, on the GPU where there is one.
+    """A CLIP model of open_clip in float32 as a `VisionLanguageModel`, on the GPU if there is one.
 
-    Frames come at the model's own size, so nothing is resized or cropped; they are scaled to [0, 1] and normalised as
-    the model wants it. LIV itself leaves frames unscaled when none of their pixels exceeds 10; this is not reproduced.
+    Frames must have the model's own size, so nothing is resized or cropped; they are scaled to [0, 1] and normalized
+    as the model requires. LIV's code leaves frames unscaled if none of their pixels exceeds 10; this is not reproduced.
     """
 
     def __init__(self, model: Any, tokenizer: Any, fingerprint: str) -> None:
@@ -55,7 +60,7 @@ class OpenClip:
         self._std = torch.tensor(visual.image_std, device=self._device).view(3, 1, 1)
 
     @torch.inference_mode()
-    def encode_image(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_image(self, frames: ImageArray) -> FloatArray:
         """See `VisionLanguageModel`."""
         check_frames(frames, self.frame_size)
         features = []
@@ -68,8 +73,8 @@ class OpenClip:
         return unit_length(torch.cat(features).numpy()) if features else np.empty((0, self._dimension), np.float32)
 
     @torch.inference_mode()
-    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `VisionLanguageModel`. open_clip cuts texts at the model's context (77 tokens in CLIP)."""
+    def encode_text(self, texts: Sequence[str]) -> FloatArray:
+        """See `VisionLanguageModel`. open_clip truncates texts to the model's context (77 tokens in CLIP)."""
         check_texts(texts)
         features = [self._model.encode_text(self._tokenizer([text]).to(self._device)).cpu() for text in texts]
         return unit_length(torch.cat(features).numpy()) if features else np.empty((0, self._dimension), np.float32)
@@ -80,14 +85,14 @@ class OpenClip:
 
 
 def load(name: str, weights: str | Path | None) -> OpenClip:
-    """ "liv", "decisionnce" or "open_clip:<model>" with the checkpoint file `weights`.
+    """Load "liv", "decisionnce" or "open_clip:<model>" from the checkpoint file `weights`.
 
-    LIV's official file holds {"liv": {"module.model.<CLIP's name>": tensor}}, files of its training script and of
-    DecisionNCE {"model": {"model.<CLIP's name>": tensor}}, open_clip's own a state dict, bare or under "state_dict".
-    All are read here, as .safetensors too. Nothing but tensors is ever read from them.
+    LIV's official file holds {"liv": {"module.model.<CLIP's name>": tensor}}. Those of its training script and of
+    DecisionNCE hold {"model": {"model.<CLIP's name>": tensor}}, and those of open_clip a state dict, bare or under
+    "state_dict". All are read here, also as .safetensors. Nothing but tensors is ever read from them.
 
-    Raises PrefVLMError where open_clip is not installed, its model is unknown, or the file is missing, carries code, or
-    has other tensors than the model.
+    Raises PrefVLMError if open_clip is not installed, if it does not know the model, and if the file is missing,
+    contains code, or holds other tensors than the model.
     """
     open_clip = _import_open_clip()
     if name.startswith(OPEN_CLIP_PREFIX):
@@ -103,9 +108,9 @@ def load(name: str, weights: str | Path | None) -> OpenClip:
             f"'{name}' needs its weights, but {where}. Get them from {checkpoint.source}; 'tinyliv' needs no download."
         )
     tensors = _read_tensors(path)
-    logging.disable(logging.WARNING)  # open_clip warns that weights are random, which they are for some lines only
+    logging.disable(logging.WARNING)  # open_clip warns that the weights are random; they are replaced below
     try:
-        with torch.random.fork_rng():  # drawing them leaves the caller's random numbers alone
+        with torch.random.fork_rng():  # so that the caller's random numbers do not change
             model = open_clip.create_model(checkpoint.architecture)
     finally:
         logging.disable(logging.NOTSET)
@@ -121,9 +126,9 @@ def load(name: str, weights: str | Path | None) -> OpenClip:
 def _import_open_clip() -> Any:
     try:
         import open_clip
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that does not match torch
+    except (ImportError, RuntimeError) as error:  # a RuntimeError means that torchvision does not match torch
         raise PrefVLMError(
-            f"This model needs open_clip ({error}): pip install 'prefvlm[openclip]'; 'tinyliv' needs nothing more."
+            f"This model needs open_clip ({error}): pip install 'prefvlm[openclip]'; 'tinyliv' works without it."
         ) from error
     return open_clip
 
@@ -137,8 +142,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise PrefVLMError(
-            f"{path} holds more than tensors, and opening it could run code: refused. If you trust its source, save "
-            "its state dict alone with torch.save or safetensors, and load that."
+            f"{path} holds more than tensors, and opening it could run code, so it is not opened. If you trust its "
+            "source, save its state dict alone with torch.save or safetensors, and load that."
         ) from error
     except (RuntimeError, safetensors.SafetensorError, OSError, EOFError) as error:
         raise PrefVLMError(f"{path} is damaged or not a file of tensors: {str(error).splitlines()[0]}") from error

@@ -1,6 +1,7 @@
 """TinyLIV: a LIV of 1.6 million parameters that comes with the package, for machines where LIV's RN50 is too slow.
 
-`pretrain.py` trains it with LIV's objective on Meta-World's scripted experts; `weights/tinyliv.md` says how good it is.
+`pretraining/pretrain.py` trains it with LIV's objective on demonstrations of Meta-World's scripted experts;
+`weights/tinyliv.md` reports its accuracy.
 """
 
 import hashlib
@@ -13,10 +14,10 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.vlm import check_frames, check_texts, unit_length
 from prefvlm_core.vlm.texts import TASK_TEXTS
@@ -27,12 +28,14 @@ EMBEDDING_SIZE = 128
 
 _CHANNELS = (32, 64, 128, 256)
 _HIDDEN_SIZE = 256
-_BATCH = 64  # frames per forward pass, always: torch may round differently for another batch size
+_BATCH = 64  # frames per forward pass, always as many because torch may round other batch sizes differently
 _UNKNOWN_WORD = 0
 
 
 class TinyLIVNetwork(nn.Module):
-    """Four strided convolutions for images; a mean of learned words for texts. `folded` leaves the batch norms out."""
+    """Encodes images by four strided convolutions and texts by the mean of word embeddings, each with two linear
+    layers on top. With `folded`, there are no batch norms.
+    """
 
     def __init__(self, word_count: int, folded: bool) -> None:
         super().__init__()
@@ -60,16 +63,16 @@ class TinyLIVNetwork(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def encode_image(self, frames: Tensor) -> Tensor:
-        """(N, 64, 64, 3) uint8 to (N, 128), not normalised."""
-        # NHWC in memory seen as NCHW: torch's channels_last, without a copy.
+        """Embeddings (N, 128), not normalized, of frames (N, 64, 64, 3) uint8."""
+        # A view of NHWC memory as NCHW is torch's channels_last format, so nothing is copied.
         return self.image(frames.permute(0, 3, 1, 2).float().div(255))
 
     def encode_text(self, words: Tensor, starts: Tensor) -> Tensor:
-        """Word indices of all texts in a row, and where each text starts, to (M, 128), not normalised."""
+        """Embeddings (M, 128), not normalized, of M texts, given as `word_indices` returns them."""
         return self.text(self.words(words, starts))
 
     def fold(self) -> "TinyLIVNetwork":
-        """A copy for inference, its batch norms worked into the convolutions."""
+        """A copy for inference, whose batch norms are folded into the convolutions."""
         folded = TinyLIVNetwork(self.words.num_embeddings - 1, folded=True)
         layers, target = list(self.image), iter(folded.image)
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
@@ -87,9 +90,9 @@ class TinyLIV:
     """A trained (or random) folded network as a `VisionLanguageModel`.
 
     Args:
-        name: Goes before the hash in `fingerprint`.
-        network: A folded network, float32.
-        vocabulary: The words it knows; word i has embedding i + 1.
+        name: The name, which precedes the hash in `fingerprint`.
+        network: A folded network in float32.
+        vocabulary: The words that the network knows; word i has embedding i + 1.
     """
 
     frame_size = FRAME_SIZE
@@ -104,7 +107,7 @@ class TinyLIV:
         self.fingerprint = f"{name}-{digest.hexdigest()}"
 
     @torch.inference_mode()
-    def encode_image(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_image(self, frames: ImageArray) -> FloatArray:
         """See `VisionLanguageModel`. Frames are (N, 64, 64, 3)."""
         check_frames(frames, FRAME_SIZE)
         features = np.empty((len(frames), EMBEDDING_SIZE), np.float32)
@@ -116,20 +119,20 @@ class TinyLIV:
         return unit_length(features)
 
     @torch.inference_mode()
-    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `VisionLanguageModel`. Upper case and punctuation do not matter, nor does the order of the words."""
+    def encode_text(self, texts: Sequence[str]) -> FloatArray:
+        """See `VisionLanguageModel`. Case, punctuation and the order of the words do not matter."""
         check_texts(texts)
         features = [self.network.encode_text(*word_indices([text], self.vocabulary)) for text in texts]
         return unit_length(torch.cat(features).numpy()) if features else np.empty((0, EMBEDDING_SIZE), np.float32)
 
     def save(self, path: Path) -> None:
-        """Write the weights as float16 safetensors, the vocabulary in the header."""
+        """Write the weights as float16 safetensors, with the vocabulary in the header."""
         tensors = {key: tensor.half().contiguous() for key, tensor in self.network.state_dict().items()}
         safetensors.torch.save_file(tensors, path, {"vocabulary": json.dumps(self.vocabulary)})
 
     @classmethod
     def load(cls, path: Path) -> "TinyLIV":
-        """Read what `save` wrote. Raises PrefVLMError for a file that is missing, damaged or another network's."""
+        """Read what `save` wrote. Raises PrefVLMError for a file that is missing, damaged or of another network."""
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 vocabulary = json.loads(file.metadata()["vocabulary"])
@@ -142,7 +145,7 @@ class TinyLIV:
 
 
 def random(seed: int = 0) -> TinyLIV:
-    """The same network untrained: what adapters do with features that know nothing of Meta-World."""
+    """The same network with random weights, to see what adapters learn from features without any training."""
     vocabulary = words_of(TASK_TEXTS.values())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -151,12 +154,12 @@ def random(seed: int = 0) -> TinyLIV:
 
 
 def words_of(texts: Iterable[str]) -> list[str]:
-    """The different words of `texts`, sorted."""
+    """The distinct words of `texts`, sorted."""
     return sorted({word for text in texts for word in _split(text)})
 
 
 def word_indices(texts: Sequence[str], vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """(indices of all words in a row, where each text starts in it), int64, for `TinyLIVNetwork.encode_text`."""
+    """The concatenated word indices of all texts, and the index at which each text starts in them, both int64."""
     known = {word: index for index, word in enumerate(vocabulary, start=1)}
     sentences = [[known.get(word, _UNKNOWN_WORD) for word in _split(text)] or [_UNKNOWN_WORD] for text in texts]
     starts = np.cumsum([0] + [len(sentence) for sentence in sentences[:-1]])

@@ -452,5 +452,5 @@ def test_the_cache_names_bad_input(tmp_path):
         cache.get(np.array([1, 1]), np.array([3, 13]), Counter())
     with pytest.raises(PrefVLMError, match=r"one shape \(K,\)"):
         cache.get(one, two, Counter())
-    with pytest.raises(PrefVLMError, match="at least 1 of capacity, got 0"):
+    with pytest.raises(PrefVLMError, match="needs capacity of at least 1, got 0"):
         FeatureCache(tmp_path, "model", runs=2, capacity=0, dimension=3)
