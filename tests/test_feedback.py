@@ -1,4 +1,4 @@
-"""PrefVLM's methods in one small fleet: every part acts, the bookkeeping adds up, an interruption changes nothing."""
+"""Tests of all methods in one small fleet: every part acts, the counts agree, and an interruption changes nothing."""
 
 import math
 from pathlib import Path
@@ -34,10 +34,10 @@ def test_labels_are_sorted_and_budgets_kept(method: str, trained: dict[str, RunD
     assert 0 <= last["vlm_labels"] <= 3 * 12 - asked_later
     assert 0 <= last["vlm_accuracy"] <= 1 and 0 <= last["adapted_vlm_accuracy"] <= 1
     if method in ("prefvlm-no-filter", "prefvlm-random-selection"):
-        assert last["human_labels"] == 20  # random pairs, so the budget is always spent
+        assert last["human_labels"] == 20  # random pairs are always available, so the budget is spent
 
 
-def test_what_makes_each_method(trained: dict[str, RunDirectory]) -> None:
+def test_each_method_does_what_defines_it(trained: dict[str, RunDirectory]) -> None:
     last = {method: directory.read_metrics()[-1] for method, directory in trained.items()}
     assert last["vlm-preference"]["human_labels"] == 0 and last["vlm-preference"]["vlm_labels"] == 4 * 12
     assert last["prefvlm-no-filter"]["clean_fraction"] == 1 and last["prefvlm-no-filter"]["tau_lower"] == math.inf
@@ -69,14 +69,14 @@ def test_mrn_moves_the_rewards_until_the_budget_is_spent(trained: dict[str, RunD
     assert math.isnan(rows[3]["meta_loss"]) and rows[3]["human_labels"] == 20
 
 
-def test_rlvlmf_compares_single_images_and_drops_equal_ones(trained: dict[str, RunDirectory]) -> None:
+def test_rlvlmf_compares_single_images_and_drops_ties(trained: dict[str, RunDirectory]) -> None:
     rows, labels = trained["rlvlmf"].read_metrics(), load_labels([trained["rlvlmf"]])
     assert set(labels["label"]) == {0, 0.5, 1} and set(labels["teacher"]) == {"vlm"}
     assert rows[-1]["human_labels"] == 0 < rows[-1]["vlm_labels"] == (labels["label"] != 0.5).sum() < len(labels) == 48
     assert 0 < rows[-1]["vlm_equal_fraction"] < 1
 
 
-def test_rime_flips(trained: dict[str, RunDirectory]) -> None:
+def test_rime_flips_some_labels(trained: dict[str, RunDirectory]) -> None:
     rows = trained["rime"].read_metrics()
     flipping = [row for row in rows if row["flips"] > 0]  # nan before the first session
     assert flipping and all(0 <= row["flip_accuracy"] <= 1 for row in flipping if row["flips"] > 4)
@@ -84,7 +84,7 @@ def test_rime_flips(trained: dict[str, RunDirectory]) -> None:
     assert "flips" not in trained["pebble"].read_metrics()[-1]
 
 
-def test_frames_are_rendered_for_those_who_ask_only(tmp_path: Path) -> None:
+def test_frames_are_rendered_only_for_runs_that_show_them_to_a_vlm(tmp_path: Path) -> None:
     directory = train([small("pebble")], quiet(tmp_path))[0]
     assert not any("rendering" in name for row in directory.read_metrics() for name in row)
 
@@ -92,7 +92,7 @@ def test_frames_are_rendered_for_those_who_ask_only(tmp_path: Path) -> None:
 def test_resumed_from_a_checkpoint_ends_bit_identical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: dict[str, RunDirectory]
 ) -> None:
-    """Stopped in the middle of its sessions, with filter, adapters and labels of the VLM to be restored."""
+    """The fleet is stopped between sessions, so the filter, the adapters and the VLM's labels must be restored."""
     configs = [directory.config for directory in trained.values()]
     evaluate = Fleet._evaluate_if_due
 
@@ -116,7 +116,7 @@ def test_resumed_from_a_checkpoint_ends_bit_identical(
             assert torch.equal(tensors[0]["values"], tensors[1]["values"])
 
 
-def test_the_cosine_rewards_whole_episodes(trained: dict[str, RunDirectory]) -> None:
+def test_the_vlms_cosine_rewards_whole_episodes(trained: dict[str, RunDirectory]) -> None:
     returns = [row["episode_return"] for row in trained["vlm-reward"].read_metrics()]
     assert len(returns) == 4 and np.isfinite(returns).all()
 
@@ -143,7 +143,7 @@ def test_every_label_is_logged_with_its_provenance(method: str, trained: dict[st
     assert vlm.groupby("session").size().to_dict() == {2: 12, 3: 12, 4: 12}
     assert (vlm["divergence"] >= 0).all() and set(vlm["partition"]) <= {"clean", "flipped", "uncertain"}
     asked = human[human["session"] > 1].merge(vlm, on=["session", "first", "second"])
-    assert len(asked) >= last["human_labels"] - 8  # the human is asked only about pairs that the VLM labelled
+    assert len(asked) >= last["human_labels"] - 8  # the human is only asked about pairs that the VLM labeled
     if method in ("prefvlm", "prefvlm-adaptive"):
         assert set(asked["partition_y"]) <= {"uncertain"}
     if method == "prefvlm-no-filter":

@@ -1,4 +1,4 @@
-"""Whole training runs, small: the mechanism acts, the seed decides, an interruption changes nothing."""
+"""Tests of small whole training runs: every part acts, seeds determine the numbers, interruptions change nothing."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def test_every_part_acts(trained: list[RunDirectory]) -> None:
     sac, pebble = trained[:2]
     rows = pebble.read_metrics()
     assert [row["step"] for row in rows] == [100, 200, 300, 400]
-    assert [row["human_labels"] for row in rows] == [0, 13, 18, 20]  # 8 at 120, 5 at 190, 260, the last 2 at 330
+    assert [row["human_labels"] for row in rows] == [0, 13, 18, 20]  # 8 at step 120, then 5, 5 and the last 2
     assert rows[-1]["sessions"] == 4 and 0 <= rows[-1]["reward_accuracy"] <= 1
     assert rows[-1]["temperature"] != 0.1
     assert all(row["human_labels"] == 0 for row in sac.read_metrics())
@@ -42,7 +42,7 @@ def test_every_part_acts(trained: list[RunDirectory]) -> None:
     generator = [np.random.default_rng(np.random.SeedSequence([0, 0]))]
     fresh = SAC.create(pebble.config.sac, 39, 4, generator, torch.device("cpu"), [0.1])
     moved = weights["actor"] != fresh.actor.values[0]
-    assert moved[0, -8:].all() and moved.float().mean() > 0.3  # weights of observations that stay 0 stay as well
+    assert moved[0, -8:].all() and moved.float().mean() > 0.3  # weights of observations that are always 0 do not move
     assert pebble.manifest["status"] == "finished" and len(pebble.manifest["fleet"]) == 4
 
 
@@ -84,7 +84,7 @@ if __name__ == "__main__":
 
 
 def test_killed_at_random_moments_ends_bit_identical(trained: list[RunDirectory], tmp_path: Path) -> None:
-    """`kill -9` of a real training process, again and again until it gets through."""
+    """A real training process is killed with SIGKILL again and again until one finishes."""
     configs = json.dumps([directory.config.to_json() for directory in trained])
     program = tmp_path / "program.py"
     program.write_text(TRAIN)
@@ -116,7 +116,7 @@ def test_killed_at_random_moments_ends_bit_identical(trained: list[RunDirectory]
 def test_killed_while_declaring_its_runs_finished_ends_bit_identical(
     declared: int, trained: list[RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fleet comes back whole: the runs left over would round otherwise without their companions."""
+    """The whole fleet is resumed, because the remaining runs alone would round differently."""
     configs, finished = [directory.config for directory in trained], []
 
     def interrupt(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""State entropy against scipy's tree and numpy's standard deviation."""
+"""Tests of exploration: the state entropy against scipy's k-d tree, and the running scale against numpy."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_distance_with_few_references_takes_the_farthest() -> None:
     assert nearest_neighbour_distance(states, states, 5).tolist() == [3.0, 2.0, 3.0]
 
 
-def test_running_std_equals_numpy_and_runs_are_apart() -> None:
+def test_running_std_equals_numpy_and_runs_do_not_mix() -> None:
     values = np.random.default_rng(1).normal(3, 2, size=500).astype(np.float32)
     scale = RunningStd(2, torch.device("cpu"))
     for part in np.split(values, [10, 11, 300]):
@@ -33,8 +33,8 @@ def test_constant_values_do_not_divide_by_zero() -> None:
     assert RunningStd(1, torch.device("cpu")).update(0, torch.ones(5)) == 1.0
 
 
-def test_bonus_by_hand() -> None:
-    """RUNE: beta_t = 0.05 (1 - rho)^t, times the population's standard deviation."""
+def test_bonus_equals_the_formula() -> None:
+    """RUNE's bonus is 0.05 (1 - rho)^t times the population standard deviation."""
     rewards = torch.tensor([[0.1, 0.5], [0.4, 0.5], [0.7, 0.5]])
     bonus = disagreement_bonus(rewards, 0.05, 1e-3, 2000)
     assert bonus.tolist() == pytest.approx([0.05 * 0.999**2000 * np.std([0.1, 0.4, 0.7]), 0.0])

@@ -1,4 +1,4 @@
-"""Stacked networks and their Adam against torch's own, one network at a time."""
+"""Tests of stacked networks and their Adam against torch's own, one network at a time."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_forward_and_gradient_equal_separate_networks(shared: bool) -> None:
             torch.testing.assert_close(network.gradients[run, member], gradient)
 
 
-def test_scaling_is_what_the_networks_see_of_their_inputs() -> None:
+def test_scaling_is_applied_to_the_inputs_and_can_be_folded_into_the_weights() -> None:
     network, inputs = stacked(), torch.randn(2, 4, 5)
     center, scale = torch.randn(2, 1, 5), torch.rand(2, 1, 5) + 0.5
     expected = network((inputs - center) / scale)
@@ -75,7 +75,7 @@ def test_adam_equals_torch_adam_per_run() -> None:
         for run in range(3):
             gradients[run] = torch.randn(10)
             references[run].grad = gradients[run].clone()
-        if step % 3:  # run 1 alone takes every third step less: its bias correction must be its own
+        if step % 3:  # run 1 skips every third step, so its bias correction must be its own
             optimizer.step()
             [torch_adam.step() for torch_adam in optimizers]
         else:
@@ -95,7 +95,7 @@ def test_a_run_is_a_view_and_depends_on_its_own_generator_only() -> None:
     torch.testing.assert_close(network.of_run(2)(inputs)[0], network(inputs.expand(3, -1, -1))[2])
 
 
-def test_initialisers() -> None:
+def test_initial_weights_are_orthogonal_or_uniform_in_their_bound() -> None:
     weight = stacked(initialiser=orthogonal).layers[0][0][1, 2]
     torch.testing.assert_close(weight @ weight.T, torch.eye(5), rtol=1e-5, atol=1e-5)
     weight, bias = stacked(runs=40).layers[1]

@@ -1,4 +1,4 @@
-"""The replay against transitions written out one by one."""
+"""Tests of the replay against transitions written out one by one."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ HORIZON, RUNS = 4, 2
 
 
 def filled(episodes: int, capacity: int = 16) -> Replay:
-    """Every number says where it belongs: run * 1000 + episode * 100 + step in the episode."""
+    """A replay in which every number is run * 1000 + episode * 100 + step in the episode."""
     replay = Replay(RUNS, capacity, HORIZON, 3, 2, 5, 6, torch.device("cpu"))
     run = torch.arange(RUNS) * 1000.0
     for episode in range(episodes):

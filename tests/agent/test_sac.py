@@ -1,4 +1,4 @@
-"""SAC against torch.distributions and against a plain one-network-at-a-time implementation of the same equations."""
+"""Tests of SAC against torch.distributions, and against a plain implementation with one network at a time."""
 
 import copy
 
@@ -33,14 +33,14 @@ def test_log_probability_equals_torch_distributions() -> None:
     actions, log_probability = squashed_gaussian(parameters, noise)
     mean, raw = parameters.chunk(2, -1)
     std = torch.exp(-5 + 3.5 * (torch.tanh(raw) + 1))
-    keep = (mean + std * noise).abs().amax(-1) < 6  # beyond, atanh in the reference has no digits left
+    keep = (mean + std * noise).abs().amax(-1) < 6  # beyond that, the atanh of the reference has lost all digits
     reference = TransformedDistribution(Independent(Normal(mean[keep], std[keep]), 1), [TanhTransform()])
     torch.testing.assert_close(log_probability[keep], _log_prob(reference, actions[keep]), rtol=1e-6, atol=1e-6)
     assert keep.sum() > 20
 
 
 def _log_prob(distribution: TransformedDistribution, actions: torch.Tensor) -> torch.Tensor:
-    """Tanh acts on each action dimension, so its log-slope is summed over them."""
+    """Log-density of actions; the log-slope of tanh is summed over the action dimensions."""
     base, tanh = distribution.base_dist, distribution.transforms[0]
     before = tanh.inv(actions)
     return base.log_prob(before) - tanh.log_abs_det_jacobian(before, actions).sum(-1)

@@ -1,4 +1,4 @@
-"""Builders that several tests use."""
+"""Builders of replays, labels, ensembles and learners for tests."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ LENGTH = 5
 
 
 def random_replay(episodes: int = 20, horizon: int = 20) -> Replay:
-    """True reward: the first observation."""
+    """A replay of two runs with random observations, in which the true reward is the first observation."""
     replay = Replay(2, episodes * horizon, horizon, 4, 2, 1, 1, CPU)
     generator = torch.Generator().manual_seed(0)
     empty = np.zeros((2, 1), np.float32)
@@ -37,7 +37,7 @@ def random_replay(episodes: int = 20, horizon: int = 20) -> Replay:
 
 
 def labelled(replay: Replay, count: int, seed: int) -> PreferenceBuffer:
-    """Pairs of run 0 that the true reward labels."""
+    """Random pairs of run 0, labeled by the true reward."""
     seen = replay.of_run(0)
     starts = seen.draw_segments(np.random.default_rng(seed), count, LENGTH, 100)
     returns = seen.true_segment_rewards(starts, LENGTH).sum(-1)
@@ -49,7 +49,7 @@ def ensemble(config: RewardConfig = CONFIG) -> RewardEnsemble:
 
 
 def setting(replay: Replay, rewards: RewardEnsemble, seed: int, **groups: Any) -> LearningSetting:
-    """What a learner of run 0 works with; `groups` are groups of a `RunConfig`, as in surf=SURFConfig()."""
+    """What a learner of run 0 works with; `groups` are groups of a `RunConfig`, for example surf=SURFConfig()."""
     changes = {"total_steps": 10_000, "horizon": 20, "reward": rewards.config} | groups
     config = RunConfig(
         "drawer-close-v3", "pebble", 0, "paper", feedback=FeedbackConfig(segment_length=LENGTH), **changes

@@ -1,4 +1,4 @@
-"""Builders that several tests use."""
+"""Builders of small runs for tests."""
 
 import hashlib
 from collections.abc import Mapping
@@ -66,10 +66,10 @@ SCALED: dict[str, dict[str, object]] = {
     "rlvlmf": NO_HUMAN | {"feedback.segment_length": 1, "vlm.frame_stride": 1},
     "mrn": {"mrn.meta_every": 10},
     "surf": {"surf.confidence": 0.55},
-    # Thresholds that divergences reach after so few updates, and a teacher whose mistakes are to be found.
+    # A threshold that divergences reach after so few updates, and a teacher with mistakes to find.
     "rime": {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.3, "filter.upper": 0.75},
 }
-"""What a method needs for its mechanism to act in a run this small."""
+"""Maps methods to the fields that they need to have an effect in a run this small."""
 
 
 def small(method: str, changes: Mapping[str, Any] = MappingProxyType({})):

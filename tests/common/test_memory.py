@@ -1,4 +1,4 @@
-"""Freed memory stays with the process: the system is not asked for it again."""
+"""Tests that freed memory stays in the process instead of being requested from the system again."""
 
 import subprocess
 import sys
@@ -28,4 +28,4 @@ print(faults())
 @pytest.mark.skipif(not keep_freed_memory(), reason="the C library has no mallopt")
 def test_training_sized_tensors_cause_no_page_faults_once_freed() -> None:
     output = subprocess.run([sys.executable, "-c", PAGE_FAULTS], capture_output=True, text=True, check=True).stdout
-    assert int(output) < 1024  # without: 20 x 3072
+    assert int(output) < 1024  # without the setting, 20 x 3072

@@ -1,4 +1,4 @@
-"""Registries: open to entries from outside, closed to those that would change what the package's names mean."""
+"""Tests of registries: entries can be added from outside, but those of the package cannot be replaced."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Configs: what is refused and in which words, and that a run's name follows from its content alone."""
+"""Tests of configs: which are refused, with which message, and that a run's name depends on its content alone."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_json
 from prefvlm_core.runs.stored import find_runs
 
-BASE = {  # what the numbers below rest on, whatever the profile says
+BASE = {  # the values that the tests below assume, whatever the profile
     "total_steps": 20_000,
     "horizon": 250,
     "action_repeat": 1,
@@ -35,7 +35,7 @@ BASE = {  # what the numbers below rest on, whatever the profile says
 
 
 def quick(method: str = "pebble", seed: int = 0, task: str = "drawer-close-v3", **changes: Any) -> RunConfig:
-    """A quick config; `changes` are dotted fields with `__` for the dot."""
+    """A config of profile quick with changed fields, named with `__` in place of the dot."""
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     return run_config(task, method, seed, "quick", BASE | dotted)
 
@@ -117,7 +117,7 @@ def test_values_at_the_limit_are_accepted() -> None:
     assert quick(feedback__segment_length=250).feedback.segment_length == 250
     assert quick(horizon=500, total_steps=20_000).horizon == 500
     assert quick(exploration__random_steps=100, exploration__entropy_steps=150).first_session_step == 250
-    assert quick("sac", exploration__random_steps=1).first_session_step == 1  # no feedback session, nothing to cover
+    assert quick("sac", exploration__random_steps=1).first_session_step == 1  # without sessions, it may be short
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_wrong_execution_is_refused(changes: dict[str, Any], message: str) -> No
 
 
 def test_layers_override_in_order() -> None:
-    """Defaults, then the profile, then the method, then the caller."""
+    """The order is: defaults, profile, method, caller."""
     assert run_config("drawer-close-v3", "pebble", 0, "paper") == RunConfig("drawer-close-v3", "pebble", 0, "paper")
     pebble, sac = (run_config("drawer-close-v3", method, 0, "quick") for method in ("pebble", "sac"))
     assert pebble.feedback.budget == PROFILES["quick"]["feedback.budget"] != FeedbackConfig().budget
@@ -199,8 +199,8 @@ def test_the_hash_changes_with_every_field() -> None:
 
 def test_the_hash_is_of_what_differs_from_the_defaults() -> None:
     config = RunConfig("door-close-v3", "pebble", 3, "paper", sac=SACConfig(width=64))
-    told = {"method": "pebble", "profile": "paper", "sac.width": 64, "seed": 3, "task": "door-close-v3"}
-    assert config.hash == hashlib.sha256(json.dumps([1, told]).encode()).hexdigest()[:8]
+    non_default = {"method": "pebble", "profile": "paper", "sac.width": 64, "seed": 3, "task": "door-close-v3"}
+    assert config.hash == hashlib.sha256(json.dumps([1, non_default]).encode()).hexdigest()[:8]
 
 
 def test_a_stored_config_without_a_newer_field_is_the_same_run(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_stored_config_without_a_newer_field_is_the_same_run(tmp_path: Path) -
     assert find_runs(tmp_path)[0].config == quick()
 
 
-def test_stored_configs_that_cannot_be_trusted(tmp_path: Path) -> None:
+def test_stored_configs_that_cannot_be_trusted_are_refused(tmp_path: Path) -> None:
     config = quick()
     directory = RunDirectory(tmp_path, config)
     path = directory.path / "config.json"

@@ -1,4 +1,4 @@
-"""Stored configs of earlier releases: the same run, a run under today's names, or a retired one that is only shown."""
+"""Tests of stored configs of earlier releases: unchanged runs, runs with renamed fields, and retired runs."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def config(**changes: Any) -> RunConfig:
 
 
 def stored(**groups: dict[str, Any]) -> str:
-    """A config as an earlier release wrote it, with fields of `groups` that are gone today."""
+    """A config as an earlier release wrote it: removed fields have their old defaults, or the values in `groups`."""
     values = json.loads(config().to_json())
     for group, fields in AS_TODAY.items():
         values[group] |= fields | groups.get(group, {})
@@ -33,8 +33,8 @@ def stored(**groups: dict[str, Any]) -> str:
     return json.dumps(values)
 
 
-def old_id(**told: Any) -> str:
-    """The name an earlier release gave: the hash of every field that differed from its default then."""
+def old_id(**non_default: Any) -> str:
+    """The name that an earlier release gave: the hash of all fields that differed from their defaults then."""
     today = json.loads(config().to_json())
     default = json.loads(RunConfig("door-close-v3", "prefvlm", 3, "paper").to_json())
     differing = {"task": "door-close-v3", "method": "prefvlm", "seed": 3, "profile": "laptop"}
@@ -43,7 +43,7 @@ def old_id(**told: Any) -> str:
             differing |= {f"{name}.{leaf}": one for leaf, one in value.items() if one != default[name][leaf]}
         elif value != default[name]:
             differing[name] = value
-    digest = hashlib.sha256(json.dumps([1, differing | told], sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps([1, differing | non_default], sort_keys=True).encode()).hexdigest()[:8]
     return f"laptop/door-close-v3/prefvlm/3-{digest}"
 
 

@@ -1,4 +1,4 @@
-"""The KL filter: thresholds worked out by hand, partitions that are partitions, calibration that finds the truth."""
+"""Tests of the KL filters: thresholds worked out by hand, disjoint partitions, and calibration on known answers."""
 
 import json
 import math
@@ -28,10 +28,10 @@ def test_divergence_is_finite_where_the_reward_model_is_certain() -> None:
         ([0.3], [0.5], "labels 0, 1/2 and 1"),
         ([1], [math.nan], "between 0 and 1"),
         ([1], [1.2], "between 0 and 1"),
-        ([1, 0], [0.5], "as many"),
+        ([1, 0], [0.5], "as many probabilities"),
     ],
 )
-def test_divergence_refuses(labels: list[float], probabilities: list[float], message: str) -> None:
+def test_divergence_refuses_wrong_input(labels: list[float], probabilities: list[float], message: str) -> None:
     with pytest.raises(PrefVLMError, match=message):
         divergence(labels, probabilities)
 
@@ -41,7 +41,7 @@ def test_rime_thresholds_over_three_sessions() -> None:
     values = np.array([0.0, 0.1, 5.0, 12.0])
     assert kl.split(values).uncertain.all() and (kl.lower, kl.upper) == (0, math.inf)
 
-    # rho 0.2; deviation of (0.1, 0.2) 0.05; beta 3 - 2/4 = 2.5: 1.609438 + 0.1 + 0.125
+    # rho is 0.2, the deviation of (0.1, 0.2) is 0.05, beta is 3 - 2/4 = 2.5: 1.609438 + 0.1 + 0.125
     kl.observe(np.array([0.1, 0.2]))
     assert kl.lower == pytest.approx(1.834438, abs=1e-6)
     assert kl.upper == pytest.approx(6.907755, abs=1e-6)
@@ -50,12 +50,12 @@ def test_rime_thresholds_over_three_sessions() -> None:
     assert split.flipped.tolist() == [False, False, False, True]
     assert split.uncertain.tolist() == [False, False, True, False]
 
-    # rho 0.2 + 0.1 (0.6 - 0.2) = 0.24; deviation of (0.1, 0.2, 0.6) sqrt(0.14 / 3); beta 2:
+    # rho is 0.2 + 0.1 (0.6 - 0.2) = 0.24, the deviation of (0.1, 0.2, 0.6) is sqrt(0.14 / 3), beta is 2:
     # 1.427116 + 0.12 + 2 * 0.216025
     kl.observe(np.array([0.6]))
     assert kl.lower == pytest.approx(1.979166, abs=1e-6)
 
-    # rho 0.24 + 0.1 (0.1 - 0.24) = 0.226; deviation of (0.1, 0.2, 0.6, 0.1) sqrt(0.42 / 4 - 0.25²); beta 1.5:
+    # rho is 0.24 + 0.1 (0.1 - 0.24) = 0.226, the deviation is sqrt(0.42 / 4 - 0.25²), beta is 1.5:
     # 1.487220 + 0.113 + 1.5 * 0.206155
     kl.observe(np.array([0.1]))
     assert kl.lower == pytest.approx(1.909453, abs=1e-6)
@@ -91,12 +91,12 @@ def test_rime_flips_where_its_thresholds_cross() -> None:
     assert split.clean.tolist() == [True, False] and split.flipped.tolist() == [False, True]
 
 
-def test_none_keeps_everything() -> None:
+def test_without_a_filter_everything_is_kept() -> None:
     assert KeepAll(FilterConfig()).split(np.linspace(0, 13.8, 50)).clean.all()
 
 
 def audited(count: int, intercept: float, slope: float) -> AdaptiveThresholds:
-    """A filter that has seen `count` verdicts with P(right) = sigmoid(intercept + slope * log-odds of the label)."""
+    """A filter after `count` verdicts, with P(right) = sigmoid(intercept + slope * log-odds of the label)."""
     generator = np.random.default_rng(count)
     given = 1 / (1 + np.exp(-generator.normal(0, 3, count)))  # probability the reward model gives each label
     odds = np.log(given / (1 - given))
@@ -124,8 +124,8 @@ def test_adaptive_trusts_nothing_before_enough_labels_are_audited() -> None:
 
 
 @pytest.mark.parametrize(("accuracy", "lower", "upper"), [(0.99, math.inf, math.inf), (0.6, 0, math.inf), (0.01, 0, 0)])
-def test_adaptive_with_a_reward_model_without_opinion(accuracy: float, lower: float, upper: float) -> None:
-    """Every divergence is ln 2, so only the share of right labels counts."""
+def test_adaptive_with_an_undecided_reward_model(accuracy: float, lower: float, upper: float) -> None:
+    """Every divergence is ln 2, so only the fraction of right labels counts."""
     kl = AdaptiveThresholds(FilterConfig())
     kl.audit(np.full(300, math.log(2)), np.arange(300) < 300 * accuracy)
     assert (kl.lower, kl.upper) == (lower, upper)

@@ -1,4 +1,4 @@
-"""Bradley–Terry numbers worked out by hand."""
+"""Tests of the Bradley–Terry model and the preference buffer against numbers worked out by hand."""
 
 import math
 
@@ -9,7 +9,7 @@ import torch
 from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss, preference_probability
 
 
-def test_loss_by_hand() -> None:
+def test_loss_equals_the_formula() -> None:
     returns = torch.tensor([[1.0, 3.0], [1.0, 3.0], [2.0, 2.0], [5.0, 4.0]])
     labels = torch.tensor([1.0, 0.0, 0.5, 0.5])
     expected = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(2)), math.log(2)]
@@ -21,7 +21,7 @@ def test_probability_is_of_the_second_segment() -> None:
     assert preference_probability(torch.tensor([0.0, math.log(3)])).item() == pytest.approx(0.75)
 
 
-def test_buffer_keeps_order() -> None:
+def test_the_buffer_keeps_the_order_of_its_pairs() -> None:
     buffer = PreferenceBuffer()
     buffer.add(np.array([[1, 2]]), np.array([1.0], np.float32))
     buffer.add(np.array([[3, 4], [5, 6]]), np.array([0.0, 0.5], np.float32))

@@ -1,4 +1,4 @@
-"""The reward ensemble learns what labels say, and only then."""
+"""Tests of the reward ensemble: it learns from labels, and only its own run's."""
 
 import math
 
@@ -23,9 +23,9 @@ def test_learns_the_order_of_unseen_pairs_and_leaves_other_runs_alone() -> None:
     assert torch.equal(rewards.networks.values[1], other)
 
 
-def test_standardises_by_what_its_own_run_has_seen_and_no_further_than_the_smallest_scale() -> None:
+def test_inputs_are_standardized_by_their_own_run_and_divided_by_no_less_than_the_smallest_scale() -> None:
     replay, rewards = random_replay(), ensemble()
-    replay.observations[0, ..., 1] = 7 + 0.001 * replay.observations[0, ..., 1]  # hardly moves
+    replay.observations[0, ..., 1] = 7 + 0.001 * replay.observations[0, ..., 1]  # hardly varies
     replay.observations[0, ..., 2] = 3 + 20 * replay.observations[0, ..., 2]
     seen = torch.cat((replay.observations[0, :, :-1].flatten(0, 1), replay.actions[0]), -1).double().numpy()
     rewards.of_run(0).standardise(replay.of_run(0))
@@ -37,8 +37,8 @@ def test_standardises_by_what_its_own_run_has_seen_and_no_further_than_the_small
     assert torch.equal(rewards.networks.scaling[:, 1], ensemble().networks.scaling[:, 1])
 
 
-def test_learns_from_few_labels_only_where_inputs_are_standardised() -> None:
-    """The reward depends on an input that moves little beside the others."""
+def test_few_labels_suffice_only_if_inputs_are_standardized() -> None:
+    """The reward depends on an input that varies much less than the others."""
     held_out_accuracy = {}
     for standardise in (False, True):
         replay, rewards = random_replay(), ensemble()
@@ -51,7 +51,7 @@ def test_learns_from_few_labels_only_where_inputs_are_standardised() -> None:
     assert held_out_accuracy[True] > held_out_accuracy[False] + 0.1
 
 
-def test_stops_early_at_the_wanted_accuracy() -> None:
+def test_learning_stops_early_at_the_wanted_accuracy() -> None:
     replay, rewards = random_replay(), ensemble()
     easy = labelled(replay, 20, seed=1)
     learning = PlainLearner(setting(replay, rewards, seed=2)).learn(easy, 0)
@@ -66,15 +66,15 @@ def test_without_labels_nothing_is_learned() -> None:
     assert torch.equal(rewards.networks.values, before)
 
 
-def test_undecided_labels_pull_the_returns_together() -> None:
+def test_ties_pull_the_returns_together() -> None:
     replay, rewards = random_replay(), ensemble()
     pairs = labelled(replay, 64, seed=1)
-    even = PreferenceBuffer(pairs.starts, np.full(64, 0.5, np.float32))
+    ties = PreferenceBuffer(pairs.starts, np.full(64, 0.5, np.float32))
     gap = lambda: float(  # noqa: E731
         rewards.of_run(0).member_returns(replay.of_run(0), pairs.starts, LENGTH).diff(dim=-1).abs().mean()
     )
     before = gap()
-    learning = PlainLearner(setting(replay, rewards, seed=2)).learn(even, 0)
+    learning = PlainLearner(setting(replay, rewards, seed=2)).learn(ties, 0)
     assert gap() < 0.5 * before and math.isnan(learning.accuracy) and learning.epochs == CONFIG.max_epochs
 
 

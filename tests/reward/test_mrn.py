@@ -1,4 +1,4 @@
-"""MRN: the meta-gradient against finite differences, and a meta-update that moves rewards where the labels say."""
+"""Tests of MRN: the meta-gradient against finite differences, and meta-updates that lower the outer loss."""
 
 import itertools
 
@@ -15,7 +15,7 @@ from prefvlm_core.reward.mrn import meta_update, outer_loss
 
 
 def network(members: int, sizes: list[int], activation, seed: int) -> StackedMLP:
-    """Double precision, so that finite differences mean something."""
+    """Networks in double precision, so that finite differences are accurate."""
     count = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
     values = torch.randn(1, members, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) / 2
     return StackedMLP(sizes, activation, values, torch.zeros_like(values))
@@ -25,7 +25,7 @@ def test_meta_gradient_equals_finite_differences() -> None:
     generator = torch.Generator().manual_seed(7)
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
     reward = network(3, [4, 5, 1], functional.leaky_relu, 1)
-    critic = network(2, [4, 6, 1], torch.tanh, 2)  # smooth: a kink between two differences would be no error of ours
+    critic = network(2, [4, 6, 1], torch.tanh, 2)  # smooth, because finite differences across a kink would be wrong
     inputs, next_value, first, labels = draw(8, 4), draw(8), draw(5, 2, 4), torch.tensor([0, 1, 1, 0.5, 0]).double()
     before = critic.values.clone()
 
@@ -51,7 +51,7 @@ def test_meta_gradient_equals_finite_differences() -> None:
 
 
 def test_the_inner_step_is_plain_gradient_descent() -> None:
-    """With one linear critic pair the step, and so the loss, can be written down."""
+    """With two linear critics, the step and therefore the loss can be written down."""
     critic = StackedMLP([1, 1], torch.relu, torch.tensor([[[2.0, 0.0], [1.0, 1.0]]]), torch.zeros(1, 2, 2))
     inputs, targets = torch.tensor([[1.0]]), torch.tensor([5.0])
     first, labels = torch.tensor([[[0.0], [1.0]]]), torch.tensor([1.0])

@@ -1,4 +1,4 @@
-"""RIME: thresholds by hand, what is kept and flipped, the warm start, and noisy labels made harmless."""
+"""Tests of RIME: thresholds worked out by hand, kept and flipped labels, the warm start, and noisy labels."""
 
 import math
 
@@ -30,18 +30,18 @@ def test_the_first_pass_trusts_everything_and_the_second_splits_by_rimes_thresho
     lower = -math.log(rho) + 0.5 * rho + beta * float(np.std(trusted))
     assert thresholds.lower == pytest.approx(lower)
     assert lower < 2 < 6.9 < thresholds.upper == pytest.approx(-math.log(0.001))
-    # Divergences now: 0.105 kept, 2.30 left out, 9.2 flipped, ln 2 - ln 2 = 0 of an equal label kept.
+    # The divergences are now 0.105 (kept), 2.30 (left out), 9.2 (flipped) and, for the tie, ln 2 - ln 2 = 0 (kept).
     second = rime.denoise(pairs([1, 1, 0, 0.5]), np.array([0.9, 0.1, 1 - 1e-4, 0.5]), thresholds)
     assert second.partition.clean.tolist() == [True, False, False, True]
     assert second.partition.flipped.tolist() == [False, False, True, False]
     assert second.buffer.labels.tolist() == [1, 1, 0.5]
     assert second.buffer.starts.tolist() == [[0, 1], [4, 5], [6, 7]]
-    # Statistics take in what was trusted only: rho moves a tenth of the way to 0.105.
+    # Only trusted labels enter the statistics: rho moves a tenth of the way to 0.105.
     assert thresholds._rho == pytest.approx(rho + 0.1 * (-math.log(0.9) - rho))
     assert thresholds.sessions == 2
 
 
-def test_entropy_is_centred_scaled_and_clipped() -> None:
+def test_entropy_is_centered_scaled_and_clipped() -> None:
     distances = torch.tensor([0.0, 2.0, 5.0, 50.0])
     assert rime.normalised_entropy(distances, 2.0, 1.0).tolist() == pytest.approx([-2 / 3, 0, 1, 1])
 
@@ -59,14 +59,14 @@ def test_the_warm_start_fits_the_entropy() -> None:
 
 
 def noisy(seed: int) -> PreferenceBuffer:
-    """400 labels, a fifth of them wrong."""
+    """400 labels, of which a fifth is wrong."""
     buffer = labelled(random_replay(), 400, seed)
     wrong = np.random.default_rng(seed).random(400) < 0.2
     return PreferenceBuffer(buffer.starts, np.where(wrong, 1 - buffer.labels, buffer.labels))
 
 
-def test_flips_are_right_and_the_reward_generalises_better_than_without() -> None:
-    """Trained for long on labels of which a fifth is wrong: plain learning fits the mistakes too."""
+def test_most_flips_are_right_and_the_reward_generalizes_better_than_without_them() -> None:
+    """After long training on labels of which a fifth is wrong, plain learning has fitted the mistakes too."""
     replay = random_replay()
     held_out = labelled(replay, 1000, seed=9)
     config = RewardConfig(hidden_layers=2, width=32, learning_rate=3e-3, batch_size=32, max_epochs=40)

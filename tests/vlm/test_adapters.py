@@ -1,4 +1,4 @@
-"""Adapters: losses worked out by hand, who learns from what, and the guard that keeps them from doing harm."""
+"""Tests of adapters: losses worked out by hand, which networks learn from what, and the guard against harmful ones."""
 
 import dataclasses
 import math
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
+from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.runs.files import write_tensors
@@ -17,19 +17,18 @@ from prefvlm_core.vlm.adapters import Adapters
 CPU = torch.device("cpu")
 SMALL = AdapterConfig(hidden=5, output=3, folds=2, first_updates=1, later_updates=1)
 LEARNING = AdapterConfig(hidden=64, output=16, first_updates=100, later_updates=20, learning_rate=1e-3)
-Array = NDArray[np.float32]
-Transitions = tuple[Array, Array, Array]
+Transitions = tuple[FloatArray, FloatArray, FloatArray]
 
 
 def new(config: AdapterConfig, dimension: int, seed: int = 0) -> Adapters:
     return Adapters(config, dimension, np.random.default_rng(seed), CPU)
 
 
-def data(pairs: int, dimension: int, seed: int = 0) -> tuple[Array, Array, Array, Transitions]:
-    """Random text, frames, labels and transitions."""
+def data(pairs: int, dimension: int, seed: int = 0) -> tuple[FloatArray, FloatArray, FloatArray, Transitions]:
+    """Random embeddings of a text and frames, random labels and random transitions."""
     drawn = np.random.default_rng(seed)
 
-    def normal(*shape: int) -> Array:
+    def normal(*shape: int) -> FloatArray:
         return drawn.standard_normal(shape, np.float32)
 
     labels = drawn.integers(0, 2, pairs).astype(np.float32)
@@ -39,10 +38,10 @@ def data(pairs: int, dimension: int, seed: int = 0) -> tuple[Array, Array, Array
 
 def worlds(
     pairs: int, seed: int, text_knows: bool, dimension: int = 32, frames: int = 5
-) -> tuple[Array, Array, Array, Transitions]:
-    """Segments of frames that progress along a direction; more progress is preferred; actions move along others.
+) -> tuple[FloatArray, FloatArray, FloatArray, Transitions]:
+    """Segments whose frames progress along one direction, in which more is preferred; actions move along other ones.
 
-    The text points along the direction of progress, or across it.
+    The text points along the direction of progress if `text_knows`, else perpendicular to it.
     """
     drawn = np.random.default_rng(seed)
     basis = np.eye(dimension)
@@ -57,12 +56,12 @@ def worlds(
     return text32, frames32, labels32, tuple(transitions)  # type: ignore[return-value]
 
 
-def accuracy(returns: Array, labels: Array) -> float:
+def accuracy(returns: FloatArray, labels: FloatArray) -> float:
     return float(((returns[:, 1] > returns[:, 0]) == labels).mean())
 
 
 def test_first_losses_are_those_of_the_formulas() -> None:
-    """One update on everything: the losses before it, worked out frame by frame in numpy."""
+    """With one update on all data, the reported losses are those before it, worked out frame by frame in numpy."""
     adapters = new(SMALL, 4)
     text, frames, labels, (before, after, actions) = data(5, 4)
     labels[0] = 0.5
@@ -71,11 +70,11 @@ def test_first_losses_are_those_of_the_formulas() -> None:
         for net in (adapters.networks.text, adapters.networks.image, adapters.networks.head)
     ]
 
-    def network(index: int, x: Array) -> Array:
+    def network(index: int, x: FloatArray) -> FloatArray:
         (first, first_bias), (second, second_bias) = layers[index]
         return np.maximum(x @ first + first_bias, 0) @ second + second_bias
 
-    def cosine(frame: Array) -> float:
+    def cosine(frame: FloatArray) -> float:
         one, other = network(0, text), network(1, frame)
         return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
@@ -95,11 +94,11 @@ def test_first_losses_are_those_of_the_formulas() -> None:
     assert learning.dynamics_loss == pytest.approx(dynamics, rel=1e-4)
 
 
-def test_accuracies_leave_undecided_labels_out_and_count_ties_half() -> None:
+def test_accuracies_leave_out_ties_and_count_equal_returns_half() -> None:
     text, frames, labels, dynamics = data(4, 4)
     frames[0], frames[1], frames[2, 1] = text, -text, frames[2, 0]
     frames[0, 0] = frames[1, 1] = 0.1 * np.ones(4) + text[::-1]
-    labels[:] = (1, 1, 1, 0.5)  # zero-shot says 1, 1 and nothing
+    labels[:] = (1, 1, 1, 0.5)  # the zero-shot returns say 1, 1 and nothing
     learning = new(SMALL, 4).learn(text, frames, labels, dynamics, np.random.default_rng(1))
     assert learning.zero_shot_accuracy == pytest.approx(2.5 / 3)
     labels[1] = 0
@@ -122,7 +121,7 @@ def test_inverse_dynamics_teach_the_image_side_and_preferences_both_sides() -> N
     assert reached() == [True, True, False]
 
 
-def test_adapters_of_a_fold_know_nothing_of_its_pairs() -> None:
+def test_adapters_of_a_fold_do_not_learn_from_its_pairs() -> None:
     config = dataclasses.replace(LEARNING, first_updates=5)
     text, frames, labels, dynamics = data(9, 8)
     trained = []
@@ -152,7 +151,7 @@ def test_fifty_labels_find_the_direction_that_matters() -> None:
 
 
 def test_adapters_that_would_do_harm_are_not_used() -> None:
-    """The text points where it should already, which 12 labels in 32 dimensions cannot teach again."""
+    """The text already points in the right direction, which 12 labels in 32 dimensions do not suffice to learn."""
     adapters = new(LEARNING, 32)
     learning = adapters.learn(*worlds(12, 1, text_knows=True), np.random.default_rng(2))
     assert not learning.accepted and learning.adapted_accuracy < learning.zero_shot_accuracy
@@ -182,7 +181,7 @@ def test_without_inverse_dynamics_the_head_is_left_alone() -> None:
     assert torch.equal(adapters.networks.head.values, before)
 
 
-def test_residual_adapters_start_as_the_model_beneath_and_learn() -> None:
+def test_residual_adapters_start_as_the_frozen_model_and_learn() -> None:
     adapters = new(dataclasses.replace(LEARNING, residual=True), 32)
     seen = worlds(50, 1, text_knows=False)
     text, frames = torch.from_numpy(seen[0]), torch.from_numpy(seen[1])
@@ -210,7 +209,7 @@ def test_state_round_trip_continues_as_if_nothing_had_happened() -> None:
     assert torch.equal(one.values, other.values)
 
 
-def test_transfer_to_another_run(tmp_path: Path) -> None:
+def test_adapters_transfer_to_another_run_that_fits(tmp_path: Path) -> None:
     adapters = new(LEARNING, 32)
     adapters.learn(*worlds(50, 1, text_knows=False), np.random.default_rng(2))
     path = tmp_path / "adapters.safetensors"

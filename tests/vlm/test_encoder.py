@@ -1,4 +1,4 @@
-"""Which frames the VLM of a run sees: those after the actions, each rendered and embedded once."""
+"""Tests of the frames that a run's VLM sees: those after the actions, each rendered and embedded once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ HORIZON = 4
 
 
 class Counted:
-    """Draws a snapshot as the number it holds, and counts what it draws."""
+    """A stand-in renderer whose frame is the number in the snapshot, and which counts its frames."""
 
     drawn = 0
 
@@ -30,7 +30,7 @@ class Counted:
 
 
 class Reader:
-    """A model whose embedding of a frame is (the number in it, 0), and of the text (1, 0)."""
+    """A stand-in model whose embedding is (the number in the frame, 0) for a frame and (1, 0) for any text."""
 
     frame_size, fingerprint = 8, "reader:0"
 
@@ -43,7 +43,7 @@ class Reader:
 
 @pytest.fixture
 def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> encoder.RunEncoder:
-    """Run 1 of two, three episodes of four steps; the frame after step s of the run shows 100 + s, actions are s."""
+    """The second of two runs with three episodes of four steps; the frame after step s holds 100 + s, its actions are s."""
     monkeypatch.setattr(encoder, "FrameRenderer", Counted)
     monkeypatch.setattr(Counted, "drawn", 0)
     VLMS.register("reader", lambda name, weights: Reader())  # type: ignore[arg-type, return-value]
@@ -65,7 +65,7 @@ def test_frames_are_those_after_every_second_action(seen: encoder.RunEncoder) ->
     assert seen.zero_shot_returns(frames).tolist() == [[202, 202], [210, 222]]  # each frame stands for two steps
 
 
-def test_each_frame_is_drawn_once(seen: encoder.RunEncoder) -> None:
+def test_each_frame_is_rendered_once(seen: encoder.RunEncoder) -> None:
     for _ in range(2):
         seen.frames(np.array([[0, 1], [4, 10]]))
     assert Counted.drawn == 3

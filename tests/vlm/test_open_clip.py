@@ -1,4 +1,4 @@
-"""LIV's and others' checkpoints read through open_clip, against another construction; the weights here are random."""
+"""Tests of checkpoints read through open_clip against an independent implementation, with random weights."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from prefvlm_core.vlm import open_clip as ours
 
 
 def declare_torchvision_operators():
-    """Let torchvision be imported beside a torch it was not built for. Only names matter: nothing here calls them."""
+    """Make torchvision importable with a torch for which it was not built: declare its operators, which go uncalled."""
     library = torch.library.Library("torchvision", "DEF")
     forward = ["roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"]
     for name in ["nms", "qnms", "qroi_align", *forward, *(f"_{name}_backward" for name in forward)]:
@@ -27,7 +27,7 @@ try:
     import open_clip
 except ImportError:
     pytest.skip("open_clip is not installed: pip install 'prefvlm[openclip]'", allow_module_level=True)
-except RuntimeError:  # torchvision's compiled operators do not load beside this torch
+except RuntimeError:  # torchvision's compiled operators do not load with this torch
     _operators = declare_torchvision_operators()
     import open_clip
 
@@ -42,7 +42,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny(tmp_path_factory):
-    """A CLIP of LIV's kind, but small, known to open_clip as "tiny"; returns a state dict for it."""
+    """A state dict for a small CLIP with LIV's kind of architecture, which open_clip knows as "tiny"."""
     folder = tmp_path_factory.mktemp("configs")
     (folder / "tiny.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(folder)
@@ -50,7 +50,7 @@ def tiny(tmp_path_factory):
 
 
 def random_state(architecture):
-    """Weights of a CLIP whose batch norms are not the identity."""
+    """Random weights of a CLIP, with batch norms other than the identity."""
     torch.manual_seed(0)
     state = open_clip.create_model(architecture).state_dict()
     for key, tensor in state.items():
@@ -62,7 +62,7 @@ def random_state(architecture):
 
 
 def image_tower(state, frames):
-    """CLIP's modified ResNet, written out from its paper (Radford et al. 2021, §2.4) with torch's functions alone."""
+    """CLIP's modified ResNet, written from its paper (Radford et al. 2021, §2.4) with torch's functions only."""
     state = {key.removeprefix("visual."): tensor.float() for key, tensor in state.items()}
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
     hidden = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
@@ -109,8 +109,8 @@ def frames_of(size, count=3):
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def test_official_liv_checkpoint(tmp_path):
-    """As published: names wrapped twice, matrices in half precision, under "liv"."""
+def test_livs_official_checkpoint_gives_the_embeddings_of_its_architecture(tmp_path):
+    """The published layout has names with two prefixes and matrices in half precision, under "liv"."""
     state = {
         key: tensor.half() if tensor.ndim > 1 else tensor for key, tensor in random_state("RN50-quickgelu").items()
     }
@@ -130,7 +130,7 @@ def test_official_liv_checkpoint(tmp_path):
 
 @pytest.fixture
 def tiny_papers(monkeypatch):
-    """ "liv" and "decisionnce" with the tiny architecture, so that files are small."""
+    """Give "liv" and "decisionnce" the tiny architecture, so that files are small."""
     monkeypatch.setattr(ours, "_LIV", replace(ours._LIV, architecture="tiny"))
     monkeypatch.setattr(ours, "_DECISIONNCE", replace(ours._DECISIONNCE, architecture="tiny"))
 
@@ -146,14 +146,14 @@ def tiny_papers(monkeypatch):
         ("open_clip:tiny", lambda state: {"epoch": 3, "state_dict": {f"module.{key}": state[key] for key in state}}),
     ],
 )
-def test_layouts_of_checkpoints(tiny, tiny_papers, tmp_path, name, wrap):
+def test_checkpoints_of_every_layout_give_the_same_embeddings(tiny, tiny_papers, tmp_path, name, wrap):
     torch.save(wrap(tiny), tmp_path / "file.pt")
     model = vlm.load(name, tmp_path / "file.pt")
     frames = frames_of(32)
     np.testing.assert_allclose(model.encode_image(frames), unit(image_tower(tiny, frames)), atol=1e-5)
 
 
-def test_safetensors_and_fingerprint(tiny, tmp_path):
+def test_safetensors_are_read_and_fingerprints_follow_from_the_weights(tiny, tmp_path):
     paths = [tmp_path / f"{index}.safetensors" for index in range(3)]
     for index, path in enumerate(paths):
         safetensors.torch.save_file(tiny | {"logit_scale": torch.tensor(float(index // 2))}, path)
@@ -177,7 +177,7 @@ def test_an_embedding_does_not_depend_on_its_batch(tiny, tmp_path):
 
 
 class Attack:
-    """Runs code when unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self):
         return (print, ("this must never be printed",))

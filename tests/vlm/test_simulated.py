@@ -1,4 +1,4 @@
-"""The simulated VLM: as right as it is told to be, and always of one mind about a pair."""
+"""Tests of the simulated VLM: its accuracy is the given one, and its label of a pair is always the same."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def says_second(starts: np.ndarray, truth: np.ndarray, accuracy: float, seed: in
 
 
 @pytest.mark.parametrize("accuracy", [0.7, 0.9])
-def test_is_right_as_often_as_it_is_told(accuracy: float) -> None:
+def test_accuracy_is_the_given_one(accuracy: float) -> None:
     said = says_second(STARTS, TRUTH, accuracy)
     for truth in (0, 1):
         right = (said == truth)[truth == TRUTH]
@@ -32,7 +32,7 @@ def test_is_right_as_often_as_it_is_told(accuracy: float) -> None:
     assert binomtest(int(ties.sum()), len(ties), 0.5).pvalue > 0.001
 
 
-def test_is_of_one_mind_about_a_pair() -> None:
+def test_a_pair_is_always_labeled_alike() -> None:
     said, shuffled = says_second(STARTS, TRUTH, 0.7), GENERATOR.permutation(len(STARTS))
     assert (says_second(STARTS[shuffled], TRUTH[shuffled], 0.7) == said[shuffled]).all()
     decided = TRUTH != 0.5
@@ -40,7 +40,7 @@ def test_is_of_one_mind_about_a_pair() -> None:
     assert 0.3 < (says_second(STARTS, TRUTH, 0.7, seed=1) == said).mean() < 0.7
 
 
-def test_labels_in_place_of_a_model(tmp_path: Path) -> None:
+def test_a_simulated_vlm_labels_in_place_of_a_model(tmp_path: Path) -> None:
     changes = {"adapter.enabled": False}
     models = ("simulated:1", "simulated:0.6")
     directories = train(

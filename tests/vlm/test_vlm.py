@@ -1,4 +1,4 @@
-"""TinyLIV, its training and its judging, against arithmetic done by other means."""
+"""Tests of TinyLIV, its training, its accuracy and the feature cache against independent computations."""
 
 from dataclasses import replace
 
@@ -99,7 +99,7 @@ def test_a_registered_text_is_what_the_model_judges_by():
 
 
 @pytest.mark.parametrize("name", vlm.TINYLIV_NAMES)
-def test_models_of_the_package_fit_the_plug(name, frames):
+def test_models_of_the_package_follow_the_interface(name, frames):
     model = vlm.load(name)
     images, texts = model.encode_image(frames[:3]), model.encode_text(["open a door", "press a button"])
     assert images.shape == (3, 128) and texts.shape == (2, 128)
@@ -125,7 +125,7 @@ def test_unknown_names_and_superfluous_weights_are_refused():
 
 
 def convolve(image, weight, bias):
-    """Strided convolution in plain NumPy: (H, W, C) with (O, C, k, k) to (H/2, W/2, O)."""
+    """Convolution with stride 2 in plain NumPy: image (H, W, C) and weight (O, C, k, k) to (H/2, W/2, O)."""
     side = weight.shape[-1]
     padded = np.pad(image, ((side // 2, side // 2), (side // 2, side // 2), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))[::2, ::2]
@@ -212,7 +212,7 @@ def test_bad_input_is_named(model, frames, tmp_path):
         TinyLIV.load(tmp_path / "gone.safetensors")
 
 
-# ---- data ----
+# ---- demonstrations and recordings ----
 
 
 def test_training_cameras_keep_off_the_evaluation_view():
@@ -287,9 +287,9 @@ def test_liv_loss_is_liv_s_formula():
     expected = 0.0
     for goals in (last, texts):
 
-        def surprise(film, goal, goals=goals):
-            """exp(-(r + γ V(o_t+1) - V(o_t))) of a film's transition, with r = -1 and V = cos / (1 - γ)."""
-            return np.exp(-(-1 + 0.9 * (following[film] @ goals[goal]) / 0.1 - (now[film] @ goals[goal]) / 0.1))
+        def surprise(video, goal, goals=goals):
+            """exp(-(r + γ V(o_t+1) - V(o_t))) of a video's transition, with r = -1 and V = cos / (1 - γ)."""
+            return np.exp(-(-1 + 0.9 * (following[video] @ goals[goal]) / 0.1 - (now[video] @ goals[goal]) / 0.1))
 
         expected -= np.mean([first[i] @ goals[i] for i in range(3)])
         expected += np.log(np.mean([surprise(i, i) for i in range(3)]))
@@ -312,24 +312,24 @@ def test_training_is_repeatable_and_learns():
         text = model.encode_text([task_text(task)])[0]
         for frames in of_task:
             cosines = model.encode_image(frames[[0, 5, 19]]) @ text
-            assert cosines[2] > cosines[:2].max() + 0.2  # the goal is told from the way to it
+            assert cosines[2] > cosines[:2].max() + 0.2  # the goal differs from the frames on the way to it
 
 
-def test_pretrain_keeps_the_first_seed_and_judges_all(tmp_path, monkeypatch):
+def test_pretrain_stores_the_first_seed_and_evaluates_all(tmp_path, monkeypatch):
     recipe = Recipe(("drawer-close-v3", "button-press-v3"), "evaluation", demonstrations=1, views_each=1, steps=2)
-    judged = {}
+    evaluated = {}
 
     def table(models, evaluation_seed):
-        judged.update(models)
+        evaluated.update(models)
         return f"seed {evaluation_seed}"
 
     monkeypatch.setitem(RECIPES, "tinyliv", recipe)
     monkeypatch.setattr(pretrain, "accuracy_table", table)
     assert pretrain.pretrain("tinyliv", (1, 0), tmp_path / "new", 5) == "seed 5"
-    assert [len(judged[name]) for name in ("random", "tinyliv")] == [2, 2]
-    models = [tinyliv.TinyLIV.load(tmp_path / "new" / "tinyliv.safetensors"), *judged["tinyliv"]]
+    assert [len(evaluated[name]) for name in ("random", "tinyliv")] == [2, 2]
+    models = [tinyliv.TinyLIV.load(tmp_path / "new" / "tinyliv.safetensors"), *evaluated["tinyliv"]]
     kept, first, second = (model.encode_text(["close the drawer"])[0] for model in models)
-    assert kept @ first > 0.999 > kept @ second  # kept in 16 bits
+    assert kept @ first > 0.999 > kept @ second  # stored in 16 bits
     with pytest.raises(PrefVLMError, match="at least one training seed"):
         pretrain.pretrain("tinyliv", (), tmp_path, 5)
 
@@ -341,7 +341,7 @@ def test_recipes_differ_in_what_they_may_see():
     assert RECIPES["tinyliv-indomain"].view == "evaluation"
 
 
-# ---- judging ----
+# ---- accuracy ----
 
 
 class RewardReader:
@@ -378,14 +378,14 @@ def test_shipped_weights_label_better_than_chance():
         zero_shot_labels(model, record_mixed_behaviors(task, 8, seed=11), 500, seed=12).correct.mean()
         for task in PAPER_TASKS
     ]
-    assert 0.58 < np.mean(accuracies) < 0.80  # 0.675 on 100 trajectories: useful, and a noisy labeller
+    assert 0.58 < np.mean(accuracies) < 0.80  # 0.675 on 100 trajectories: useful, but noisy
 
 
 def test_accuracy_interval_is_as_wide_as_the_trajectories_are_few():
     generator = np.random.default_rng(0)
     chosen = generator.integers(0, 40, (2000, 2))
     independent = ZeroShotLabels(generator.random(2000) < 0.7, chosen)
-    easy = generator.random(40) < 0.7  # whole trajectories are right or wrong
+    easy = generator.random(40) < 0.7  # all labels of a trajectory are right, or all are wrong
     clustered = ZeroShotLabels(easy[chosen[:, 0]], chosen)
     (mean, low, high), (_, wide_low, wide_high) = (
         accuracy_interval([labels], 40, np.random.default_rng(1)) for labels in (independent, clustered)
@@ -401,7 +401,7 @@ def test_accuracy_interval_is_as_wide_as_the_trajectories_are_few():
 
 
 class Counter:
-    """An embedding that is a function of run and step, and a record of what was asked."""
+    """Computes embeddings from run and step, and records for which it was asked."""
 
     def __init__(self):
         self.asked = []
@@ -435,7 +435,7 @@ def test_the_cache_is_a_ring_of_fixed_size(tmp_path):
     assert cache.path.stat().st_size == 10 * (8 + 2 * 3)
     np.testing.assert_array_equal(cache.get(np.zeros(10, int), np.arange(15, 25), embed)[:, 1], np.arange(15, 25))
     assert len(embed.asked) == 25
-    assert cache.get(np.array([0]), np.array([3]), embed)[0, 1] == 3  # step 3 had made room for 13 and 23
+    assert cache.get(np.array([0]), np.array([3]), embed)[0, 1] == 3  # steps 13 and 23 had taken the place of step 3
     assert len(embed.asked) == 26
 
 
