@@ -1,9 +1,10 @@
 """prefvlm: preference-based reinforcement learning with a vision-language model and few human labels.
 
-An open, reproducible companion to PrefVLM (arXiv 2502.01616). Read `train.py` top to bottom to see the whole method.
+An open, reproducible companion to PrefVLM (arXiv 2502.01616). To see the whole method, read `train.py` from top to
+bottom.
 
-What most notebooks and scripts need is offered here: `from prefvlm_core import load_metrics, run_config, train`. Each
-name is imported when it is first asked for, so that `prefvlm --help` does not wait for torch and MuJoCo.
+It offers what most notebooks and scripts need: `from prefvlm_core import load_metrics, run_config, train`. Each name is
+imported on first use, so that `prefvlm --help` does not wait for torch and MuJoCo.
 """
 
 import importlib
@@ -59,7 +60,7 @@ _HOMES = {
     "run_config": "prefvlm_core.methods",
     "train": "prefvlm_core.train",
 }
-"""Public name -> the module that defines it."""
+"""Maps each public name to the module that defines it."""
 
 __all__ = ["__version__", *_HOMES]
 

@@ -208,5 +208,5 @@ class StackedAdam:
             tensor.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that `step` changes beside the values, by name; copy into them to restore."""
+        """Every tensor that `step` changes besides the values, by name; copy into them to restore."""
         return {"first_moment": self.first_moment, "second_moment": self.second_moment, "steps": self.steps}

@@ -86,7 +86,7 @@ class Replay:
         return self.size // self.horizon
 
     def shown(self, runs: IntArray, steps: IntArray) -> tuple[FloatArray, FloatArray]:
-        """What the frames of `steps` (n,) of `runs` (n,) show: snapshots (n, S) after the action, and scenes (n, C)."""
+        """Snapshots (n, S) after the action and scenes (n, C), which the frames of `steps` (n,) of `runs` (n,) show."""
         episodes, within = np.divmod(steps, self.horizon)
         return self.snapshots[runs, episodes, within + 1], self.scenes[runs, episodes]
 

@@ -70,5 +70,5 @@ class AgentRewards:
 
 
 def warm_starts(config: RunConfig) -> bool:
-    """Whether the ensemble learns before the first labels, after which the critic is then kept (RIME §4.3)."""
+    """Whether the ensemble learns before the first labels, so that the critic is kept after them (RIME §4.3)."""
     return config.reward.learning == "rime" and config.rime.warm_start_updates > 0

@@ -48,11 +48,11 @@ class RewardLearner(Protocol):
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors that a checkpoint needs beside the ensemble's own."""
+        """Tensors that a checkpoint needs besides the ensemble's own."""
         ...
 
     def values(self) -> dict[str, Any]:
-        """Further state that a checkpoint needs, ready for JSON."""
+        """Further state that a checkpoint needs, in types that JSON holds."""
         ...
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:

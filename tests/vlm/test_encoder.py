@@ -43,7 +43,7 @@ class Reader:
 
 @pytest.fixture
 def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> encoder.RunEncoder:
-    """The second of two runs with three episodes of four steps; the frame after step s holds 100 + s, its actions are s."""
+    """The second of two runs with three episodes of 4 steps; the frame after step s holds 100 + s, actions are s."""
     monkeypatch.setattr(encoder, "FrameRenderer", Counted)
     monkeypatch.setattr(Counted, "drawn", 0)
     VLMS.register("reader", lambda name, weights: Reader())  # type: ignore[arg-type, return-value]
