@@ -8,7 +8,7 @@ class PrefVLMError(ValueError):
     """A mistake of the user. Its message says in one sentence what is wrong, where, and what is allowed."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython, and so a notebook, shows of the error: the sentence alone."""
+        """The lines that IPython, and therefore a notebook, shows for the error: its sentence alone."""
         return [f"{type(self).__name__}: {self}"]
 
 
