@@ -10,7 +10,7 @@ from prefvlm_core.common.arrays import DoubleArray, IntArray
 from prefvlm_core.preferences.filters import Partition
 
 COLUMNS = ("step", "session", "teacher", "first", "second", "label", "truth", "divergence", "partition")
-TEACHERS = ("human", "vlm")
+LABELED_BY = ("human", "vlm")
 PARTITIONS = ("", *Partition._fields)
 
 
@@ -19,7 +19,7 @@ class LabelLog:
 
     `rows` is (n, 9) float64 with the columns `COLUMNS`, so that a checkpoint holds it as one array:
         step, session: When the label was given.
-        teacher, partition: Indices into `TEACHERS` and `PARTITIONS`.
+        teacher, partition: Indices into `LABELED_BY` and `PARTITIONS`.
         first, second: The steps at which the two segments begin.
         label, truth: P(second preferred) according to the teacher and to the true reward.
         divergence: In nats; nan for the human, whose labels are not filtered.
@@ -43,7 +43,7 @@ class LabelLog:
         partition: ArrayLike = 0,
     ) -> None:
         """Append labels (n,) of pairs `starts` (n, 2), which `teacher` gave in a session before step `step`."""
-        columns = (step, session, TEACHERS.index(teacher), *starts.T, labels, truth, divergences, partition)
+        columns = (step, session, LABELED_BY.index(teacher), *starts.T, labels, truth, divergences, partition)
         new = np.stack([np.broadcast_to(np.asarray(column, np.float64), len(starts)) for column in columns], axis=1)
         self.rows = np.concatenate((self.rows, new))
 
@@ -52,6 +52,6 @@ class LabelLog:
         table = pandas.DataFrame(self.rows, columns=list(COLUMNS))
         whole = ("step", "session", "teacher", "first", "second", "partition")
         table = table.astype({name: int for name in whole})
-        table["teacher"] = table["teacher"].map(dict(enumerate(TEACHERS)))
+        table["teacher"] = table["teacher"].map(dict(enumerate(LABELED_BY)))
         table["partition"] = table["partition"].map(dict(enumerate(PARTITIONS)))
         return table

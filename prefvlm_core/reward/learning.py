@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -40,27 +41,29 @@ class LearningSetting:
     generator: np.random.Generator
 
 
-class RewardLearner(Protocol):
-    """Fits the ensemble of one run to its labels in each session."""
+class RewardLearner(ABC):
+    """Fits the ensemble of one run to its labels in each session. One that keeps something between sessions overrides
+    the rest too."""
 
+    @abstractmethod
     def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
         """Learn from all labels so far; `asked` is the number of queries that the human was asked in this session."""
-        ...
 
     def tensors(self) -> dict[str, Tensor]:
         """Tensors that a checkpoint needs besides the ensemble's own."""
-        ...
+        return {}
 
     def values(self) -> dict[str, Any]:
         """Further state that a checkpoint needs, in types that JSON holds."""
-        ...
+        return {}
 
-    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    def restore(  # noqa: B027 -- nothing to restore unless something is kept
+        self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+    ) -> None:
         """Inverse of `tensors` and `values`."""
-        ...
 
 
-class PlainLearner:
+class PlainLearner(RewardLearner):
     """PEBBLE's learner: passes over the labels, each member in its own order, until `stop_accuracy` or `max_epochs`.
 
     The original code leaves the accuracy undefined if there are no labels; here nothing is learned then.
@@ -80,17 +83,6 @@ class PlainLearner:
             if accuracy > config.stop_accuracy:
                 break
         return RewardLearning(epochs, accuracy)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Empty: the learner keeps nothing between sessions."""
-        return {}
-
-    def values(self) -> dict[str, Any]:
-        """Empty: the learner keeps nothing between sessions."""
-        return {}
-
-    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Do nothing: the learner keeps nothing between sessions."""
 
 
 MakeLearner = Callable[[LearningSetting], RewardLearner]

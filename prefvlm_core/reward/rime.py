@@ -31,7 +31,7 @@ from prefvlm_core.common.arrays import DoubleArray
 from prefvlm_core.preferences.filters import Partition, RIMEThresholds, divergence
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward.ensemble import RunEnsemble
-from prefvlm_core.reward.learning import LearningSetting, RewardLearning
+from prefvlm_core.reward.learning import LearningSetting, RewardLearner, RewardLearning
 
 
 class Denoised(NamedTuple):
@@ -60,7 +60,7 @@ def denoise(buffer: PreferenceBuffer, probabilities: DoubleArray, thresholds: RI
     return Denoised(PreferenceBuffer(buffer.starts[used], labels[used]), partition)
 
 
-class RIMELearner:
+class RIMELearner(RewardLearner):
     """Fits the members of one run to its denoised labels, and reports the accuracy of the denoiser in the last pass.
 
     What the thresholds call a session is here a pass over the labels.
@@ -89,10 +89,6 @@ class RIMELearner:
             return RewardLearning(epochs, accuracy)
         truth = setting.replay.true_labels(buffer.starts, self.length)
         return RewardLearning(epochs, accuracy, _metrics(partition, buffer, truth, self.thresholds))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Empty: the state of the thresholds is in `values`."""
-        return {}
 
     def values(self) -> dict[str, Any]:
         """The state of the thresholds."""

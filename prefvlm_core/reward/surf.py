@@ -21,7 +21,7 @@ from torch import Tensor
 from prefvlm_core.common.arrays import DoubleArray, IntArray
 from prefvlm_core.config.groups import SURFConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss
-from prefvlm_core.reward.learning import LearningSetting, RewardLearning
+from prefvlm_core.reward.learning import LearningSetting, RewardLearner, RewardLearning
 
 
 def crop_masks(shape: tuple[int, int], length: int, config: SURFConfig, generator: np.random.Generator) -> Tensor:
@@ -49,7 +49,7 @@ def shuffled(count: int, size: int, members: int, generator: np.random.Generator
         yield from (order[:, first : first + size] for first in range(0, count, size))
 
 
-class SURFLearner:
+class SURFLearner(RewardLearner):
     """Fits the members of one run to its labels, and to their own pseudo-labels of pairs that nobody is asked about.
 
     A segment is identified by its own first step; the `window` steps before and after it lie in the same episode.
@@ -101,10 +101,6 @@ class SURFLearner:
     def tensors(self) -> dict[str, Tensor]:
         """The unlabeled pairs."""
         return {"unlabelled": torch.from_numpy(self.unlabelled)}
-
-    def values(self) -> dict[str, Any]:
-        """Empty: the unlabeled pairs are in `tensors`."""
-        return {}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Inverse of `tensors`."""

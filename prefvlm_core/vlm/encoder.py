@@ -48,10 +48,10 @@ class FleetEncoder:
                 model = self._models[config.vlm.model]
                 text = model.encode_text([task_text(config.task)])[0]
                 self._texts[config.vlm.model, config.task] = text
-                self._caches.setdefault(
-                    config.vlm.model,
-                    FeatureCache(folder, model.fingerprint, len(configs), replay.actions.shape[1], len(text)),
-                )
+                if config.vlm.model not in self._caches:
+                    self._caches[config.vlm.model] = FeatureCache(
+                        folder, model.fingerprint, len(configs), replay.actions.shape[1], len(text)
+                    )
 
     def of_run(self, run: int) -> RunEncoder:
         """The model and the frames of one run, which must show frames to a model (see `uses_vlm`)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,30 +36,30 @@ class Judgement(NamedTuple):
     """The returns by the frozen model, (n, 2), for comparison."""
 
 
-class LabelSource(Protocol):
-    """Judges pairs of one run by the returns of their segments, and may learn from the human's labels."""
+class LabelSource(ABC):
+    """Judges pairs of one run by the returns of their segments. One that learns from the human's labels overrides the
+    rest too."""
 
+    @abstractmethod
     def judge(self, starts: IntArray) -> Judgement:
         """The returns of both segments of pairs `starts` (n, 2)."""
-        ...
 
     def adapt(self, human: PreferenceBuffer, recent: IntArray, generator: np.random.Generator) -> dict[str, float]:
         """Learn from all labels of the human so far, and from the actions in recently labeled pairs `recent` (n, 2).
 
         Returns columns for metrics.csv.
         """
-        ...
+        return {}
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that `adapt` changes, by name; copy into them to restore."""
-        ...
+        return {}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> None:  # noqa: B027 -- nothing to store unless something is learned
         """Store in a run's folder what was learned, so that another run can start from it."""
-        ...
 
 
-class FrozenVLM:
+class FrozenVLM(LabelSource):
     """The frozen model: a segment's return is the sum of the cosines of the text and its frames (PrefVLM §4.1)."""
 
     def __init__(self, encoder: RunEncoder) -> None:
@@ -68,17 +69,6 @@ class FrozenVLM:
         """See `LabelSource`."""
         returns = self.encoder.zero_shot_returns(self.encoder.frames(starts))
         return Judgement(returns, returns)
-
-    def adapt(self, human: PreferenceBuffer, recent: IntArray, generator: np.random.Generator) -> dict[str, float]:
-        """Do nothing: a frozen model does not learn."""
-        return {}
-
-    def state(self) -> dict[str, Tensor]:
-        """See `LabelSource`."""
-        return {}
-
-    def save(self, folder: Path) -> None:
-        """Do nothing: nothing was learned."""
 
 
 class AdaptedVLM(FrozenVLM):
@@ -120,7 +110,7 @@ class AdaptedVLM(FrozenVLM):
         self.adapters.save(folder / ADAPTERS_FILE, self.encoder.fingerprint)
 
 
-class SimulatedVLM:
+class SimulatedVLM(LabelSource):
     """A model that is right with a given probability, without looking at frames (see `vlm.simulated`)."""
 
     def __init__(self, replay: RunReplay, config: RunConfig, accuracy: float) -> None:
@@ -132,17 +122,6 @@ class SimulatedVLM:
         truth = self.replay.true_labels(starts, self.length)
         returns = simulated_returns(starts, truth, self.accuracy, self.seed)
         return Judgement(returns, returns)
-
-    def adapt(self, human: PreferenceBuffer, recent: IntArray, generator: np.random.Generator) -> dict[str, float]:
-        """Do nothing: a simulated model does not learn."""
-        return {}
-
-    def state(self) -> dict[str, Tensor]:
-        """See `LabelSource`."""
-        return {}
-
-    def save(self, folder: Path) -> None:
-        """Do nothing: nothing was learned."""
 
 
 def make_label_source(

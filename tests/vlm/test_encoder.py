@@ -1,12 +1,13 @@
 """Tests of the frames that a run's VLM sees: those after the actions, each rendered and embedded once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from builders.registries import restored_registries
 
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.common.stopwatch import Stopwatch
@@ -42,11 +43,16 @@ class Reader:
 
 
 @pytest.fixture
-def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> encoder.RunEncoder:
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[encoder.RunEncoder]:
     """The second of two runs with three episodes of 4 steps; the frame after step s holds 100 + s, actions are s."""
     monkeypatch.setattr(encoder, "FrameRenderer", Counted)
     monkeypatch.setattr(Counted, "drawn", 0)
-    VLMS.register("reader", lambda name, weights: Reader())  # type: ignore[arg-type, return-value]
+    with restored_registries():
+        VLMS.register("reader", lambda name, weights: Reader())  # type: ignore[arg-type, return-value]
+        yield fleet_encoder(tmp_path).of_run(1)
+
+
+def fleet_encoder(folder: Path) -> encoder.FleetEncoder:
     changes = {"feedback.segment_length": 2, "vlm.frame_stride": 2, "vlm.model": "reader", "horizon": HORIZON}
     changes |= {"total_steps": 1_000, "evaluation.every": 20}
     configs = [run_config("button-press-v3", "vlm-preference", seed, "quick", changes) for seed in (0, 1)]
@@ -56,7 +62,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> encoder.RunEncoder:
             replay.begin_episode(torch.zeros(2, 3), np.full((2, 1), -1, np.float32), np.zeros((2, 1), np.float32))
         after = np.array([[0], [100 + step]], np.float32)
         replay.add(torch.full((2, 4), float(step)), torch.zeros(2), torch.zeros(2), torch.zeros(2, 3), after)
-    return encoder.FleetEncoder(configs, replay, tmp_path, Stopwatch()).of_run(1)
+    return encoder.FleetEncoder(configs, replay, folder, Stopwatch())
 
 
 def test_frames_are_those_after_every_second_action(seen: encoder.RunEncoder) -> None:
