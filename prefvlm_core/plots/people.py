@@ -79,7 +79,7 @@ def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
         table["profile"], [task], pandas.Series([1]), "an expert's episode, rewards scaled to their extremes", ""
     )
     titles = ["learned reward along an expert's episode", "its rank correlation with the true reward"]
-    spaces = Spaces(before=0.45, after=0.2, left=0.05)
+    spaces = Spaces(before=0.45, after=0.9, left=0.05)  # the legend stands right of its panel
     figure, panels = make_panels(titles, "wide", 1.8, spaces, footer)
     along, by_session = (panel.axes for panel in panels)
     scaled = table.assign(scaled=table.groupby("session")["reward"].transform(_scaled))
@@ -87,7 +87,9 @@ def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
     seaborn.lineplot(scaled, x="step", y="scaled", hue="session", palette=shades, errorbar=None, ax=along)
     true = table[table["session"] == correlations.index[-1]]
     along.plot(true["step"], _scaled(true["true_reward"]), color=REFERENCE_COLOR, ls="--", label="true reward")
-    along.legend(fontsize=6, frameon=False, title="session", title_fontsize=6)
+    along.legend(
+        fontsize=6, frameon=False, title="session", title_fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+    )
     along.set(xlabel="environment step", ylabel="reward, scaled")
     by_session.plot(correlations.index, correlations, marker="o", ms=3, color=method_color("pebble"))
     by_session.axhline(0, color=REFERENCE_COLOR, lw=0.6)
