@@ -106,6 +106,8 @@ def _execute(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Non
     import papermill
     from traitlets.config import Config
 
+    from prefvlm_core.experiments.kernels import BatchKernelManager
+
     with tempfile.TemporaryDirectory() as folder:
         papermill.execute_notebook(
             str(notebook),
@@ -115,6 +117,7 @@ def _execute(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Non
             progress_bar=False,
             log_output=True,
             resources={"metadata": {"path": str(notebook.parent)}},  # papermill's `cwd` would move this process there
+            kernel_manager_class=BatchKernelManager,
             config=Config({"KernelManager": {"transport": "ipc", "ip": str(Path(folder) / "kernel")}}),
         )
 
