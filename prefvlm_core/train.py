@@ -57,8 +57,8 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
     for config in configs:
         check_names(config)
     directories = [RunDirectory(execution.results, config) for config in configs]
-    with lock_runs(directories):
-        waiting = unfinished(directories, execution.results)
+    with lock_runs(unfinished(directories, execution.results)):  # finished runs may lie where nobody can write
+        waiting = unfinished(directories, execution.results)  # another process may have finished some meanwhile
         for directory in waiting:
             directory.open()
         if waiting:
@@ -77,12 +77,14 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
 
 @dataclass
 class Progress:
-    """The number of updates of a fleet, and the metrics of each run's latest session."""
+    """The number of updates of a fleet, and the metrics of each run."""
 
     updates: int
     """Gradient updates of every run so far."""
     session_metrics: list[dict[str, float]]
     """For each run, the columns for metrics.csv of its latest feedback session."""
+    metrics: list[list[dict[str, float]]]
+    """For each run, the rows of metrics.csv so far."""
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors and values of a checkpoint."""
@@ -91,6 +93,7 @@ class Progress:
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Inverse of `state`."""
         self.updates, self.session_metrics = values["updates"], values["session_metrics"]
+        self.metrics = values["metrics"]
 
 
 class Fleet:
@@ -120,8 +123,7 @@ class Fleet:
             self.configs, self.replay, self.ensemble, self.encoder, self.generators, self.stopwatch, execution
         )
         self.learned = torch.tensor([config.reward.source == "learned" for config in self.configs], device=self.device)
-        self.progress = Progress(0, [{} for _ in self.configs])
-        self.metrics: list[list[dict[str, float]]] = [[] for _ in self.configs]
+        self.progress = Progress(0, [{} for _ in self.configs], [[] for _ in self.configs])
         parts: dict[str, Part] = {f"feedback.{run}": feedback for run, feedback in enumerate(self.feedback)}
         for name in ("agent", "ensemble", "rewards"):
             parts[name] = InPlace(getattr(self, name))
@@ -131,8 +133,7 @@ class Fleet:
     def train(self) -> None:
         """Train every run for `total_steps` steps, from the last checkpoint if there is one, and store the results."""
         if self.state.restore():
-            for run, directory in enumerate(self.directories):
-                self.metrics[run] = [row for row in directory.read_metrics() if row["step"] <= self.replay.size]
+            self._write_rows()
         for run, directory in enumerate(self.directories):
             if not directory.finished:
                 directory.write_manifest(self._manifest(run, RUNNING))
@@ -241,23 +242,32 @@ class Fleet:
             episodes = evaluation.final_episodes if last else evaluation.episodes
             seeds = [config.seed for config in self.configs]
             outcome = evaluate(self.agent, self.environments, seeds, episodes, self.shared.action_repeat)
-        for run, (directory, feedback) in enumerate(zip(self.directories, self.feedback, strict=True)):
+        for run, feedback in enumerate(self.feedback):
             row = {"step": step} | {name: float(values[run]) for name, values in outcome.items()}
             row |= feedback.evaluation(step) | self.rewards.columns(run)
             row |= {"temperature": float(self.agent.log_temperature[run].exp())} | self.progress.session_metrics[run]
-            self.metrics[run].append(row | self.stopwatch.columns())
-            directory.write_metrics(self.metrics[run])
+            self.progress.metrics[run].append(row | self.stopwatch.columns())
+        self._write_rows()
+
+    def _write_rows(self) -> None:
+        """Write the metrics and the labels so far, whatever the files hold."""
+        for run, (directory, feedback) in enumerate(zip(self.directories, self.feedback, strict=True)):
+            if self.progress.metrics[run]:
+                directory.write_metrics(self.progress.metrics[run])
             if len(feedback.labels.log.rows):
                 directory.write_labels(feedback.labels.log.frame())
 
     def _save(self) -> None:
         """Write a checkpoint at the end of an episode, where the environments have no state because a reset follows."""
+        for directory in self.directories:
+            directory.check_lock()
         self.state.save()
         self.stopwatch.mark()
 
     def _finish(self) -> None:
-        """Store the trained networks and mark the runs as finished. A kill in between leaves the last checkpoint."""
+        """Store the results and mark the runs as finished. A kill in between leaves the last checkpoint."""
         self._save()
+        self._write_rows()
         for run, directory in enumerate(self.directories):
             directory.write_weights(
                 {"actor": self.agent.actor.values[run], "critic": self.agent.critic.values[run]}

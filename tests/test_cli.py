@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from prefvlm_core import __version__, cli
 from prefvlm_core.config.run import Execution, RunConfig
@@ -56,6 +57,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
                 ["success_last_step", "episode_return", "human_labels", "vlm_labels", "reward_accuracy", "seconds"], 1.0
             )
             directory.write_metrics([{"step": step, "success": step / 1000 - 0.25} | others for step in (500, 1000)])
+            directory.write_weights({"actor": torch.zeros(1)})
             directory.write_manifest({"status": FINISHED})
         return directories
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from prefvlm_core.agent.sac import Batch
 from prefvlm_core.common.arrays import DoubleArray, FloatArray, IntArray
+from prefvlm_core.common.tensors import check_tensors
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
@@ -130,9 +131,11 @@ class Replay:
         self.rewards[:, : self.size] = tensors["rewards"].to(self.rewards.device)
 
     def append_piece(self, piece: Mapping[str, Tensor]) -> None:
-        """Inverse of `piece`: append it to the steps stored so far."""
+        """Inverse of `piece`: append it to the steps stored so far. Raises `PrefVLMError` where it does not fit."""
         last = self.size + piece["actions"].shape[1]
-        for name, target in self.piece(self.size, last).items():
+        targets = self.piece(self.size, last)
+        check_tensors(piece, targets)
+        for name, target in targets.items():
             target.copy_(piece[name])
         self.size = last
 

@@ -1,5 +1,6 @@
 """How figures look: colors of methods, line styles, the grid of panels, labels at line ends, footers, files."""
 
+import io
 import itertools
 import re
 import textwrap
@@ -24,6 +25,7 @@ from prefvlm_core import __version__
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import unknown_name
 from prefvlm_core.config.profiles import PROFILES
+from prefvlm_core.runs.files import write_atomically
 
 # Color-blind readers too can tell the methods of one figure apart (main comparison, ablations, other baselines), which
 # tests/plots measures. The order is that of the methods in figures.
@@ -134,11 +136,16 @@ def panel_names(data: pd.DataFrame) -> list[str]:
 
 @project_style
 def save(figure: Figure, name: str, folder: str | Path) -> tuple[Path, Path]:
-    """Write `folder/name.png` (200 dpi) and `folder/name.pdf` and return both paths. Equal figures give equal bytes."""
+    """Write `folder/name.png` (200 dpi) and `folder/name.pdf` and return both paths. Equal figures give equal bytes.
+
+    Raises `PrefVLMError` where the disk is full or the folder cannot be written; a figure that was there stays.
+    """
     png, pdf = (Path(folder) / f"{name}.{ending}" for ending in ("png", "pdf"))
-    png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, dpi=200, metadata={"Software": None})
-    figure.savefig(pdf, metadata={"Creator": None, "Producer": None, "CreationDate": None})
+    content = io.BytesIO(), io.BytesIO()
+    figure.savefig(content[0], format="png", dpi=200, metadata={"Software": None})
+    figure.savefig(content[1], format="pdf", metadata={"Creator": None, "Producer": None, "CreationDate": None})
+    write_atomically(png, content[0].getvalue())
+    write_atomically(pdf, content[1].getvalue())
     return png, pdf
 
 

@@ -1,22 +1,31 @@
 """Checkpoints: the state of fleets that are not finished yet.
 
-results/<profile>/fleets/<hash>/{checkpoint.safetensors, replay-<steps>.safetensors}
+results/<profile>/fleets/<hash>/{checkpoint.safetensors, replay-<steps>-<SHA-256>.safetensors}
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.directory import RunDirectory
-from prefvlm_core.runs.files import read_tensors, write_tensors
+from prefvlm_core.runs.files import (
+    UNREADABLE,
+    content_digest,
+    damaged,
+    read_tensors,
+    remove_temporary_files,
+    write_tensors,
+)
+
+FORMAT = 2
+"""Of checkpoints; raise it with every change after which earlier ones cannot be read."""
 
 
 def fleet_hash(run_ids: Sequence[str]) -> str:
@@ -24,48 +33,80 @@ def fleet_hash(run_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(run_ids).encode()).hexdigest()[:12]
 
 
+class StoredFleet(NamedTuple):
+    """The state of a fleet at its last checkpoint."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    pieces: list[dict[str, Tensor]]
+    """The replay's pieces, in their order."""
+    values: dict[str, Any]
+
+
 class FleetCheckpoint:
     """State of an unfinished fleet: one small file rewritten at each checkpoint, and the replay in pieces that never
-    change."""
+    change.
+
+    A piece is named after the steps before its end and its content, so that no name ever stands for two contents, and
+    the checkpoint holds the SHA-256 of each.
+    """
 
     def __init__(self, results: str | Path, run_ids: Sequence[str]) -> None:
         self.path = Path(results) / run_ids[0].split("/")[0] / "fleets" / fleet_hash(run_ids)
         self.file = self.path / "checkpoint.safetensors"
         self.run_ids = list(run_ids)
-        self.pieces: list[str] = []
+        self.pieces: dict[str, str] = {}
+        """Maps the pieces' file names, in their order, to the SHA-256 of their content."""
 
     def save(
-        self, step: int, tensors: Mapping[str, Tensor], replay_piece: Mapping[str, Tensor], state: Mapping[str, Any]
+        self, step: int, tensors: Mapping[str, Tensor], replay_piece: Mapping[str, Tensor], values: Mapping[str, Any]
     ) -> None:
-        """Commit the state at `step`; `replay_piece` is what the replay gained since the last checkpoint (may be
-        empty)."""
+        """Commit the state at `step`; `replay_piece` is what the replay gained since the last checkpoint, {} if
+        nothing."""
         if replay_piece:
-            self.pieces.append(f"replay-{step:09d}.safetensors")
-            write_tensors(self.path / self.pieces[-1], replay_piece, {})
-        metadata = {"step": str(step), "run_ids": json.dumps(self.run_ids), "state": json.dumps(state)}
-        metadata["pieces"] = json.dumps(self.pieces)  # a piece written just before a kill is in no checkpoint
+            digest = content_digest(replay_piece, {})
+            name = f"replay-{step:09d}-{digest[:12]}.safetensors"
+            write_tensors(self.path / name, replay_piece, {})
+            self.pieces[name] = digest
+        metadata = {"format": FORMAT, "step": step, "run_ids": self.run_ids, "values": values}
+        metadata["pieces"] = self.pieces  # a piece written just before a kill is in no checkpoint
         write_tensors(self.file, tensors, metadata)
 
-    def load(self) -> tuple[int, dict[str, Tensor], list[dict[str, Tensor]], dict[str, Any]] | None:
-        """Step, tensors, replay pieces in order and state of the last checkpoint; None where there is none.
+    def load(self) -> StoredFleet | None:
+        """The last checkpoint, once every byte of it and of its pieces has been verified; None where there is none.
 
-        Raises `PrefVLMError` for a damaged checkpoint or one of other runs.
+        Raises `PrefVLMError` for a damaged checkpoint, and for one of other runs or of another format.
         """
+        remove_temporary_files(self.path)
         if not self.file.exists():
             return None
-        tensors, metadata = read_tensors(self.file)
-        if json.loads(metadata.get("run_ids", "null")) != self.run_ids:
+        stored = read_tensors(self.file)
+        if stored.metadata.get("format") != FORMAT:
+            raise PrefVLMError(
+                f"{self.file} has format {stored.metadata.get('format')}, but this release reads format {FORMAT}; go "
+                "on with the release that wrote it, or remove its folder to train its runs again."
+            )
+        if stored.metadata.get("run_ids") != self.run_ids:
             raise PrefVLMError(
                 f"{self.file} is not a checkpoint of these runs ({', '.join(self.run_ids)}); remove it to start again."
             )
-        self.pieces = json.loads(metadata["pieces"])
-        pieces = [read_tensors(self.path / piece)[0] for piece in self.pieces]
-        return int(metadata["step"]), tensors, pieces, json.loads(metadata["state"])
+        try:
+            self.pieces = dict(stored.metadata["pieces"])
+            step, values = int(stored.metadata["step"]), dict(stored.metadata["values"])
+        except UNREADABLE as error:
+            raise damaged(self.file, f"{type(error).__name__}: {error}") from error
+        return StoredFleet(step, stored.tensors, [self._read_piece(name) for name in self.pieces], values)
+
+    def _read_piece(self, name: str) -> dict[str, Tensor]:
+        piece = read_tensors(self.path / name)
+        if piece.digest != self.pieces[name]:
+            raise damaged(self.path / name, f"it is not the piece that {self.file.name} names")
+        return piece.tensors
 
     def remove(self) -> None:
         """Delete the checkpoint; its runs are finished. The pieces go last: no checkpoint may name one that is gone."""
-        self.file.unlink(missing_ok=True)
         if self.path.exists():
+            self.file.unlink(missing_ok=True)
             shutil.rmtree(self.path)
 
 

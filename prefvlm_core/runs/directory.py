@@ -13,17 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import pandas
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.retired import StoredConfig, read_stored_config
 from prefvlm_core.config.run import RunConfig
-from prefvlm_core.runs.files import read_tensors, write_atomically, write_json, write_probe, write_tensors
+from prefvlm_core.runs.files import (
+    UNREADABLE,
+    damaged,
+    read_tensors,
+    remove_temporary_files,
+    write_atomically,
+    write_json,
+    write_probe,
+    write_tensors,
+)
+from prefvlm_core.runs.locks import file_lock
 from prefvlm_core.runs.published import PublishedRun, published_runs
-from prefvlm_core.runs.rows import csv_bytes, damaged, read_labels, read_metrics
+from prefvlm_core.runs.rows import csv_bytes, read_labels, read_metrics
 
 ADAPTERS_FILE = "adapters.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
 FINISHED = "finished"
 RUNNING = "running"
 
@@ -40,6 +51,9 @@ class RunDirectory:
         self.retired: Mapping[str, Any] = stored.retired if stored else {}
         self.path = Path(results) / (stored.stored_id if stored else config.run_id)
         self._tables = Path(results) / config.profile
+        self.lock = self.path / ".lock"
+        self.held: int | None = None
+        """The inode of the lock file since `lock_runs` took it."""
 
     @property
     def published(self) -> PublishedRun | None:
@@ -57,6 +71,14 @@ class RunDirectory:
         elif (stored := read_config(path)).retired or stored.config != self.config:
             raise misplaced(path)
 
+    def check_lock(self) -> None:
+        """Raise `PrefVLMError` where the lock was removed since it was taken: another process may train the run."""
+        if not self.lock.exists() or self.lock.stat().st_ino != self.held:
+            raise PrefVLMError(
+                f"{self.lock} was removed while the run was trained, so another process may be training it too; train "
+                "it again, and it goes on from its last checkpoint."
+            )
+
     @property
     def manifest(self) -> dict[str, Any]:
         """The stored manifest; empty where there is none. A published one holds text by dotted name."""
@@ -64,8 +86,10 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is complete; such a run is never touched again."""
-        return self.published is not None or self.manifest.get("status") == FINISHED
+        """Whether the run is complete; such a run is never touched again. A folder that says so must hold weights."""
+        if self.published is not None:
+            return True
+        return self.manifest.get("status") == FINISHED and (self.path / WEIGHTS_FILE).exists()
 
     def write_manifest(self, values: Mapping[str, Any]) -> None:
         """Replace the manifest."""
@@ -104,7 +128,7 @@ class RunDirectory:
 
     def write_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Store the trained networks."""
-        write_tensors(self.path / "weights.safetensors", tensors, {"run_id": self.config.run_id})
+        write_tensors(self.path / WEIGHTS_FILE, tensors, {"run_id": self.config.run_id})
 
     def write_session_reward(self, session: int, values: Tensor) -> None:
         """Store the reward ensemble, parameters (members, P), as a session left it."""
@@ -112,16 +136,27 @@ class RunDirectory:
 
     def read_session_rewards(self) -> dict[int, Tensor]:
         """Inverse of `write_session_reward`: session -> parameters, as far as there are."""
-        paths = sorted(self.path.glob("reward-*.safetensors"))
-        return {int(path.stem.removeprefix("reward-")): read_tensors(path)[0]["reward"] for path in paths}
+        rewards = {}
+        for path in sorted(self.path.glob("reward-*.safetensors")):
+            session, tensors = path.stem.removeprefix("reward-"), read_tensors(path).tensors
+            if not session.isdecimal() or tensors.keys() != {"reward"}:
+                raise damaged(path, "it is not the reward ensemble of a session")
+            rewards[int(session)] = tensors["reward"]
+        return rewards
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """A stored manifest; empty where there is none. Raises `PrefVLMError` for a damaged file."""
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
+        manifest = json.loads(path.read_text()) if path.exists() else {}
+    except UNREADABLE as error:
         raise damaged(path, error) from error
+    if not isinstance(manifest, dict):
+        raise damaged(path, "it is not a manifest")
+    fleet = manifest.get("fleet", [])
+    if not isinstance(fleet, list) or not all(isinstance(run_id, str) for run_id in fleet):
+        raise damaged(path, "its fleet is not a list of names of runs")
+    return manifest
 
 
 def misplaced(path: Path) -> PrefVLMError:
@@ -132,22 +167,27 @@ def misplaced(path: Path) -> PrefVLMError:
 def read_config(path: Path) -> StoredConfig:
     """The config stored at `path`. Raises `PrefVLMError` naming the file where it cannot be read."""
     try:
-        return read_stored_config(path.read_text())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = path.read_text()
+        if not isinstance(json.loads(text), dict):
+            raise PrefVLMError("It is not a config.")
+        return read_stored_config(text)
+    except UNREADABLE as error:
         raise PrefVLMError(f"{path} cannot be read: {error}") from error
 
 
 @contextmanager
 def lock_runs(directories: Sequence[RunDirectory]) -> Iterator[None]:
-    """Hold every run that is not published for this process. Raises `PrefVLMError` where another process is training
-    one of them."""
+    """Hold the runs for this process, and clear away what a killed one left half written in their folders.
+
+    Raises `PrefVLMError` where another process is training one of them, and where a lock cannot be taken.
+    """
     with ExitStack() as stack:
         for directory in directories:
-            if directory.published:
-                continue
             write_probe(directory.path)
             try:
-                stack.enter_context(FileLock(directory.path / ".lock", timeout=0))
+                stack.enter_context(file_lock(directory.lock, timeout=0))
             except Timeout as error:
                 raise PrefVLMError(f"{directory.path} is being trained by another process; wait for it.") from error
+            directory.held = directory.lock.stat().st_ino
+            remove_temporary_files(directory.path)
         yield

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.tensors import check_tensors
 from prefvlm_core.runs.checkpoint import FleetCheckpoint
+from prefvlm_core.runs.files import UNREADABLE, damaged
 
 Tensors = dict[str, Tensor]
 Values = dict[str, Any]
@@ -60,7 +62,7 @@ class GrowingReplay(Part, Protocol):
         ...
 
     def append_piece(self, piece: Mapping[str, Tensor]) -> None:
-        """Inverse of `piece`, at the end of what is there."""
+        """Inverse of `piece`, at the end of what is there. Raises `PrefVLMError` for tensors that do not fit."""
         ...
 
 
@@ -79,32 +81,37 @@ class FleetState:
         self._saved_steps = 0
 
     def save(self) -> None:
-        """Commit everything that a resumed fleet needs; only between two episodes."""
-        tensors: Tensors = {}
-        values: Values = {}
-        for name, part in self.parts.items():
-            part_tensors, values[name] = part.state()
-            tensors |= {f"{name}/{key}": tensor for key, tensor in part_tensors.items()}
+        """Commit everything that a resumed fleet needs; only between two episodes. Without a step since the last
+        checkpoint there is nothing new, and nothing is written."""
+        if self.replay.size == self._saved_steps:
+            return
+        values = {name: part.state()[1] for name, part in self.parts.items()}
         gained = self.replay.piece(self._saved_steps, self.replay.size)
-        self.checkpoint.save(self.replay.size, tensors, gained, values)
+        self.checkpoint.save(self.replay.size, self._tensors(), gained, values)
         self._saved_steps = self.replay.size
 
     def restore(self) -> bool:
-        """Go back to the last checkpoint; False where there is none. Raises `PrefVLMError` for a damaged one."""
+        """Go back to the last checkpoint; False where there is none. Raises `PrefVLMError` for a damaged one, and for
+        one whose tensors or values this fleet does not have."""
         loaded = self.checkpoint.load()
         if loaded is None:
             return False
-        step, tensors, pieces, values = loaded
-        for piece in pieces:
-            self.replay.append_piece(piece)
-        if self.replay.size != step:
-            raise PrefVLMError(
-                f"{self.checkpoint.path} is damaged: it holds {self.replay.size} of {step} steps; remove it to start "
-                "again."
-            )
-        for name, part in self.parts.items():
-            prefix = f"{name}/"
-            own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-            part.restore(own, values[name])
-        self._saved_steps = step
+        try:
+            for piece in loaded.pieces:
+                self.replay.append_piece(piece)
+            if self.replay.size != loaded.step:
+                raise PrefVLMError(f"It holds {self.replay.size} of {loaded.step} steps.")
+            check_tensors(loaded.tensors, self._tensors())
+            for name, part in self.parts.items():
+                own = {key: loaded.tensors[f"{name}/{key}"] for key in part.state()[0]}
+                part.restore(own, loaded.values[name])
+        except PrefVLMError as error:
+            raise damaged(self.checkpoint.file, str(error).removesuffix(".")) from error
+        except UNREADABLE as error:
+            raise damaged(self.checkpoint.file, f"{type(error).__name__}: {error}") from error
+        self._saved_steps = loaded.step
         return True
+
+    def _tensors(self) -> Tensors:
+        """The tensors of every part, by the names of the part and the tensor."""
+        return {f"{name}/{key}": tensor for name, part in self.parts.items() for key, tensor in part.state()[0].items()}

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.runs.checkpoint import FleetCheckpoint
 from prefvlm_core.runs.directory import FINISHED, RunDirectory, read_manifest
-from prefvlm_core.runs.files import write_atomically, write_probe
+from prefvlm_core.runs.files import remove_temporary_files, write_atomically, write_probe
+from prefvlm_core.runs.locks import file_lock
 from prefvlm_core.runs.published import RUNS_FILE, PublishedRun, published_runs, seed_and_hash
 from prefvlm_core.runs.rows import read_labels, read_metrics
 from prefvlm_core.runs.stored import find_folders
@@ -92,7 +93,9 @@ def _pack_profile(sources: Sequence[Path], profile: str, remove_folders: bool) -
         return Packed(profile, 0, 0, 0)
     folder = sources[0] / profile
     write_probe(folder)
-    with FileLock(folder / ".lock"):
+    with file_lock(folder / ".lock"):
+        for place in (folder, folder / "labels", *folder.glob("metrics/*")):
+            remove_temporary_files(place)
         runs = _runs(sources, profile)
         before = published_runs(folder).keys()
         _write_tables(folder, runs)
@@ -167,12 +170,11 @@ def _remove(directory: RunDirectory) -> bool:
     manifest = read_manifest(directory.path / "manifest.json")
     if directory.published is None or manifest.get("status", FINISHED) != FINISHED:
         return False
-    lock = FileLock(directory.path / ".lock", timeout=0)
     try:
-        with lock:
+        with file_lock(directory.lock, timeout=0):
             for name in PACKED_FILES:
                 (directory.path / name).unlink(missing_ok=True)
-            Path(lock.lock_file).unlink()
+            directory.lock.unlink()
     except Timeout:
         return False
     with suppress(OSError):  # as long as something is left in one of them

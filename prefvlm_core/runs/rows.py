@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.runs.files import UNREADABLE, damaged
 
 LABEL_TYPES = {
     "step": "int64",
@@ -26,6 +27,8 @@ LABEL_TYPES = {
     "partition": "str",
 }
 """Columns of a label log (see `preferences/log.py`), but for the divergence, and their types."""
+IDENTITY_COLUMNS = frozenset({"profile", "task", "method", "seed", "hash", "budget", "run_id", "retired"})
+"""What tables of several runs put in front of the columns of metrics and labels."""
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -52,23 +55,39 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     try:
-        with open(path, newline="") as file:
-            return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
-    except (ValueError, TypeError) as error:
+        with open(path, newline="", encoding="utf-8") as file:
+            columns, *lines = csv.reader(file, strict=True)
+        rows = [dict(zip(columns, map(_number, line), strict=True)) for line in lines]
+        steps = [row["step"] for row in rows]
+    except (csv.Error, *UNREADABLE) as error:
         raise damaged(path, error) from error
+    if odd := IDENTITY_COLUMNS.intersection(columns):
+        raise damaged(path, f"a column is named {min(odd)}, as a part of the run's name is")
+    if len(set(columns)) < len(columns) or not all(columns):
+        raise damaged(path, "two columns have one name, or one has none")
+    if not all(map(math.isfinite, steps)) or any(later <= step for step, later in itertools.pairwise(steps)):
+        raise damaged(path, "the steps do not increase from row to row")
+    return rows
+
+
+def _number(text: str) -> float:
+    return float(text or "nan")
 
 
 def read_labels(path: Path) -> pandas.DataFrame | None:
-    """Rows of a labels.csv with the columns `LABEL_TYPES`; None where there is no file. Raises `PrefVLMError` for a
-    damaged file."""
+    """Rows of a labels.csv with the columns `LABEL_TYPES` and `divergence`; None where there is no file. Raises
+    `PrefVLMError` for a damaged file."""
     if not path.exists():
         return None
     try:
         # pandas' own parser of decimals may be off by one bit, float never is
-        exact = {"divergence": lambda text: float(text or "nan")}
-        return pandas.read_csv(path, dtype=LABEL_TYPES, converters=exact, keep_default_na=False)
-    except ValueError as error:
+        exact = {"divergence": _number}
+        rows = pandas.read_csv(path, dtype=LABEL_TYPES, converters=exact, keep_default_na=False)
+    except UNREADABLE as error:
         raise damaged(path, error) from error
+    if set(rows.columns) != {*LABEL_TYPES, "divergence"} or not isinstance(rows.index, pandas.RangeIndex):
+        raise damaged(path, f"its columns are not {', '.join(LABEL_TYPES)} and divergence")
+    return rows
 
 
 def rows_hash(rows: pandas.DataFrame) -> str:
@@ -85,8 +104,3 @@ def rows_hash(rows: pandas.DataFrame) -> str:
     for name in sorted(content):
         digest.update(f"{name}\n".encode() + content[name])
     return digest.hexdigest()[:16]
-
-
-def damaged(path: Path, error: Exception | str) -> PrefVLMError:
-    """What to say of a file of a run folder that cannot be read."""
-    return PrefVLMError(f"{path} is damaged ({error}); restore it, or remove its folder to train the run again.")

@@ -21,10 +21,11 @@ from torch.nn import functional
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, uniform_fan_in
 from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.tensors import check_tensors
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.preferences.pairs import bradley_terry_loss
-from prefvlm_core.runs.files import read_tensors, write_tensors
+from prefvlm_core.runs.files import damaged, read_tensors, write_tensors
 
 _RETURN_SCALE = 50.0  # return = 50 x mean cosine, the sum over the 50 steps of the paper's segments at any stride
 _CHUNK = 64  # pairs evaluated at once, which bounds memory
@@ -300,17 +301,23 @@ class Adapters:
     def read(cls, path: Path, backbone: str, config: AdapterConfig, dimension: int, device: torch.device) -> Adapters:
         """Adapters that start from what `save` stored; they are used from the start if they were in use there.
 
-        Raises `PrefVLMError` if the file is damaged or holds adapters of another backbone or of other sizes.
+        Raises `PrefVLMError` if the file is damaged or holds adapters of another backbone, of other sizes, or with
+        values that are not finite.
         """
         adapters = cls(config, dimension, np.random.default_rng(0), device)
-        tensors, found = read_tensors(path)
+        stored = read_tensors(path)
         for name, wanted in adapters._description(backbone).items():
-            if found.get(name) != wanted:
-                raise PrefVLMError(
-                    f"The adapters in {path} have {name} '{found.get(name)}', but this run needs '{wanted}'."
-                )
-        adapters.values.copy_(tensors["values"])
-        adapters._accepted.copy_(tensors["accepted"])
+            if (found := stored.metadata.get(name)) != wanted:
+                raise PrefVLMError(f"The adapters in {path} have {name} '{found}', but this run needs '{wanted}'.")
+        targets = {"values": adapters.values, "accepted": adapters._accepted}
+        try:
+            check_tensors(stored.tensors, targets)
+        except PrefVLMError as error:
+            raise damaged(path, str(error).removesuffix(".")) from error
+        if not stored.tensors["values"].isfinite().all():
+            raise damaged(path, "it holds NaN or infinity")
+        for name, target in targets.items():
+            target.copy_(stored.tensors[name])
         return adapters
 
     def _description(self, backbone: str) -> dict[str, str]:

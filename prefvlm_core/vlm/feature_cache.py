@@ -1,12 +1,15 @@
 """A cache of frame embeddings on disk, so that each step of each run is rendered and embedded at most once."""
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from prefvlm_core.common.arrays import FloatArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.runs.files import make_folder
 
 Embed = Callable[[IntArray, IntArray], FloatArray]
 """Maps the run (K,) and the step (K,) of each frame to its embedding (K, D)."""
@@ -16,8 +19,7 @@ class FeatureCache:
     """A ring buffer of the last `capacity` steps of each run, in one memory-mapped file of float16.
 
     The file is named after the model's fingerprint and the cache's sizes, so a resumed fleet finds it again. Entries
-    that a killed process has only half written count as absent. The file takes at most runs × capacity × (8 + 2 D)
-    bytes.
+    that a killed process has only half written count as absent. The file takes runs × capacity × (8 + 2 D) bytes.
 
     Args:
         folder: Folder of one fleet, in which a run and a step always mean the same frame; created if missing.
@@ -25,6 +27,9 @@ class FeatureCache:
         runs: Number of runs in the fleet.
         capacity: Number of steps kept per run; the replay's capacity suffices.
         dimension: D, the length of an embedding.
+
+    Raises:
+        PrefVLMError: Where the file does not fit on the disk.
     """
 
     def __init__(self, folder: Path, fingerprint: str, runs: int, capacity: int, dimension: int) -> None:
@@ -35,13 +40,17 @@ class FeatureCache:
         entry = np.dtype([("feature", "<f2", dimension), ("step_plus_1", "<i8")])  # 0, as in a new file, if absent
         size = runs * capacity * entry.itemsize
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             with self.path.open("ab") as file:
                 file.truncate(size)
+                _reserve(file.fileno(), size)
             self._entries = np.memmap(self.path, entry, "r+", shape=(runs, capacity))
         except OSError as error:
+            with suppress(OSError):  # a part of a cache is of no use
+                self.path.unlink()
             raise PrefVLMError(
-                f"Cannot keep {size / 1e6:.0f} MB of features in {self.path}: {error.strerror}."
+                f"Cannot keep {size / 1e6:.1f} MB of features in {self.path}: {error.strerror}; free some space, or "
+                "choose another results folder."
             ) from error
 
     def get(self, runs: IntArray, steps: IntArray, embed: Embed) -> FloatArray:
@@ -78,3 +87,9 @@ class FeatureCache:
         self._entries["step_plus_1"][runs, slots] = 0  # so that an entry counts as absent until it is complete
         self._entries["feature"][runs, slots] = features
         self._entries["step_plus_1"][runs, slots] = steps + 1
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Take the blocks of a file now, where the system can: writing to mapped memory without them kills the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)

@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.runs.files import write_atomically
 from prefvlm_core.vlm import check_frames, check_texts, unit_length
 from prefvlm_core.vlm.texts import TASK_TEXTS
 
@@ -128,7 +129,7 @@ class TinyLIV:
     def save(self, path: Path) -> None:
         """Write the weights as float16 safetensors, with the vocabulary in the header."""
         tensors = {key: tensor.half().contiguous() for key, tensor in self.network.state_dict().items()}
-        safetensors.torch.save_file(tensors, path, {"vocabulary": json.dumps(self.vocabulary)})
+        write_atomically(path, safetensors.torch.save(tensors, {"vocabulary": json.dumps(self.vocabulary)}))
 
     @classmethod
     def load(cls, path: Path) -> "TinyLIV":

@@ -28,6 +28,8 @@ def test_a_run_is_stored_where_its_name_says(tmp_path: Path) -> None:
     directory.write_manifest({"status": RUNNING, "seconds": 1.5})
     assert directory.manifest == {"status": RUNNING, "seconds": 1.5} and not directory.finished
     directory.write_manifest({"status": FINISHED})
+    assert not RunDirectory(tmp_path, config_of(3)).finished  # somebody wrote so, but nothing was trained
+    directory.write_weights({"actor": torch.zeros(1)})
     assert RunDirectory(tmp_path, config_of(3)).finished
     directory.open()  # again: the same run
 
@@ -105,6 +107,7 @@ def test_finished_runs_are_never_touched(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, config_of())
     directory.open()
     directory.write_metrics([{"step": 1.0}])
+    directory.write_weights({"actor": torch.zeros(1)})
     directory.write_manifest({"status": FINISHED})
     before = contents(tmp_path)
     (returned,) = train([config_of()], Execution(results=str(tmp_path), progress=False))

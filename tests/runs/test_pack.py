@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+import torch
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.stopwatch import Stopwatch
@@ -49,6 +50,7 @@ def finish(results: Path, config: RunConfig, number: int = 0) -> RunDirectory:
         labels["divergence"] = [np.nan, *generator.random(count - 1)]
         labels["partition"] = ["", *["clean"] * (count - 1)]
         directory.write_labels(labels)
+    directory.write_weights({"actor": torch.zeros(1)})
     directory.write_manifest({"status": FINISHED, "seconds": 1.5, "fleet": [config.run_id], "versions": {"torch": "2"}})
     return directory
 
@@ -290,14 +292,17 @@ def test_nothing_is_removed_unless_the_tables_read_back(results: Path, monkeypat
 
 
 def test_removal_leaves_weights_and_adapters(results: Path) -> None:
-    kept = RunDirectory(results, configs()[2]).path / "adapters.safetensors"
-    kept.write_bytes(b"weights")
+    directories = [RunDirectory(results, config) for config in configs()]
+    (directories[2].path / "adapters.safetensors").write_bytes(b"adapters")
+    (directories[0].path / "weights.safetensors").unlink()
+    kept = {path for directory in directories for path in directory.path.glob("*.safetensors")}
+    assert len(kept) == 8
     (packed,) = pack(results, remove_folders=True)
     assert packed.removed == 8
     left = [path for path in results.rglob("*") if path.is_file() and path.name != ".lock"]
-    assert set(left) == {kept, *(results / name for name in tables(results))}
-    assert not RunDirectory(results, configs()[0]).path.parent.exists()
-    assert pack(results, remove_folders=True)[0].removed == 0 and kept.exists()
+    assert set(left) == {*kept, *(results / name for name in tables(results))}
+    assert not directories[0].path.exists()
+    assert pack(results, remove_folders=True)[0].removed == 0 and all(path.exists() for path in kept)
 
 
 # ---- published runs are finished runs
