@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from prefvlm_core.common.errors import PrefVLMError
@@ -109,7 +108,7 @@ def content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -
     digest = hashlib.sha256(json.dumps(metadata).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -132,10 +131,11 @@ def read_tensors(path: Path) -> StoredTensors:
         raise damaged(path, "it names no checksum; another program or an earlier release wrote it")
     try:
         stored = json.loads(entry)
-        metadata, digest = stored["metadata"], stored["sha256"]
+        metadata, digest = dict(stored["metadata"]), stored["sha256"]
+        found = content_digest(tensors, metadata)
     except UNREADABLE as error:
         raise damaged(path, error) from error
-    if content_digest(tensors, metadata) != digest:
+    if found != digest:
         raise damaged(path, "its content does not have the checksum that it names")
     return StoredTensors(tensors, metadata, digest)
 

@@ -58,16 +58,23 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         with open(path, newline="", encoding="utf-8") as file:
             columns, *lines = csv.reader(file, strict=True)
         rows = [dict(zip(columns, map(_number, line), strict=True)) for line in lines]
-        steps = [row["step"] for row in rows]
     except (csv.Error, *UNREADABLE) as error:
         raise damaged(path, error) from error
-    if odd := IDENTITY_COLUMNS.intersection(columns):
-        raise damaged(path, f"a column is named {min(odd)}, as a part of the run's name is")
-    if len(set(columns)) < len(columns) or not all(columns):
-        raise damaged(path, "two columns have one name, or one has none")
-    if not all(map(math.isfinite, steps)) or any(later <= step for step, later in itertools.pairwise(steps)):
-        raise damaged(path, "the steps do not increase from row to row")
+    if reason := _oddity(columns, rows):
+        raise damaged(path, reason)
     return rows
+
+
+def _oddity(columns: Sequence[str], rows: Sequence[Mapping[str, float]]) -> str | None:
+    """What no metrics have, in words; None for metrics as they should be."""
+    if odd := IDENTITY_COLUMNS.intersection(columns):
+        return f"a column is named {min(odd)}, as a part of the run's name is"
+    if "step" not in columns or "" in columns or len(set(columns)) < len(columns):
+        return "it has no column step, two of one name, or one without a name"
+    steps = [row["step"] for row in rows]
+    if not all(map(math.isfinite, steps)) or any(later <= step for step, later in itertools.pairwise(steps)):
+        return "its steps do not increase from row to row"
+    return None
 
 
 def _number(text: str) -> float:

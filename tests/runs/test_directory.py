@@ -1,8 +1,11 @@
 """A run is stored where its name says, once, and a second process leaves it alone."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,9 +16,11 @@ from builders.runs import config_of, contents
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
+from prefvlm_core.preferences.log import LabelLog
 from prefvlm_core.runs.checkpoint import FleetCheckpoint
-from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, lock_runs
-from prefvlm_core.runs.files import write_atomically
+from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, lock_runs, read_config
+from prefvlm_core.runs.files import write_atomically, write_tensors
+from prefvlm_core.runs.locks import file_lock
 from prefvlm_core.runs.stored import find_runs, load_metrics
 from prefvlm_core.train import train
 
@@ -64,6 +69,62 @@ def test_damaged_metrics_and_manifest_are_named(tmp_path: Path) -> None:
         directory.read_metrics()
     with pytest.raises(PrefVLMError, match=r"manifest.json is damaged \(.*\); restore it, or remove its folder"):
         _ = directory.finished
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("manifest.json", ["[]", "null", "3", '"finished"', '{"fleet": 3}', '{"fleet": [[1]]}', "[" * 100_000, "\xff"]),
+        ("metrics.csv", ["success\n1\n", "step\n100,1\n", "step,success\n100\n", "step,success\n100,x\n", "\x00"]),
+        ("metrics.csv", ["step,seed\n1,2\n", "step,step\n1,1\n", "step,\n1,2\n", "step\ninf\n", "step\n2\n1\n"]),
+        ("labels.csv", ["", "\x00\xff", "step,label\n1,2\n", "a\n1,2\n1\n", "step,label\n1,2,3\n", '"']),
+    ],
+)
+def test_what_a_run_folder_may_not_hold_is_named(tmp_path: Path, name: str, contents: list[str]) -> None:
+    directory = RunDirectory(tmp_path, config_of())
+    for content in contents:
+        write_atomically(directory.path / name, content.encode("latin-1"))
+        with pytest.raises(PrefVLMError) as raised:
+            _ = directory.manifest, directory.metrics(), directory.labels()
+        assert str(raised.value).startswith(f"{directory.path / name} is damaged (") and "\n" not in str(raised.value)
+
+
+def test_a_label_log_with_a_missing_or_further_column_is_damaged(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, config_of())
+    log = LabelLog()
+    log.add(100, 1, "human", np.array([[1, 2], [3, 4]]), labels=[0, 1], truth=[0, 1])
+    directory.write_labels(log.frame())
+    read = directory.labels()
+    assert read is not None and list(read.columns) == list(log.frame().columns) and len(read) == 2
+    for damaged in (log.frame().drop(columns="truth"), log.frame().assign(run_id="x")):
+        directory.write_labels(damaged)
+        with pytest.raises(PrefVLMError, match=r"labels.csv is damaged \(.*divergence"):
+            directory.labels()
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", "[" * 100_000, "", "\xff", '{"version": 1}'])
+def test_a_config_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(PrefVLMError) as raised:
+        read_config(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path} cannot be read: ") and "\n" not in message and "pop" not in message
+
+
+def test_session_rewards_come_back_or_are_named(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, config_of())
+    values = {session: torch.full((3, 4), float(session)) for session in (1, 2, 1000)}
+    for session, value in values.items():
+        directory.write_session_reward(session, value)
+    read = directory.read_session_rewards()
+    assert read.keys() == values.keys() and all(torch.equal(read[session], values[session]) for session in values)
+    for name, tensors in (("reward-x", {"reward": torch.ones(1)}), ("reward-003", {"other": torch.ones(1)})):
+        path = directory.path / f"{name}.safetensors"
+        write_tensors(path, tensors, {})
+        with pytest.raises(PrefVLMError, match=rf"{name}.safetensors is damaged \(it is not the reward ensemble"):
+            directory.read_session_rewards()
+        path.unlink()
 
 
 def test_find_runs_and_load_metrics(tmp_path: Path) -> None:
@@ -143,3 +204,59 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None
     with lock_runs(directories):
         pass
     assert contents(tmp_path) == {}
+
+
+def test_what_a_killed_process_left_half_written_goes_when_the_run_is_locked(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, config_of())
+    directory.open()
+    for name in (".metrics.csv.0a1b2c3d.tmp", ".weights.safetensors.00000000.tmp"):
+        (directory.path / name).write_bytes(b"half")
+    with lock_runs([directory]):
+        assert contents(tmp_path).keys() == {f"{directory.run_id}/config.json"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are others on Windows")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def without(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", without)
+    directory = RunDirectory(tmp_path, config_of())
+    words = f"The folder {directory.path} cannot be locked ({os.strerror(number)}), so two processes could write to it"
+    with pytest.raises(PrefVLMError, match=re.escape(words)), lock_runs([directory]):
+        pass
+
+
+OTHER_USER = """
+import os, sys
+from pathlib import Path
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.runs.locks import file_lock
+os.setgid(65534)
+os.setuid(65534)
+try:
+    with file_lock(Path(sys.argv[1]), 0):
+        print("taken")
+except PrefVLMError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root may act as another user")
+def test_a_lock_of_another_user_may_be_taken_or_is_named() -> None:
+    with tempfile.TemporaryDirectory() as shared:  # that of pytest is closed to others
+        lock = Path(shared, ".lock")
+        os.chmod(shared, 0o777)
+
+        def taken() -> str:
+            return subprocess.check_output([sys.executable, "-c", OTHER_USER, str(lock)], text=True)
+
+        with file_lock(lock, 0):
+            assert lock.stat().st_mode & 0o777 == 0o666
+        lock.touch()
+        lock.chmod(0o666)
+        assert taken() == "taken\n"
+        lock.touch()
+        lock.chmod(0o600)
+        assert taken().startswith(f"{lock} belongs to another user; ask them for permission")

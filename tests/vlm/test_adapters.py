@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
-from prefvlm_core.runs.files import write_tensors
+from prefvlm_core.runs.files import read_tensors, write_tensors
 from prefvlm_core.vlm.adapters import Adapters
 
 CPU = torch.device("cpu")
@@ -224,6 +225,28 @@ def test_adapters_transfer_to_another_run_that_fits(tmp_path: Path) -> None:
         Adapters.read(path, "liv-1", dataclasses.replace(LEARNING, residual=True), 32, CPU)
     write_tensors(path, {"actor": torch.zeros(1)}, {})
     with pytest.raises(PrefVLMError, match="backbone 'None'"):
+        Adapters.read(path, "liv-1", LEARNING, 32, CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"values": None}, "The tensor values is missing"),
+        ({"values": torch.zeros(1)}, r"The tensor values is torch.float32 \(1,\), expected was"),
+        ({"values": "int64"}, r"The tensor values is torch.int64"),
+        ({"accepted": torch.ones(())}, r"The tensor accepted is torch.float32"),
+        ({"values": "nan"}, "it holds NaN or infinity"),
+        ({"more": torch.zeros(1)}, "The tensor more is not expected"),
+    ],
+)
+def test_stored_adapters_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    path = tmp_path / "adapters.safetensors"
+    new(LEARNING, 32).save(path, "liv-1")
+    tensors, metadata, _ = read_tensors(path)
+    special = {"int64": tensors["values"].long(), "nan": tensors["values"] * float("nan")}
+    tensors |= {name: special.get(value, value) if isinstance(value, str) else value for name, value in changes.items()}
+    write_tensors(path, {name: each for name, each in tensors.items() if each is not None}, metadata)
+    with pytest.raises(PrefVLMError, match=rf"adapters.safetensors is damaged \({words}"):
         Adapters.read(path, "liv-1", LEARNING, 32, CPU)
 
 
