@@ -301,8 +301,7 @@ class Adapters:
     def read(cls, path: Path, backbone: str, config: AdapterConfig, dimension: int, device: torch.device) -> Adapters:
         """Adapters that start from what `save` stored; they are used from the start if they were in use there.
 
-        Raises `PrefVLMError` if the file is damaged or holds adapters of another backbone, of other sizes, or with
-        values that are not finite.
+        Raises `PrefVLMError` for a damaged file, and for adapters of another backbone, of other sizes or not finite.
         """
         adapters = cls(config, dimension, np.random.default_rng(0), device)
         stored = read_tensors(path)
@@ -316,8 +315,7 @@ class Adapters:
             raise damaged(path, str(error).removesuffix(".")) from error
         if not stored.tensors["values"].isfinite().all():
             raise damaged(path, "it holds NaN or infinity")
-        for name, target in targets.items():
-            target.copy_(stored.tensors[name])
+        adapters.load(adapters.state() | stored.tensors)
         return adapters
 
     def _description(self, backbone: str) -> dict[str, str]:
