@@ -89,6 +89,21 @@ def test_training_goes_on_once_there_is_room(size: str, disk: tuple[Path, Resize
     assert not list(folder.glob("quick/fleets/*")) and not list(folder.rglob(".*.tmp"))
 
 
+def test_a_read_only_disk_with_finished_runs_is_no_obstacle(disk: tuple[Path, Resize]) -> None:
+    folder, resize = disk
+    resize("400k,rw")
+    finish(folder, config_of(0))
+    pack(folder, remove_folders=True)
+    finish(folder, config_of(1))
+    before = contents(folder)
+    resize("400k,ro")
+    directories = train([config_of(0), config_of(1)], quiet(folder))
+    assert [directory.last_evaluation["success"] for directory in directories] == [0.5, 0.5]
+    with pytest.raises(PrefVLMError, match=re.escape(f"Cannot write to the results folder {folder}/quick/")):
+        train([config_of(2)], quiet(folder))
+    assert contents(folder) == before
+
+
 def test_tables_that_were_published_stay(disk: tuple[Path, Resize]) -> None:
     folder, resize = disk
     resize("400k")

@@ -105,9 +105,9 @@ class FleetCheckpoint:
 
     def remove(self) -> None:
         """Delete the checkpoint; its runs are finished. The pieces go last: no checkpoint may name one that is gone."""
-        if self.path.exists():
-            self.file.unlink(missing_ok=True)
-            shutil.rmtree(self.path)
+        if self.file.exists():
+            self.file.unlink()
+        shutil.rmtree(self.path, ignore_errors=True)  # what stays of it is no checkpoint any more
 
 
 def unfinished(directories: Sequence[RunDirectory], results: str | Path) -> list[RunDirectory]:

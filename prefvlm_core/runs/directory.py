@@ -151,7 +151,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text()) if path.exists() else {}
     except UNREADABLE as error:
         raise damaged(path, error) from error
-    if not isinstance(manifest, dict):
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("status", ""), str):
         raise damaged(path, "it is not a manifest")
     fleet = manifest.get("fleet", [])
     if not isinstance(fleet, list) or not all(isinstance(run_id, str) for run_id in fleet):

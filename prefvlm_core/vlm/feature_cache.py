@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prefvlm_core.common.arrays import FloatArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
@@ -19,7 +20,8 @@ class FeatureCache:
     """A ring buffer of the last `capacity` steps of each run, in one memory-mapped file of float16.
 
     The file is named after the model's fingerprint and the cache's sizes, so a resumed fleet finds it again. Entries
-    that a killed process has only half written count as absent. The file takes runs × capacity × (8 + 2 D) bytes.
+    whose checksum is wrong, because a killed process has half written them or a bit has flipped, count as absent. The
+    file takes runs × capacity × (8 + 2 D) bytes.
 
     Args:
         folder: Folder of one fleet, in which a run and a step always mean the same frame; created if missing.
@@ -37,7 +39,7 @@ class FeatureCache:
             if value < 1:
                 raise PrefVLMError(f"A feature cache needs {name} of at least 1, got {value}.")
         self.path = folder / f"frames-{fingerprint.replace(':', '-')}-{runs}x{capacity}x{dimension}.bin"
-        entry = np.dtype([("feature", "<f2", dimension), ("step_plus_1", "<i8")])  # 0, as in a new file, if absent
+        entry = np.dtype([("feature", "<f2", dimension), ("checksum", "<u8")])
         size = runs * capacity * entry.itemsize
         try:
             make_folder(folder)
@@ -71,7 +73,8 @@ class FeatureCache:
             raise PrefVLMError(
                 f"Steps of one run lie {capacity} or more apart, but the cache keeps {capacity} per run."
             )
-        absent = wanted[self._entries["step_plus_1"][slots[:, 0], slots[:, 1]] != wanted[:, 1] + 1]
+        stored = self._entries[slots[:, 0], slots[:, 1]]
+        absent = wanted[stored["checksum"] != _checksums(stored["feature"], wanted[:, 1])]
         if len(absent):
             self._keep(absent[:, 0], absent[:, 1], embed(absent[:, 0], absent[:, 1]))
         return self._entries["feature"][runs, steps % capacity].astype(np.float32)
@@ -84,9 +87,19 @@ class FeatureCache:
                 f"{np.count_nonzero(~np.isfinite(features))} values not finite."
             )
         slots = steps % self._entries.shape[1]
-        self._entries["step_plus_1"][runs, slots] = 0  # so that an entry counts as absent until it is complete
-        self._entries["feature"][runs, slots] = features
-        self._entries["step_plus_1"][runs, slots] = steps + 1
+        rounded = features.astype("<f2")
+        self._entries["feature"][runs, slots] = rounded
+        self._entries["checksum"][runs, slots] = _checksums(rounded, steps)
+
+
+def _checksums(features: NDArray[np.float16], steps: IntArray) -> NDArray[np.uint64]:
+    """Checksums (K,) of embeddings (K, D) at `steps` (K,): sums of their bits with random odd weights, modulo 2^64.
+
+    Every single flipped bit changes the sum, and no checksum fits the zeros of a new file.
+    """
+    weights = np.random.default_rng(0).integers(2**63, size=features.shape[1] + 1, dtype=np.uint64) * 2 + 1
+    words = np.ascontiguousarray(features).view("<u2")
+    return np.einsum("kd,d->k", words, weights[1:]) + (steps + 1).astype(np.uint64) * weights[0]
 
 
 def _reserve(descriptor: int, size: int) -> None:

@@ -74,7 +74,10 @@ def test_damaged_metrics_and_manifest_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "contents"),
     [
-        ("manifest.json", ["[]", "null", "3", '"finished"', '{"fleet": 3}', '{"fleet": [[1]]}', "[" * 100_000, "\xff"]),
+        (
+            "manifest.json",
+            ["[]", "null", '{"status": []}', '{"fleet": 3}', '{"fleet": [[1]]}', "[" * 100_000, "\xff"],
+        ),
         ("metrics.csv", ["success\n1\n", "step\n100,1\n", "step,success\n100\n", "step,success\n100,x\n", "\x00"]),
         ("metrics.csv", ["step,seed\n1,2\n", "step,step\n1,1\n", "step,\n1,2\n", "step\ninf\n", "step\n2\n1\n"]),
         ("labels.csv", ["", "\x00\xff", "step,label\n1,2\n", "a\n1,2\n1\n", "step,label\n1,2,3\n", '"']),

@@ -439,6 +439,27 @@ def test_the_cache_is_a_ring_of_fixed_size(tmp_path):
     assert len(embed.asked) == 26
 
 
+def test_a_damaged_entry_of_the_cache_is_embedded_again(tmp_path):
+    """Every bit of an entry and of one that is still absent, for steps that differ from it in one bit."""
+    embed = Counter()
+    runs, steps = np.zeros(2, int), np.array([0, 63])
+    cache = FeatureCache(tmp_path, "model", runs=1, capacity=100, dimension=3)
+    expected = cache.get(runs, steps, embed)
+    content = np.fromfile(cache.path, np.uint8)
+    for step in (0, 63, 64):
+        for bit in range(8 * 14):
+            damaged = content.copy()
+            damaged[14 * step + bit // 8] ^= 1 << bit % 8
+            cache.path.write_bytes(damaged.tobytes())
+            embed.asked.clear()
+            features = FeatureCache(tmp_path, "model", runs=1, capacity=100, dimension=3).get(runs, steps, embed)
+            np.testing.assert_array_equal(features, expected)
+            assert embed.asked == [(0, step)] * (step < 64)
+            if step == 64:
+                FeatureCache(tmp_path, "model", runs=1, capacity=100, dimension=3).get(runs[:1], np.array([64]), embed)
+                assert embed.asked == [(0, 64)]
+
+
 def test_the_cache_names_bad_input(tmp_path):
     cache = FeatureCache(tmp_path, "model", runs=2, capacity=10, dimension=3)
     one, two = np.array([1]), np.array([1, 2])
