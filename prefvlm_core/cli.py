@@ -58,7 +58,11 @@ class Train:
     def run(self) -> int:
         from prefvlm_core.methods import run_config
 
-        changes = flatten(self.changes) | ({"feedback.teacher": self.teacher} if self.teacher else {})
+        changes = flatten(self.changes)
+        if self.teacher and changes.setdefault("feedback.teacher", self.teacher) != self.teacher:
+            raise PrefVLMError(
+                f"--teacher {self.teacher} contradicts --feedback.teacher {changes['feedback.teacher']}; give only one."
+            )
         configs = [
             run_config(task, method, seed, self.profile, changes)
             for task in self.tasks
@@ -240,7 +244,8 @@ class Labels:
     file: Path = Path("labels.jsonl")
     """Label file to export to or import from."""
     labels: str = ""
-    """Database URL of the label queue (empty: the SQLite file labels.sqlite in the results folder)."""
+    """Database URL of the label queue, or env:NAME for the URL in the environment variable NAME (empty: the SQLite file
+    labels.sqlite in the results folder)."""
     results: Results = "results"
     run_id: str = ""
     """Only this run, for status, agreement and export (empty: every run)."""
@@ -248,14 +253,18 @@ class Labels:
     def run(self) -> int:
         from prefvlm_core.labelling.agreement import agreement_table, status_table
         from prefvlm_core.labelling.database import Database
-        from prefvlm_core.labelling.files import export_labels, import_labels
-        from prefvlm_core.labelling.teacher import queue_url
+        from prefvlm_core.labelling.files import add_labels, export_labels, read_labels
+        from prefvlm_core.labelling.teacher import open_queue, queue_url
 
-        database = Database(queue_url(Execution(self.results, labels=self.labels)))
+        execution = Execution(self.results, labels=self.labels)
+        if self.action == "import":
+            lines = read_labels(self.file)  # before the queue is opened: a file that is refused creates none
+            database = open_queue(execution).database
+            print(f"{add_labels(database, lines)} answers added to {database.name}")
+            return 0
+        database = Database(queue_url(execution), create=False)
         if self.action == "export":
             print(f"{export_labels(database, self.file, self.run_id)} answers written to {self.file}")
-        elif self.action == "import":
-            print(f"{import_labels(database, self.file)} answers added to {database.name}")
         else:
             of = status_table if self.action == "status" else agreement_table
             table = of(database, self.run_id)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.labelling.annotator import Annotator
 from prefvlm_core.labelling.queue import LabelQueue
+from prefvlm_core.runs.files import write_probe
 
 _TRAIN = """
 import json, sys
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.train import train
-train([RunConfig.from_json(sys.argv[1])], Execution(**json.loads(sys.argv[2])))
+config, execution = json.load(sys.stdin)
+train([RunConfig.from_json(config)], Execution(**execution))
 """
 
 
@@ -28,13 +31,18 @@ def train_in_background(config: RunConfig, execution: Execution) -> subprocess.P
     """Train a run in a process that outlives this one; its output goes to `<results>/logs/<hash>.log`.
 
     Starting it again is safe: a finished run is left alone, a run in training is locked, and a killed one is resumed.
+    Raises `PrefVLMError` if the folder of the log cannot be written.
     """
-    log = Path(execution.results) / "logs" / f"{config.hash}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", _TRAIN, config.to_json(), json.dumps(dataclasses.asdict(execution))]
-    with log.open("ab") as output:
+    logs = Path(execution.results) / "logs"
+    write_probe(logs)
+    # Through the standard input: what is on a command line, and so a database's password, is shown to every user.
+    task = json.dumps([config.to_json(), dataclasses.asdict(execution)]).encode()
+    with (logs / f"{config.hash}.log").open("ab") as output, tempfile.TemporaryFile() as given:
+        given.write(task)
+        given.seek(0)
         # A session of its own, because restarting a notebook's kernel ends every process of the kernel's group.
-        return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        command = [sys.executable, "-c", _TRAIN]
+        return subprocess.Popen(command, stdin=given, stdout=output, stderr=output, start_new_session=True)
 
 
 def annotate_by_script(

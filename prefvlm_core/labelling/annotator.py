@@ -5,8 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.labelling.database import LONGEST_NAME
+from prefvlm_core.labelling.names import check_name
 from prefvlm_core.labelling.queue import LabelQueue, Question
 
 
@@ -17,16 +16,14 @@ class Annotator:
 
     Args:
         queue: The queue that holds the pairs.
-        name: Name of the person, 1 to 100 characters; another length raises `PrefVLMError`.
+        name: Name of the person; see `check_name` for the names that are allowed and for the error.
         repeat_every: Every so many questions, one that this person has answered before is asked again, which measures
             how consistent the person is. Training does not use these answers. 0 for no repeats.
         agreement: Ask only for second opinions on pairs that others have answered.
     """
 
     def __init__(self, queue: LabelQueue, name: str, repeat_every: int = 0, agreement: bool = False) -> None:
-        if not 1 <= len(name.strip()) <= LONGEST_NAME:
-            raise PrefVLMError(f"An annotator needs a name of 1 to {LONGEST_NAME} characters, got '{name}'.")
-        self.queue, self.name, self.window = queue, name.strip(), secrets.token_hex(16)
+        self.queue, self.name, self.window = queue, check_name(name), secrets.token_hex(16)
         self.repeat_every, self.purpose = repeat_every, "agreement" if agreement else "label"
         self._claimed = 0
         queue.adopt(self.name, self.window)

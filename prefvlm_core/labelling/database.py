@@ -2,21 +2,68 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sqlite3
+import urllib.parse
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy
-from sqlalchemy import Column, Float, Integer, LargeBinary, String, Text, UniqueConstraint
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, ProgrammingError
+from sqlalchemy import Column, Float, Integer, LargeBinary, String, UniqueConstraint
+from sqlalchemy.exc import IntegrityError, ProgrammingError, StatementError
+from sqlalchemy.types import TypeDecorator
 
 from prefvlm_core.common.errors import PrefVLMError
-
-LONGEST_NAME = 100
-"""Largest number of characters in the name of an annotator."""
+from prefvlm_core.labelling.address import read_address, secrets_of, shown
+from prefvlm_core.labelling.names import LONGEST_NAME
 
 _LOCKED_SECONDS = 30  # how long a transaction waits for another process's
+
+
+class Conflict(PrefVLMError):
+    """What was to be stored is in the database already, under the same key."""
+
+
+class _Checked(TypeDecorator[Any]):
+    """A column whose values are checked when they are read, because SQLite stores values of any type in any column."""
+
+    impl: Any = String
+    cache_ok = True
+    kinds: ClassVar[tuple[type, ...]] = (str,)
+
+    def result_processor(self, dialect: sqlalchemy.Dialect, coltype: object) -> Callable[[Any], Any]:
+        def check(value: Any) -> Any:
+            allowed = value is None or type(value) in self.kinds
+            if allowed and not (isinstance(value, float) and not math.isfinite(value)):
+                return value
+            raise PrefVLMError(
+                f"The label queue was changed by another program: it holds {value!r:.60} where only a value of type "
+                f"{self.kinds[-1].__name__} is allowed."
+            )
+
+        return check
+
+
+class _Words(_Checked):
+    pass
+
+
+class _Whole(_Checked):
+    impl = Integer
+    kinds = (int,)
+
+
+class _Real(_Checked):
+    impl = Float
+    kinds = (int, float)
+
+
+class _Picture(_Checked):
+    impl = LargeBinary
+    kinds = (bytes,)
 
 
 def _training(context: Any) -> int | None:
@@ -28,43 +75,43 @@ PAIRS = sqlalchemy.Table(
     "pairs",
     _metadata,
     Column("id", Integer, primary_key=True),
-    Column("run_id", String(300), nullable=False),
-    Column("session", Integer, nullable=False),  # from 1
-    Column("pair", Integer, nullable=False),  # from 0 in each session
-    Column("budget", Integer, nullable=False),  # pairs that the run may ask in total
-    Column("task", String(100), nullable=False),
-    Column("text", Text, nullable=False),  # description of the task for people
-    Column("first", Integer, nullable=False),  # environment steps at which the two segments begin
-    Column("second", Integer, nullable=False),
-    Column("length", Integer, nullable=False),  # environment steps of a segment
-    Column("vlm_label", Float),  # P(second preferred)
-    Column("divergence", Float),  # nats
-    Column("partition", String(20), nullable=False),
-    Column("truth", Float),  # P(second preferred) by the true reward, in simulation
-    Column("posted_at", Float, nullable=False),  # seconds since 1970, like all times here
-    Column("closed_at", Float),  # when training took or withdrew the pair
-    Column("last_session", Integer, nullable=False, default=0),  # the last one that took, withdrew or left the pair
-    Column("frames", Integer, nullable=False),
-    Column("clip", LargeBinary),  # a sprite sheet, see clips.py; null if the pair was imported from a file
+    Column("run_id", _Words(300), nullable=False),
+    Column("session", _Whole, nullable=False),  # from 1
+    Column("pair", _Whole, nullable=False),  # from 0 in each session
+    Column("budget", _Whole, nullable=False),  # pairs that the run may ask in total
+    Column("task", _Words(100), nullable=False),
+    Column("text", _Words, nullable=False),  # description of the task for people
+    Column("first", _Whole, nullable=False),  # environment steps at which the two segments begin
+    Column("second", _Whole, nullable=False),
+    Column("length", _Whole, nullable=False),  # environment steps of a segment
+    Column("vlm_label", _Real),  # P(second preferred)
+    Column("divergence", _Real),  # nats
+    Column("partition", _Words(20), nullable=False),
+    Column("truth", _Real),  # P(second preferred) by the true reward, in simulation
+    Column("posted_at", _Real, nullable=False),  # seconds since 1970, like all times here
+    Column("closed_at", _Real),  # when training took or withdrew the pair
+    Column("last_session", _Whole, nullable=False, default=0),  # the last one that took, withdrew or left the pair
+    Column("frames", _Whole, nullable=False),
+    Column("clip", _Picture),  # a sprite sheet, see clips.py; null if the pair was imported from a file
     UniqueConstraint("run_id", "session", "pair"),
 )
 ANSWERS = sqlalchemy.Table(
     "answers",
     _metadata,
     Column("id", Integer, primary_key=True),
-    Column("pair_id", sqlalchemy.ForeignKey("pairs.id"), nullable=False),
-    Column("training", Integer, default=_training),  # 1 for purpose "label", else null: a pair has at most one label
-    Column("purpose", String(20), nullable=False),
-    Column("annotator", String(LONGEST_NAME), nullable=False),
-    Column("window", String(32), nullable=False),  # the window that holds the claim
-    Column("claimed_at", Float, nullable=False),
-    Column("swapped", Integer, nullable=False),  # 1 if the second segment is shown on the left
-    Column("choice", String(10)),  # null while the pair is only claimed
-    Column("label", Float),  # P(second preferred); null for skip
-    Column("seconds", Float),  # from showing the pair to the answer
-    Column("answered_at", Float),
-    Column("number", Integer),  # counts a person's answers, independently of clocks
-    Column("undone", Integer, nullable=False, default=0),  # how often the answer was taken back
+    Column("pair_id", _Whole, sqlalchemy.ForeignKey("pairs.id"), nullable=False),
+    Column("training", _Whole, default=_training),  # 1 for purpose "label", else null: a pair has at most one label
+    Column("purpose", _Words(20), nullable=False),
+    Column("annotator", _Words(LONGEST_NAME), nullable=False),
+    Column("window", _Words(32), nullable=False),  # the window that holds the claim
+    Column("claimed_at", _Real, nullable=False),
+    Column("swapped", _Whole, nullable=False),  # 1 if the second segment is shown on the left
+    Column("choice", _Words(10)),  # null while the pair is only claimed
+    Column("label", _Real),  # P(second preferred); null for skip
+    Column("seconds", _Real),  # from showing the pair to the answer
+    Column("answered_at", _Real),
+    Column("number", _Whole),  # counts a person's answers, independently of clocks
+    Column("undone", _Whole, nullable=False, default=0),  # how often the answer was taken back
     UniqueConstraint("pair_id", "training"),
     UniqueConstraint("pair_id", "annotator", "purpose"),
 )
@@ -73,57 +120,136 @@ IS_LABEL = (ANSWERS.c.purpose == "label") & ANSWERS.c.choice.is_not(None)
 
 
 class Database:
-    """The database at `url`, of any kind that SQLAlchemy supports; creates missing tables.
+    """The database at `url`, which is SQLite's or PostgreSQL's (`address.read_address` says how to write it).
 
-    SQLite runs in WAL mode and flushes every commit to disk. Raises `PrefVLMError` if the URL is invalid, its driver is
-    not installed, or the database cannot be reached.
+    SQLite runs in WAL mode and flushes every commit to disk.
+
+    Args:
+        url: Where the database is.
+        create: Whether to create what is missing of the file and the tables. Who only reads leaves it False.
+
+    Raises:
+        PrefVLMError: If the URL is invalid, its driver is not installed, the database cannot be reached, there is none
+            and `create` is False, or its tables belong to another program.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sqlalchemy.URL, create: bool = True) -> None:
+        address = read_address(url)
+        self.name, self._secrets = shown(address), secrets_of(address)
+        self._file = str(address.database) if address.drivername == "sqlite" else ""
+        if self._file:
+            self._check_file_exists(create)
+            name = "file:" + urllib.parse.quote(os.fsencode(self._file))  # as a URI, because of its mode: never create
+            address = sqlalchemy.URL.create("sqlite", database=name, query={"mode": "rw", "uri": "true"})
         try:
-            self._engine = sqlalchemy.create_engine(url, pool_pre_ping=True)
-        except (NoSuchModuleError, ModuleNotFoundError) as error:
-            hint = "that of PostgreSQL comes with: pip install prefvlm[postgres]."
-            raise PrefVLMError(f"There is no driver for that database ({error}); {hint}") from error
-        except ArgumentError as error:
-            example = "sqlite:///labels.sqlite or postgresql+psycopg://user@host/database"
-            raise PrefVLMError(f"'{url}' is no database URL; write it like {example}.") from error
+            self._engine = sqlalchemy.create_engine(address, pool_pre_ping=True)
+        except ModuleNotFoundError as error:
+            raise PrefVLMError(
+                "The driver of PostgreSQL is not installed; install it with: pip install 'prefvlm[postgres]'."
+            ) from error
         weakref.finalize(self, self._engine.dispose)  # otherwise drivers warn about connections that were not closed
-        self.name = self._engine.url.render_as_string(hide_password=True)
-        if self._engine.dialect.name == "sqlite":
-            sqlalchemy.event.listen(self._engine, "connect", _prepare_sqlite)
-            sqlalchemy.event.listen(self._engine, "begin", _begin_sqlite)
+        if self._file:
+            _prepare_sqlite(self._engine, self._file, create)
         self._reading = self._engine.execution_options(reading=True)
-        try:
+        if create:
             self._make_tables()
-        except (ProgrammingError, IntegrityError):  # another process created them at the same moment
-            self._make_tables()
+        self._check_tables()
 
     @contextmanager
     def transaction(self, reading: bool = False) -> Iterator[sqlalchemy.Connection]:
         """An atomic transaction; when the context exits, what was written is on the disk.
 
-        Raises `PrefVLMError` if the database is locked for too long, full or gone.
+        Raises `Conflict` for a second row with a key that must be unique, and `PrefVLMError` if the database is locked
+        for too long, full or gone, or if another file has taken its place. Then nothing was stored.
         """
         try:
             with (self._reading if reading else self._engine).begin() as connection:
+                self._check_files(connection)
                 yield connection
-        except (IntegrityError, ProgrammingError):
-            raise
-        except DBAPIError as error:
-            raise PrefVLMError(f"Nothing was stored: the label queue {self.name} failed ({error.orig}).") from error
+                self._check_files(connection)  # once more before the commit, for a file that was moved meanwhile
+        except IntegrityError as error:
+            raise Conflict(self._failure(error.orig)) from error
+        except (StatementError, UnicodeError, OverflowError) as error:
+            raise PrefVLMError(self._failure(getattr(error, "orig", error))) from error
+
+    def _failure(self, error: BaseException | None) -> str:
+        said = " ".join(str(error).split())
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return f"Nothing was stored: the label queue {self.name} failed ({said})."
+
+    def _check_file_exists(self, create: bool) -> None:
+        if os.path.exists(self._file):
+            return
+        if not create:
+            raise PrefVLMError(f"There is no label queue {self.name}; training with --teacher human creates one.")
+        try:
+            with open(self._file, "ab"):
+                pass
+        except OSError as error:
+            raise PrefVLMError(f"Cannot create the label queue {self.name}: {error.strerror}.") from error
+
+    def _check_files(self, connection: sqlalchemy.Connection) -> None:
+        """Raise `PrefVLMError` unless who opens the path gets the files that this connection has open."""
+        if self._file and connection.info["files"] != _identities(self._file):
+            raise PrefVLMError(
+                f"Nothing was stored: the file of the label queue {self.name} was moved, deleted or replaced while it "
+                "was open; put it back, or open the queue again (in a notebook, run the cell again)."
+            )
 
     def _make_tables(self) -> None:
-        with self.transaction() as connection:
-            _metadata.create_all(connection)
+        try:
+            with self.transaction() as connection:
+                _metadata.create_all(connection)
+        except PrefVLMError as error:
+            if not isinstance(error.__cause__, (ProgrammingError, IntegrityError)):
+                raise
+            with self.transaction() as connection:  # another process created them at the same moment
+                _metadata.create_all(connection)
+
+    def _check_tables(self) -> None:
+        with self.transaction(reading=True) as connection:
+            inspector = sqlalchemy.inspect(connection)
+            for table in _metadata.sorted_tables:
+                if not inspector.has_table(table.name):
+                    raise PrefVLMError(f"{self.name} holds no label queue; training with --teacher human creates one.")
+                found = {column["name"] for column in inspector.get_columns(table.name)}
+                if missing := [column.name for column in table.columns if column.name not in found]:
+                    raise PrefVLMError(
+                        f"The table '{table.name}' in {self.name} is not a label queue's, since it has no column "
+                        f"'{missing[0]}': it belongs to another program, so name another database."
+                    )
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # _begin_sqlite begins transactions, not the driver
-    for pragma in (f"busy_timeout={_LOCKED_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+def _identities(file: str) -> list[tuple[int, int] | None]:
+    """Device and inode of a SQLite database, its write-ahead log and the log's index; None for what does not exist."""
+    return [_identity(f"{file}{suffix}") for suffix in ("", "-wal", "-shm")]
 
 
-def _begin_sqlite(connection: sqlalchemy.Connection) -> None:
-    # A writer takes the lock at once, because a transaction that reads first and writes later can fail as "locked".
-    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
+def _identity(file: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _prepare_sqlite(engine: sqlalchemy.Engine, file: str, create: bool) -> None:
+    """Have an engine open the database `file` with durable commits, and remember which files it has opened.
+
+    WAL mode is a property of the file, so only those who may create a queue set it.
+    """
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def connect(connection: sqlite3.Connection, record: Any) -> None:
+        connection.isolation_level = None  # `begin` begins transactions, not the driver
+        pragmas = f"busy_timeout={_LOCKED_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON"
+        for pragma in (*pragmas, *(["journal_mode=WAL"] if create else [])):
+            connection.execute(f"PRAGMA {pragma}").close()
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens the write-ahead log
+        record.info["files"] = _identities(file)
+
+    @sqlalchemy.event.listens_for(engine, "begin")
+    def begin(connection: sqlalchemy.Connection) -> None:
+        # A writer takes the lock at once, because a transaction that reads first and writes later can fail as "locked".
+        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")

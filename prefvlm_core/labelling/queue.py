@@ -15,6 +15,7 @@ can lose or double an answer. Clocks only decide when a forgotten claim lapses.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +23,9 @@ from typing import Any, Literal
 
 import sqlalchemy
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.exc import IntegrityError
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.labelling.database import ANSWERS, IS_LABEL, PAIRS, Database
+from prefvlm_core.labelling.database import ANSWERS, IS_LABEL, PAIRS, Conflict, Database
 
 LEASE_SECONDS = 600.0
 """How long a claim without an answer keeps a pair from everybody else."""
@@ -109,13 +109,13 @@ def label_of(choice: str, swapped: bool) -> float | None:
 
 
 class LabelQueue:
-    """The queue in the database at `url`.
+    """The queue in the database at `url`; see `Database` for `create` and for the errors of opening it.
 
     Every method raises `PrefVLMError` if the database is locked for too long, full or gone, and then changes nothing.
     """
 
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
+    def __init__(self, url: str | sqlalchemy.URL, create: bool = True) -> None:
+        self.database = Database(url, create)
         self.transaction = self.database.transaction
 
     # ---- training
@@ -131,7 +131,7 @@ class LabelQueue:
         try:
             with self.transaction() as connection:
                 connection.execute(PAIRS.insert().values(**vars(pair), posted_at=time.time()))
-        except IntegrityError:
+        except Conflict:
             pass
 
     def unanswered(self, run_id: str, session: int) -> int:
@@ -195,7 +195,7 @@ class LabelQueue:
                     found = connection.execute(oldest.limit(1)).scalar()
                     found = found or _insert_claim(connection, annotator, window, purpose)
                     return None if found is None else _question(connection, found)
-            except IntegrityError:
+            except Conflict:
                 continue
         return None
 
@@ -213,9 +213,12 @@ class LabelQueue:
     def answer(self, question: Question, window: str, choice: str, seconds: float) -> None:
         """Store an answer, which is on the disk when this returns. Storing the same answer again has no effect.
 
-        Raises `AnswerRejected` if the claim has lapsed and gone to somebody else, or training has taken the session.
+        Raises `AnswerRejected` if the claim has lapsed and gone to somebody else, or training has taken the session,
+        and `PrefVLMError` if `seconds` is no duration.
         """
         label = label_of(choice, question.swapped)
+        if not 0 <= seconds < math.inf:
+            raise PrefVLMError(f"seconds must be a finite number of at least 0, got {seconds}.")
         with self.transaction() as connection:
             row, final = _locked(connection, question.answer_id)
             if row is not None and (row.window, row.choice) == (window, choice):

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import URL
 from tqdm.auto import tqdm
 
 from prefvlm_core.agent.replay import Replay, RunReplay
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
+from prefvlm_core.labelling.address import read_address
 from prefvlm_core.labelling.clips import ClipMaker
 from prefvlm_core.labelling.queue import ClosedPair, LabelQueue, Pair, UnansweredPolicy
 from prefvlm_core.preferences.log import PARTITIONS
 from prefvlm_core.preferences.teachers import HUMAN, TEACHERS, Answers, Query, Teacher
+from prefvlm_core.runs.files import write_probe
 from prefvlm_core.vlm.texts import task_text
 
 POLL_SECONDS = 0.5
@@ -24,16 +27,25 @@ UNDO_SECONDS = 2.0
 """How long training waits after the last answer of a session, during which that answer can still be taken back."""
 
 
-def queue_url(execution: Execution) -> str:
+def queue_url(execution: Execution) -> URL:
     """The URL of the label queue that `execution` names, by default a SQLite file in the results folder.
 
-    The folder is created if missing.
+    Raises the errors of `read_address`.
     """
     if execution.labels:
-        return execution.labels
-    folder = Path(execution.results).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'labels.sqlite'}"
+        return read_address(execution.labels)
+    # Not written as a text: a folder may have any character in its name.
+    return read_address(URL.create("sqlite", database=str(Path(execution.results).resolve() / "labels.sqlite")))
+
+
+def open_queue(execution: Execution) -> LabelQueue:
+    """The label queue that `execution` names, created if missing; so is the results folder if it holds the queue.
+
+    Raises `PrefVLMError` if the queue cannot be reached or created.
+    """
+    if not execution.labels:
+        write_probe(Path(execution.results))
+    return LabelQueue(queue_url(execution))
 
 
 def make_teachers(configs: Sequence[RunConfig], replay: Replay, execution: Execution) -> list[Teacher]:
@@ -42,7 +54,7 @@ def make_teachers(configs: Sequence[RunConfig], replay: Replay, execution: Execu
     Raises `PrefVLMError` if a run asks people and the queue cannot be reached.
     """
     people = any(config.feedback.teacher == HUMAN for config in configs)
-    queue, clips = (LabelQueue(queue_url(execution)), ClipMaker()) if people else (None, None)
+    queue, clips = (open_queue(execution), ClipMaker()) if people else (None, None)
     teachers: list[Teacher] = []
     for run, config in enumerate(configs):
         if config.feedback.teacher == HUMAN:
@@ -95,8 +107,8 @@ class HumanTeacher:
             elif posted[number] != tuple(starts):
                 raise PrefVLMError(
                     f"{self.queue.database.name} holds other segments for pair {number} of session {query.session} of "
-                    f"{self.config.run_id}, so its labels belong to a run that diverged from this one (other threads, "
-                    "device or versions); name an empty queue with --labels."
+                    f"{self.config.run_id}, so its labels belong to a run that diverged from this one (other labels, "
+                    "threads, device or versions); name an empty queue with --labels."
                 )
 
     def _wait(self, session: int) -> list[ClosedPair] | None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import html
 import threading
 import time
 from importlib import resources
 
 import ipywidgets
 from IPython.display import display
+from markupsafe import Markup
+from sqlalchemy import URL
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling.agreement import Progress, progress
@@ -35,9 +36,24 @@ _BUTTONS = {
     "undo": ("⌫ undo", "", "0 0 auto"),
 }
 """Text, style and share of the width of each button; those of the two sides are below their clips."""
-_SCRIPT = html.escape(resources.files("prefvlm_core.labelling").joinpath("widget.js").read_text(encoding="utf-8"))
+_SCRIPT = resources.files("prefvlm_core.labelling").joinpath("widget.js").read_text(encoding="utf-8")
 _NO_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
-_PANE = '<canvas width="480" height="480" style="width:49.5%;border-radius:6px;cursor:pointer" title="pause"></canvas>'
+# HTML is made by filling in `Markup`, which escapes every value: the database may hold whatever somebody wrote there.
+_IMAGE = Markup(
+    '<img hidden data-frames="{frames}" data-swapped="{swapped}" data-shown="{shown}" onload="{script}" '
+    'src="{picture}">'
+)
+_PANE = Markup(
+    '<canvas width="480" height="480" style="width:49.5%;border-radius:6px;cursor:pointer" title="pause"></canvas>'
+)
+_PANES = Markup('<div style="display:flex;justify-content:space-between">{pane}{pane}</div>')
+_SCRUBBER = Markup(
+    '<input type="range" min="0" max="{last}" value="0" style="width:100%;margin:4px 0" title="drag to scrub">'
+)
+_TASK = Markup('<div style="font-size:1.5em;text-align:center;padding:4px">{text}</div>')
+_STATUS = Markup('<div style="text-align:center;line-height:1.7">{lines}</div>')
+_BAR = Markup('<progress value="{done}" max="{all}" style="width:160px"></progress>')
+_SUMMARY = Markup('{bar} <b>{done} of {all}</b> labels<br><span style="{soft}">{parts}</span>')
 _HEIGHT = "38px"
 _SOFT = "color:var(--jp-ui-font-color2, #666)"
 
@@ -50,17 +66,19 @@ class Labeller:
     where the same person stopped.
 
     Args:
-        url: URL of the queue's database.
+        url: URL of the queue's database, or `env:NAME` (see `read_address`); training has created the queue.
         annotator: Name of the person who answers.
         agreement: Ask only for second opinions on pairs that others have answered.
         repeat_every: After every so many pairs, ask one again that this person has answered before; 0 for never.
 
     Raises:
-        PrefVLMError: For an empty name, or if the queue cannot be reached.
+        PrefVLMError: For a name that is not allowed, or if there is no queue or it cannot be reached.
     """
 
-    def __init__(self, url: str, annotator: str, agreement: bool = False, repeat_every: int = REPEAT_EVERY) -> None:
-        self._queue = LabelQueue(url)
+    def __init__(
+        self, url: str | URL, annotator: str, agreement: bool = False, repeat_every: int = REPEAT_EVERY
+    ) -> None:
+        self._queue = LabelQueue(url, create=False)
         self._annotator = Annotator(self._queue, annotator, repeat_every, agreement)
         self._turn = threading.Lock()  # JupyterLab may deliver clicks in another thread than that of `_wait_for_pairs`
         self._question: Question | None = None
@@ -151,17 +169,16 @@ class Labeller:
         """Update the texts around the clips."""
         question = self._question
         text = "All answered. New pairs appear here when training asks for them." if question is None else question.text
-        self._task.value = f'<div style="font-size:1.5em;text-align:center;padding:4px">{html.escape(text)}</div>'
+        self._task.value = str(_TASK.format(text=text))
         self._run_id = self._run_id if question is None else question.run_id
-        said = [html.escape(problem)]
+        said: list[str] = [problem]
         try:
             said.insert(0, _summary(progress(self._queue.database, self._annotator.name, self._run_id)))
         except PrefVLMError as error:
-            said = [html.escape(str(error))]
+            said = [str(error)]
         if self._hint.value and question is not None:
             said.append(_guess(question))
-        lines = "<br>".join(filter(None, said))
-        self._status.value = f'<div style="text-align:center;line-height:1.7">{lines}</div>'
+        self._status.value = str(_STATUS.format(lines=Markup("<br>").join(filter(None, said))))
 
     def close(self) -> None:
         """Give back every claimed pair that is unanswered."""
@@ -170,18 +187,15 @@ class Labeller:
 
 def _player(question: Question | None, shown: int) -> str:
     """The HTML that plays a pair, or an empty player without one."""
-    picture = _NO_PICTURE
-    if question is not None:
-        picture = f"data:image/webp;base64,{base64.b64encode(question.clip).decode()}"
-    frames, swapped = (0, 0) if question is None else (question.frames, int(question.swapped))
-    facts = f'data-frames="{frames}" data-swapped="{swapped}" data-shown="{shown}"'
-    image = f'<img hidden {facts} onload="{_SCRIPT}" src="{picture}">'
     if question is None:
-        return f"<div>{image}</div>"
-    style = "width:100%;margin:4px 0"
-    scrubber = f'<input type="range" min="0" max="{frames - 1}" value="0" style="{style}" title="drag to scrub">'
-    panes = f'<div style="display:flex;justify-content:space-between">{_PANE}{_PANE}</div>'
-    return f"<div>{image}{panes}{scrubber}</div>"
+        facts, picture = {"frames": 0, "swapped": 0}, _NO_PICTURE
+        controls = Markup()
+    else:
+        facts = {"frames": question.frames, "swapped": int(question.swapped)}
+        picture = f"data:image/webp;base64,{base64.b64encode(question.clip).decode()}"
+        controls = _PANES.format(pane=_PANE) + _SCRUBBER.format(last=question.frames - 1)
+    image = _IMAGE.format(**facts, shown=shown, script=_SCRIPT, picture=picture)
+    return str(Markup("<div>{}{}</div>").format(image, controls))
 
 
 def _guess(question: Question) -> str:
@@ -191,9 +205,8 @@ def _guess(question: Question) -> str:
     return f"The VLM prefers the {side} one."
 
 
-def _summary(counts: Progress) -> str:
+def _summary(counts: Progress) -> Markup:
     """The lines below the clips as HTML: how much of the budget is used, and statistics of this person's answers."""
-    bar = f'<progress value="{counts.answered}" max="{counts.budget or 1}" style="width:160px"></progress>'
     parts = [f"yours: {counts.mine}"]
     if counts.seconds is not None:
         parts.append(f"{counts.seconds:.1f} s each")
@@ -201,5 +214,5 @@ def _summary(counts: Progress) -> str:
         parts.append(f"{counts.repeats.percent:.0f} % of {counts.repeats.pairs} repeats agree")
     if counts.oracle.pairs:
         parts.append(f"{counts.oracle.percent:.0f} % agree with the true reward")
-    budget = f"{bar} <b>{counts.answered} of {counts.budget}</b> labels"
-    return f'{budget}<br><span style="{_SOFT}">{" · ".join(parts)}</span>'
+    bar = _BAR.format(done=counts.answered, all=counts.budget or 1)
+    return _SUMMARY.format(bar=bar, done=counts.answered, all=counts.budget, soft=_SOFT, parts=" · ".join(parts))
