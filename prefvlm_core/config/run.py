@@ -174,8 +174,9 @@ class Execution:
     """Wall seconds after which the next end of an episode writes a checkpoint."""
     progress: bool = True
     """Whether a progress bar shows the time left."""
-    labels: str = ""
-    """Database URL of the label queue of teacher `human` (empty: SQLite file labels.sqlite in the results folder)."""
+    labels: str = dataclasses.field(default="", repr=False)  # not shown, since it may hold a password
+    """Database URL of the label queue of teacher `human`, or env:NAME for the URL in the environment variable NAME
+    (empty: SQLite file labels.sqlite in the results folder)."""
     label_timeout: float = math.inf
     """Seconds that a session of teacher `human` waits before it continues with the answers so far (inf: no limit)."""
     late_answers: bool = False

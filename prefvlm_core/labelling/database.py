@@ -31,7 +31,7 @@ class _Checked(TypeDecorator[Any]):
     """A column whose values are checked when they are read, because SQLite stores values of any type in any column."""
 
     impl: Any = String
-    cache_ok = True
+    cache_ok: ClassVar[bool] = True  # stated by each class, because SQLAlchemy does not look at base classes
     kinds: ClassVar[tuple[type, ...]] = (str,)
 
     def result_processor(self, dialect: sqlalchemy.Dialect, coltype: object) -> Callable[[Any], Any]:
@@ -48,21 +48,21 @@ class _Checked(TypeDecorator[Any]):
 
 
 class _Words(_Checked):
-    pass
+    cache_ok = True
 
 
 class _Whole(_Checked):
-    impl = Integer
+    impl, cache_ok = Integer, True
     kinds = (int,)
 
 
 class _Real(_Checked):
-    impl = Float
+    impl, cache_ok = Float, True
     kinds = (int, float)
 
 
 class _Picture(_Checked):
-    impl = LargeBinary
+    impl, cache_ok = LargeBinary, True
     kinds = (bytes,)
 
 

@@ -19,7 +19,7 @@ from prefvlm_core.preferences.log import PARTITIONS
 
 FORMAT = 1
 _LARGEST = 2**31 - 1  # PostgreSQL's largest integer
-_YEARS = 1970, 2200
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -61,8 +61,8 @@ def _check_truth(truth: float) -> float:
 
 
 def _check_time(time: datetime) -> datetime:
-    if not _YEARS[0] <= time.astimezone(UTC).year <= _YEARS[1]:
-        raise ValueError(f"the time must lie in the years {_YEARS[0]} to {_YEARS[1]}, not {time.year}")
+    if not _EARLIEST <= time < _LATEST:
+        raise ValueError(f"{time} lies before {_EARLIEST.year} or after {_LATEST.year}")
     return time
 
 

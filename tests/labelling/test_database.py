@@ -1,0 +1,328 @@
+"""The database of the queue: what is stored is what others find, and nothing else is believed."""
+
+import os
+import resource
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders.queue import pair, post, stored
+
+from prefvlm_core.cli import main
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.run import Execution
+from prefvlm_core.labelling import database as label_database
+from prefvlm_core.labelling.agreement import agreement_table, progress, status_table
+from prefvlm_core.labelling.annotator import Annotator
+from prefvlm_core.labelling.database import ANSWERS, PAIRS, Database
+from prefvlm_core.labelling.files import export_labels
+from prefvlm_core.labelling.queue import LabelQueue, Question
+from prefvlm_core.labelling.teacher import open_queue, queue_url
+from prefvlm_core.labelling.widget import Labeller
+
+
+def test_a_locked_database_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_database, "_LOCKED_SECONDS", 0)
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    post(queue, 1)
+    ann = Annotator(queue, "Ann")
+    question = ann.claim()
+    assert question is not None
+    with queue.transaction(), pytest.raises(PrefVLMError, match=r"Nothing was stored.*labels.sqlite.*locked"):
+        ann.answer(question, "left", 1)
+    assert stored(queue) == []
+    ann.answer(question, "left", 1)
+    assert stored(queue) == [(0, "Ann", "left")]
+
+
+def test_a_full_disk_loses_only_what_was_not_acknowledged(tmp_path: Path) -> None:
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    post(queue, 1)
+    ann = Annotator(queue, "Ann")
+    question = ann.claim()
+    assert question is not None
+    with queue.transaction() as connection:  # SQLite's own limit of pages gives the error of a full disk
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(PrefVLMError, match=r"Nothing was stored.*disk is full"):
+        for number in range(1, 100):
+            queue.post(pair(number, text="x" * 1000))
+    before = len(queue.posted("run", 1))
+    with queue.transaction() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+    ann.answer(question, "left", 1)
+    assert stored(queue) == [(0, "Ann", "left")] and len(queue.posted("run", 1)) == before < 100
+
+
+def test_an_answer_that_the_disk_refuses_can_be_given_again(tmp_path: Path) -> None:
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    post(queue, 1)
+    ann = Annotator(queue, "Ann")
+    question = ann.claim()
+    assert question is not None
+    written, (soft, hard) = (tmp_path / "labels.sqlite-wal").stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written, hard))  # the system lets no file grow beyond this one
+    try:
+        with pytest.raises(PrefVLMError, match="Nothing was stored"):
+            ann.answer(question, "left", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stored(queue) == []
+    ann.answer(question, "right", 1)
+    assert stored(LabelQueue(queue.database.name)) == [(0, "Ann", "right")]
+
+
+# ---- a file that is moved while it is open
+
+
+def answered_once(folder: Path) -> tuple[LabelQueue, Annotator, Question]:
+    """A queue with three pairs, the first of which is answered and the second claimed."""
+    queue = LabelQueue(f"sqlite:///{folder}/labels.sqlite")
+    post(queue, 3)
+    ann = Annotator(queue, "Ann")
+    first = ann.claim()
+    assert first is not None
+    ann.answer(first, "left", 1)
+    question = ann.claim()
+    assert question is not None
+    return queue, ann, question
+
+
+def replaced_by_another(folder: Path) -> None:
+    other = LabelQueue(f"sqlite:///{folder}/other.sqlite")
+    other.database._engine.dispose()
+    os.replace(folder / "other.sqlite", folder / "labels.sqlite")
+
+
+def restored_from_a_copy(folder: Path) -> None:
+    for file in list(folder.glob("labels.sqlite*")):
+        shutil.copy(file, folder / "copy")
+        os.replace(folder / "copy", file)
+
+
+HARM: list[Callable[[Path], object]] = [
+    lambda folder: [file.unlink() for file in folder.glob("labels.sqlite*")],
+    lambda folder: (folder / "labels.sqlite").unlink(),
+    lambda folder: (folder / "labels.sqlite-wal").unlink(),
+    lambda folder: (folder / "labels.sqlite-shm").unlink(),
+    lambda folder: (folder / "labels.sqlite").rename(folder / "moved.sqlite"),
+    lambda folder: folder.rename(folder.with_name("moved")),
+    lambda folder: shutil.rmtree(folder),
+    replaced_by_another,
+    restored_from_a_copy,
+]
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_no_answer_is_acknowledged_once_the_file_is_another(tmp_path: Path, harm: Callable[[Path], object]) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    queue, ann, question = answered_once(folder)
+    harm(folder)
+    before = sorted(tmp_path.rglob("*"))
+    for act in (
+        lambda: ann.answer(question, "left", 1),
+        ann.claim,
+        ann.undo,
+        lambda: queue.post(pair(7)),
+        lambda: queue.take("run", 1, "withdraw"),
+        lambda: queue.unanswered("run", 1),  # what training waits for: it would wait for ever
+        lambda: Annotator(queue, "Ben"),
+    ):
+        with pytest.raises(PrefVLMError, match=r"Nothing was stored: the file of the label queue .* was moved"):
+            act()
+    assert sorted(tmp_path.rglob("*")) == before  # no empty database in its place
+
+
+def test_a_file_that_is_moved_between_question_and_commit_is_noticed(tmp_path: Path) -> None:
+    queue, _, _ = answered_once(tmp_path)
+    with pytest.raises(PrefVLMError, match="was moved"), queue.transaction() as connection:
+        connection.execute(PAIRS.update().values(budget=5))
+        (tmp_path / "labels.sqlite").rename(tmp_path / "moved.sqlite")
+    (tmp_path / "moved.sqlite").rename(tmp_path / "labels.sqlite")
+    with queue.transaction(reading=True) as connection:
+        assert set(connection.execute(PAIRS.select()).scalars()) and connection.scalar(PAIRS.select()) is not None
+        assert {row.budget for row in connection.execute(PAIRS.select())} == {100}
+
+
+def test_a_file_that_is_put_back_goes_on(tmp_path: Path) -> None:
+    _, ann, question = answered_once(tmp_path)
+    away = tmp_path / "away"
+    away.mkdir()
+    files = list(tmp_path.glob("labels.sqlite*"))
+    for file in files:
+        file.rename(away / file.name)
+    with pytest.raises(PrefVLMError, match="put it back"):
+        ann.answer(question, "left", 1)
+    for file in files:
+        (away / file.name).rename(file)
+    ann.answer(question, "right", 1)
+    assert stored(LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")) == [(0, "Ann", "left"), (1, "Ann", "right")]
+
+
+def test_a_queue_is_not_left_behind_when_the_working_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    queue = LabelQueue("sqlite:///labels.sqlite")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    queue.database._engine.dispose()  # the next connection is a new one
+    post(queue, 1)
+    assert list(LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite").posted("run", 1)) == [0]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+# ---- readers
+
+
+@pytest.mark.parametrize("action", ["status", "agreement", "export"])
+@pytest.mark.parametrize("results", ["missing", "file", "/proc/x"])
+def test_who_only_reads_creates_nothing(
+    tmp_path: Path, action: str, results: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        main(["labels", action, "--results", str(tmp_path / results), "--file", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("prefvlm: There is no label queue sqlite:///") and said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_labeller_waits_for_no_queue_that_a_typing_error_made(tmp_path: Path) -> None:
+    with pytest.raises(PrefVLMError, match="There is no label queue"):
+        Labeller(f"sqlite:///{tmp_path}/lables.sqlite", "Ann")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_file_is_no_queue_for_a_reader_and_stays_empty(tmp_path: Path) -> None:
+    file = tmp_path / "labels.sqlite"
+    file.touch()
+    with pytest.raises(PrefVLMError, match="holds no label queue"):
+        Database(f"sqlite:///{file}", create=False)
+    assert file.stat().st_size == 0
+
+
+@pytest.mark.parametrize("name", ["it's ü 人", "a?b", "50%", "a#b;c", "%20", '"quoted"', os.fsdecode(b"latin\xe9")])
+def test_a_results_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    execution = Execution(str(tmp_path / name / "results"))
+    queue = open_queue(execution)
+    assert (tmp_path / name / "results" / "labels.sqlite").stat().st_size > 0
+    post(queue, 1)
+    assert list(LabelQueue(queue_url(execution), create=False).posted("run", 1)) == [0]
+    queue.database.name.encode()  # it can be printed
+
+
+@pytest.mark.parametrize("results", ["file", "file/below", "/proc/x"])
+def test_a_queue_that_cannot_be_created_is_named(tmp_path: Path, results: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PrefVLMError, match="Cannot write to the results folder"):
+        open_queue(Execution(str(tmp_path / results)))
+    with pytest.raises(
+        PrefVLMError, match=r"Cannot create the label queue sqlite:.*: (Not a|No such file or) directory"
+    ):
+        LabelQueue(f"sqlite:///{tmp_path / results}/labels.sqlite")
+
+
+# ---- what another program has written
+
+
+def test_tables_of_another_program_are_named(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "labels.sqlite") as connection:
+        connection.execute("CREATE TABLE pairs (id INTEGER PRIMARY KEY, run_id TEXT)")
+    for create in (True, False):
+        with pytest.raises(PrefVLMError, match=r"table 'pairs' in sqlite:.* belongs to another program"):
+            Database(f"sqlite:///{tmp_path}/labels.sqlite", create)
+
+
+@pytest.mark.parametrize("content", [b"no database" * 1000, b"SQLite format 3\0" + b"x" * 5000])
+def test_a_file_that_is_no_database_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "labels.sqlite").write_bytes(content)
+    for create in (True, False):
+        with pytest.raises(PrefVLMError, match=r"labels.sqlite failed \(.*(not a database|malformed)"):
+            Database(f"sqlite:///{tmp_path}/labels.sqlite", create)
+
+
+HOSTILE = '"><img src=x onerror=alert(1)>'
+NUMBERS = ("budget", "frames", "first", "truth", "vlm_label", "posted_at", "session")
+WRONG_TYPES = [(column, value) for column in NUMBERS for value in (HOSTILE, b"\x80bytes", 9e999)]
+WRONG_TYPES += [("clip", HOSTILE), ("clip", 2**40), ("text", b"bytes"), ("run_id", b"bytes")]
+
+
+@pytest.mark.parametrize(("column", "value"), WRONG_TYPES)
+def test_a_value_of_another_type_is_refused_wherever_it_is_read(tmp_path: Path, column: str, value: Any) -> None:
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    post(queue, 2)
+    with sqlite3.connect(tmp_path / "labels.sqlite") as connection:
+        connection.execute(f"UPDATE pairs SET {column} = ?", (value,))
+    refused = 0
+    for read in (
+        lambda: Annotator(queue, "Ann").claim(),
+        lambda: progress(queue.database, "Ann", "run"),
+        lambda: status_table(queue.database),
+        lambda: queue.posted("run", 1),
+        lambda: queue.take("run", 1, "withdraw"),
+        lambda: agreement_table(queue.database),
+        lambda: export_labels(queue.database, tmp_path / "out"),
+    ):
+        try:
+            read()
+        except PrefVLMError as error:
+            refused += "changed by another program" in str(error) or "no calendar" in str(error)
+    assert refused
+    words = Labeller(f"sqlite:///{tmp_path}/labels.sqlite", "Ann")
+    html = words._task.value + words._clip.value + words._status.value
+    assert html.count("<img") == 1 and HOSTILE not in html
+
+
+def test_whatever_words_the_database_holds_become_text(tmp_path: Path) -> None:
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    post(queue, 1)
+    for table, column in ((PAIRS, "text"), (PAIRS, "run_id"), (PAIRS, "task"), (PAIRS, "partition")):
+        with queue.transaction() as connection:
+            connection.execute(table.update().values({column: HOSTILE}))
+    labeller = Labeller(f"sqlite:///{tmp_path}/labels.sqlite", HOSTILE)
+    html = labeller._task.value + labeller._clip.value + labeller._status.value
+    assert html.count("<img") == 1 and "&lt;img src=x onerror=alert(1)&gt;" in html
+
+
+# ---- what is refused at the door
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1])
+def test_seconds_must_be_a_duration(tmp_path: Path, seconds: float) -> None:
+    queue, ann, question = answered_once(tmp_path)
+    with pytest.raises(PrefVLMError, match="seconds must be a finite number of at least 0"):
+        ann.answer(question, "left", seconds)
+    assert stored(queue) == [(0, "Ann", "left")]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *[(name, "1 to 100 characters") for name in ("", "  ", "x" * 101, "\u2028")],
+        *[(name, "control characters") for name in ("a\nb", "a\x1b[31m", "a\0", "a\x7fb", "a\x85b")],
+        ("a\ud800", "surrogate"),
+        ("a\u2028b", "line breaks"),
+    ],
+)
+def test_a_name_that_no_terminal_or_database_should_get_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    with pytest.raises(PrefVLMError, match=words) as error:
+        Annotator(queue, name + "b" if words != "1 to 100 characters" else name)
+    assert str(error.value).isprintable()
+
+
+def test_what_no_database_can_hold_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    for bad in ({"run_id": "a\ud800"}, {"session": 2**70}):
+        with pytest.raises(PrefVLMError, match="Nothing was stored"):
+            queue.post(pair(0, **bad))
+    with pytest.raises(PrefVLMError, match="Nothing was stored"):
+        status_table(queue.database, "a\ud800")
+    with queue.transaction(reading=True) as connection:
+        assert connection.execute(PAIRS.select()).all() == connection.execute(ANSWERS.select()).all() == []
