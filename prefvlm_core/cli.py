@@ -251,24 +251,9 @@ class Labels:
     """Only this run, for status, agreement and export (empty: every run)."""
 
     def run(self) -> int:
-        from prefvlm_core.labelling.agreement import agreement_table, status_table
-        from prefvlm_core.labelling.database import Database
-        from prefvlm_core.labelling.files import add_labels, export_labels, read_labels
-        from prefvlm_core.labelling.teacher import open_queue, queue_url
+        from prefvlm_core.labelling.actions import perform
 
-        execution = Execution(self.results, labels=self.labels)
-        if self.action == "import":
-            lines = read_labels(self.file)  # before the queue is opened: a file that is refused creates none
-            database = open_queue(execution).database
-            print(f"{add_labels(database, lines)} answers added to {database.name}")
-            return 0
-        database = Database(queue_url(execution), create=False)
-        if self.action == "export":
-            print(f"{export_labels(database, self.file, self.run_id)} answers written to {self.file}")
-        else:
-            of = status_table if self.action == "status" else agreement_table
-            table = of(database, self.run_id)
-            print("There are no answers yet." if table.empty else table.to_string(index=False, float_format="%.2f"))
+        print(perform(self.action, Execution(self.results, labels=self.labels), self.file, self.run_id))
         return 0
 
 

@@ -31,7 +31,7 @@ class _Checked(TypeDecorator[Any]):
     """A column whose values are checked when they are read, because SQLite stores values of any type in any column."""
 
     impl: Any = String
-    cache_ok: ClassVar[bool] = True  # stated by each class, because SQLAlchemy does not look at base classes
+    cache_ok = True  # stated by each class, because SQLAlchemy does not look at base classes
     kinds: ClassVar[tuple[type, ...]] = (str,)
 
     def result_processor(self, dialect: sqlalchemy.Dialect, coltype: object) -> Callable[[Any], Any]:
@@ -151,9 +151,9 @@ class Database:
         if self._file:
             _prepare_sqlite(self._engine, self._file, create)
         self._reading = self._engine.execution_options(reading=True)
+        self._check_tables(create)
         if create:
             self._make_tables()
-        self._check_tables()
 
     @contextmanager
     def transaction(self, reading: bool = False) -> Iterator[sqlalchemy.Connection]:
@@ -207,11 +207,14 @@ class Database:
             with self.transaction() as connection:  # another process created them at the same moment
                 _metadata.create_all(connection)
 
-    def _check_tables(self) -> None:
+    def _check_tables(self, create: bool) -> None:
+        """Raise `PrefVLMError` if a table is another program's, or is missing and not to be created."""
         with self.transaction(reading=True) as connection:
             inspector = sqlalchemy.inspect(connection)
             for table in _metadata.sorted_tables:
                 if not inspector.has_table(table.name):
+                    if create:
+                        continue
                     raise PrefVLMError(f"{self.name} holds no label queue; training with --teacher human creates one.")
                 found = {column["name"] for column in inspector.get_columns(table.name)}
                 if missing := [column.name for column in table.columns if column.name not in found]:

@@ -48,6 +48,17 @@ def open_queue(execution: Execution) -> LabelQueue:
     return LabelQueue(queue_url(execution))
 
 
+def stored_queue(execution: Execution) -> LabelQueue | None:
+    """The label queue that `execution` names, without creating anything; None where its file does not exist.
+
+    Raises `PrefVLMError` if the queue cannot be reached.
+    """
+    url = queue_url(execution)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        return None
+    return LabelQueue(url, create=False)
+
+
 def make_teachers(configs: Sequence[RunConfig], replay: Replay, execution: Execution) -> list[Teacher]:
     """The teacher of each run of a fleet.
 

@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -258,3 +259,29 @@ def test_scrubbing_shows_the_frame_asked_for_on_both_sides(page: Any, queue: Lab
     assert first[70, 0] > first[70, 2] and second[360, 2] > second[360, 0]  # red is the first, blue the second
     page.wait_for_timeout(400)  # four frames
     assert page.locator(".prefvlm-labeller input[type=range]").input_value() == "9"  # scrubbing stops the loop
+
+
+HOSTILE = '"><img src=x onerror="window.hacked = 4"><script>window.hacked = 5</script>'
+
+
+@pytest.mark.parametrize("column", ["words", "budget", "frames", "vlm_label", "clip"])
+def test_nothing_that_the_database_holds_runs_in_the_page(
+    page: Any, queue: LabelQueue, tmp_path: Path, column: str
+) -> None:
+    post(queue, 2)
+    words = "text = :hostile, run_id = :hostile, task = :hostile, partition = :hostile"
+    with sqlite3.connect(tmp_path / "labels.sqlite") as connection:
+        connection.execute(
+            f"UPDATE pairs SET {words if column == 'words' else f'{column} = :hostile'}", {"hostile": HOSTILE}
+        )
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.press("Control+Enter")
+    root = page.locator(".prefvlm-labeller")
+    said = "<script>window.hacked = 5</script>" if column == "words" else "changed by another program"
+    wait_for(page, f"it.innerText.includes({said!r})")
+    assert "src=x onerror" in root.inner_text()  # the value is shown, as text
+    page.wait_for_timeout(1500)  # a handler would have run by now
+    assert page.evaluate("window.hacked") is None
+    assert root.locator("img").count() == 1 and root.locator("script").count() == 0
+    root.evaluate("it => it.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked = 6\">')")
+    page.wait_for_function("window.hacked === 6")  # it would have been seen

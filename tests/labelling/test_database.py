@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from builders.queue import pair, post, stored
 
 from prefvlm_core.cli import main
@@ -18,7 +19,7 @@ from prefvlm_core.labelling import database as label_database
 from prefvlm_core.labelling.agreement import agreement_table, progress, status_table
 from prefvlm_core.labelling.annotator import Annotator
 from prefvlm_core.labelling.database import ANSWERS, PAIRS, Database
-from prefvlm_core.labelling.files import export_labels
+from prefvlm_core.labelling.files import add_labels, export_labels, read_labels
 from prefvlm_core.labelling.queue import LabelQueue, Question
 from prefvlm_core.labelling.teacher import open_queue, queue_url
 from prefvlm_core.labelling.widget import Labeller
@@ -326,3 +327,47 @@ def test_what_no_database_can_hold_is_refused_in_a_sentence(tmp_path: Path) -> N
         status_table(queue.database, "a\ud800")
     with queue.transaction(reading=True) as connection:
         assert connection.execute(PAIRS.select()).all() == connection.execute(ANSWERS.select()).all() == []
+
+
+# ---- PostgreSQL
+
+
+def test_a_server_holds_the_same_labels(postgres: str, url: str, tmp_path: Path) -> None:
+    """What one kind of database exports, the other imports, with the names of people in any script."""
+    queue = LabelQueue(url)
+    post(queue, 3, text="ouvrir « la porte » 🚪")
+    for number, name in enumerate(("José", "人", "נועה\u200d👩‍🔬")):
+        person = Annotator(queue, name)
+        question = person.claim()
+        assert question is not None and question.pair == number
+        person.answer(question, "left", 0.1 + 0.2)
+    export_labels(queue.database, tmp_path / "labels.jsonl")
+    copied = LabelQueue(f"sqlite:///{tmp_path}/copy.sqlite")
+    assert add_labels(copied.database, read_labels(tmp_path / "labels.jsonl")) == 3
+    assert stored(copied) == stored(queue) == [(0, "José", "left"), (1, "人", "left"), (2, "נועה\u200d👩‍🔬", "left")]
+    with pytest.raises(PrefVLMError, match=r"line 1: pair 0 of session 1 of run is in .* already"):
+        add_labels(queue.database, read_labels(tmp_path / "labels.jsonl"))
+
+
+def test_tables_of_another_program_on_a_server_are_named(postgres: str) -> None:
+    administrator = Database(postgres)
+    with administrator._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sqlalchemy.text("CREATE DATABASE other"))
+    url = postgres.replace("/postgres?", "/other?")
+    with pytest.raises(PrefVLMError, match="holds no label queue"):
+        Database(url, create=False)
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE pairs (id integer PRIMARY KEY, name text)"))
+    for create in (True, False):
+        with pytest.raises(PrefVLMError, match=r"table 'pairs' in .* belongs to another program"):
+            Database(url, create)
+    assert sqlalchemy.inspect(engine).get_table_names() == ["pairs"]
+    engine.dispose()
+
+
+@pytest.mark.parametrize("bad", [{"run_id": "a\0b"}, {"run_id": "a\ud800"}, {"session": 2**40}, {"truth": "yes"}])
+def test_what_a_server_refuses_is_said_in_a_sentence(postgres: str, bad: dict[str, Any]) -> None:
+    with pytest.raises(PrefVLMError, match="Nothing was stored") as error:
+        LabelQueue(postgres).post(pair(0, **bad))
+    assert "\n" not in str(error.value)

@@ -2,20 +2,15 @@
 
 import json
 import multiprocessing
-import os
 import random
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders.queue import post, stored
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling import queue as labels
@@ -26,44 +21,6 @@ from prefvlm_core.labelling.queue import AnswerRejected, ClosedPair, LabelQueue,
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["prefvlm_core.labelling.agreement", "prefvlm_core.labelling.files", "pytest"])
-POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """A PostgreSQL server of our own on a socket in a temporary folder; yields the URL of an empty database."""
-    pytest.importorskip("psycopg", reason="no PostgreSQL driver: pip install prefvlm[postgres]")
-    if POSTGRES is None:
-        pytest.skip("no PostgreSQL server: apt-get install postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="pg"))  # short: a socket's path has at most 107 characters
-    as_user: list[str] = []
-    if os.getuid() == 0:  # the server refuses to run as root
-        shutil.chown(folder, "postgres", "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-    data = folder / "data"
-
-    def call(*command: object) -> None:
-        subprocess.run([*as_user, *map(str, command)], check=True, capture_output=True, cwd=folder)
-
-    call(POSTGRES / "initdb", "-D", data, "-A", "trust", "-U", "labels", "--no-sync")
-    options = f"-k {folder} -c listen_addresses= -c fsync=on"
-    call(POSTGRES / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start")
-    yield f"postgresql+psycopg://labels@/postgres?host={folder}"
-    call(POSTGRES / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop")
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/labels.sqlite"
-    address: str = request.getfixturevalue("postgres")
-    queue = LabelQueue(address)
-    with queue.transaction() as connection:
-        connection.execute(text("TRUNCATE answers, pairs"))
-    return address
-
-
 # ---- what an answer means
 
 
@@ -268,14 +225,14 @@ def test_four_labellers_and_a_thousand_pairs(url: str, tmp_path: Path) -> None:
 
 # ---- kills
 
-SESSIONS, PAIRS_EACH, KILLS = 40, 20, 60  # kills of each of the two processes
+PAIRS_EACH = 20  # pairs of a session
 
 
-def _train(url: str, taken: str, started: Any) -> None:
+def _train(url: str, sessions: int, taken: str, started: Any) -> None:
     """A trainer without the training: posts its sessions, waits for each, and notes what it took."""
     queue = LabelQueue(url)
     started.set()
-    for session in range(1, SESSIONS + 1):
+    for session in range(1, sessions + 1):
         post(queue, PAIRS_EACH, session=session)
         while (answers := queue.take("run", session, "wait")) is None:
             time.sleep(0.005)
@@ -297,11 +254,12 @@ def _label_while_asked(url: str, acknowledged: str, started: Any) -> None:
             file.write(f"{question.session} {question.pair} {label_of(choice, question.swapped)}\n")
 
 
-def test_a_hundred_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_a_hundred_kills_lose_and_double_nothing(url: str, tmp_path: Path) -> None:
     """Trainer and labeller are killed at random moments, and started again; in the end nobody can tell."""
-    url, moments = f"sqlite:///{tmp_path}/labels.sqlite", random.Random(3)
+    sessions, kills = (40, 60) if url.startswith("sqlite") else (20, 15)  # kills of each of the two processes
     queue, notes, acknowledged = LabelQueue(url), tmp_path / "taken", tmp_path / "acknowledged"
-    jobs = [(_train, (url, str(notes))), (_label_while_asked, (url, str(acknowledged)))]
+    moments = random.Random(3)
+    jobs = [(_train, (url, sessions, str(notes))), (_label_while_asked, (url, str(acknowledged)))]
     running: dict[int, Any] = {}
 
     def start(job: int) -> None:
@@ -313,19 +271,19 @@ def test_a_hundred_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     for job in (0, 1):
         start(job)
     killed = [0, 0]
-    while min(killed) < KILLS:
+    while min(killed) < kills:
         time.sleep(moments.uniform(0, 0.02))
         job = int(killed[1] < killed[0])
         killed[job] += running[job].is_alive()
         running[job].kill()
         running[job].join()
         start(job)
-    assert len(stored(queue)) > KILLS  # the kills fell between answers, not before or after all of them
+    assert len(stored(queue)) > kills  # the kills fell between answers, not before or after all of them
     running[0].join(300)  # the trainer gets through in the end
     running[1].kill()
     running[1].join()
 
-    expected = [n for _ in range(SESSIONS) for n in range(PAIRS_EACH)]
+    expected = [n for _ in range(sessions) for n in range(PAIRS_EACH)]
     assert [number for number, _, _ in stored(queue)] == expected  # none doubled
     query = select(PAIRS.c.session, PAIRS.c.pair, ANSWERS.c.label).join(ANSWERS)
     with queue.transaction(reading=True) as connection:

@@ -24,9 +24,9 @@ from prefvlm_core.experiments.background import annotate_by_script, train_in_bac
 from prefvlm_core.labelling.agreement import answers_table, status_table
 from prefvlm_core.labelling.annotator import Annotator
 from prefvlm_core.labelling.clips import CLIP_SIZE, MOST_FRAMES, ClipMaker
-from prefvlm_core.labelling.files import export_labels, import_labels
+from prefvlm_core.labelling.files import add_labels, export_labels, read_labels
 from prefvlm_core.labelling.queue import ClosedPair, LabelQueue
-from prefvlm_core.labelling.teacher import queue_url
+from prefvlm_core.labelling.teacher import open_queue
 from prefvlm_core.plots.people import (
     draw_rewards_along_expert,
     rank_correlations,
@@ -56,7 +56,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, La
     """A run in a background process, killed twice on its way, and answered by a script through the queue."""
     results = tmp_path_factory.mktemp("labelled")
     config, execution = tiny("pebble", **PEOPLE), quiet(results, checkpoint_seconds=0)
-    queue = LabelQueue(queue_url(execution))
+    queue = open_queue(execution)
     process = None
     try:
         for kill_when_posted in (1, 2):  # while it waits for its first, then for its second session
@@ -94,7 +94,7 @@ def test_a_run_is_repeated_from_a_label_file(labelled: tuple[RunDirectory, Label
     directory, queue = labelled
     export_labels(queue.database, tmp_path / "labels.jsonl")
     execution = quiet(tmp_path, label_timeout=0.0)
-    import_labels(LabelQueue(queue_url(execution)).database, tmp_path / "labels.jsonl")
+    add_labels(open_queue(execution).database, read_labels(tmp_path / "labels.jsonl"))
     assert numbers(train([directory.config], execution)[0]) == numbers(directory)
 
 
@@ -106,7 +106,7 @@ def test_labels_of_another_course_are_refused(labelled: tuple[RunDirectory, Labe
     lines[3]["second"] += 1
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     execution = quiet(tmp_path)
-    import_labels(LabelQueue(queue_url(execution)).database, file)
+    add_labels(open_queue(execution).database, read_labels(file))
     with pytest.raises(PrefVLMError, match=r"holds other segments for pair 3 of session 1 of quick/button-press-v3"):
         train([directory.config], execution)
 
@@ -114,7 +114,7 @@ def test_labels_of_another_course_are_refused(labelled: tuple[RunDirectory, Labe
 def test_a_session_that_nobody_answers_ends_at_its_timeout_and_costs_nothing(tmp_path: Path) -> None:
     config = tiny("pebble", **PEOPLE)
     directory = train([config], quiet(tmp_path, label_timeout=0.0))[0]
-    queue = LabelQueue(queue_url(quiet(tmp_path)))
+    queue = open_queue(quiet(tmp_path))
     assert [row["human_labels"] for row in directory.read_metrics()] == [0] * 4
     assert queue.unanswered(config.run_id, 1) == 0 and Annotator(queue, "Ann").claim() is None
 
@@ -163,7 +163,7 @@ def late(results: Path) -> Execution:
 def test_late_answers_are_used_once_within_the_budget_and_again_after_a_kill(tmp_path: Path) -> None:
     config = tiny("pebble", **PEOPLE, **{"feedback.budget": 15})
     train_with_late_answers(tmp_path / "whole", 0)
-    directory, queue = RunDirectory(tmp_path / "whole", config), LabelQueue(queue_url(late(tmp_path / "whole")))
+    directory, queue = RunDirectory(tmp_path / "whole", config), open_queue(late(tmp_path / "whole"))
     assert [row["human_labels"] for row in directory.read_metrics()] == [0, 8, 11, 13]
     # 8 at first, then 5, then the 2 that 8 answered and 5 open ones leave of the budget; none in the last session
     assert [len(queue.posted(config.run_id, session)) for session in range(1, 6)] == [8, 5, 2, 0, 0]
@@ -179,7 +179,7 @@ def test_late_answers_are_used_once_within_the_budget_and_again_after_a_kill(tmp
         process.start()
         process.join(300)
         assert process.exitcode == -signal.SIGKILL
-        ann = Annotator(LabelQueue(queue_url(late(results))), "Ann")
+        ann = Annotator(open_queue(late(results)), "Ann")
         while len(answers_table(ann.queue.database)) < LATE[die_after + 1]:  # before training goes on and asks again
             question = ann.claim()
             assert question is not None
@@ -188,7 +188,7 @@ def test_late_answers_are_used_once_within_the_budget_and_again_after_a_kill(tmp
     assert numbers(RunDirectory(results, config)) == numbers(directory)
 
     export_labels(queue.database, tmp_path / "labels.jsonl")
-    import_labels(LabelQueue(queue_url(late(tmp_path / "again"))).database, tmp_path / "labels.jsonl")
+    add_labels(open_queue(late(tmp_path / "again")).database, read_labels(tmp_path / "labels.jsonl"))
     assert numbers(train([config], late(tmp_path / "again"))[0]) == numbers(directory)
 
 
