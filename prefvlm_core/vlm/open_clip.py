@@ -1,21 +1,23 @@
 """LIV, DecisionNCE and any other CLIP model of open_clip, read from a checkpoint file (extra `prefvlm[openclip]`)."""
 
+import difflib
 import hashlib
+import importlib
 import logging
-import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.vlm import OPEN_CLIP_PREFIX, check_frames, check_texts, unit_length
+from prefvlm_core.vlm.state_dicts import fit
+from prefvlm_core.vlm.weight_files import read_tensors
 
 _BATCH = 16  # images per forward pass, always as many because torch may round other batch sizes differently
 
@@ -89,84 +91,79 @@ def load(name: str, weights: str | Path | None) -> OpenClip:
 
     LIV's official file holds {"liv": {"module.model.<CLIP's name>": tensor}}. Those of its training script and of
     DecisionNCE hold {"model": {"model.<CLIP's name>": tensor}}, and those of open_clip a state dict, bare or under
-    "state_dict". All are read here, also as .safetensors. Nothing but tensors is ever read from them.
+    "state_dict". These and other layouts are read, see `weight_files` and `state_dicts`, also as safetensors.
 
-    Raises PrefVLMError if open_clip is not installed, if it does not know the model, and if the file is missing,
-    contains code, or holds other tensors than the model.
+    Raises PrefVLMError if open_clip is not installed, if it does not know the model, and if the file is missing, is
+    something else, could run code, or holds other tensors than the model.
     """
     open_clip = _import_open_clip()
     if name.startswith(OPEN_CLIP_PREFIX):
         checkpoint = _Checkpoint(name.removeprefix(OPEN_CLIP_PREFIX), "the model's page, as .pt or .safetensors")
     else:
         checkpoint = {"liv": _LIV, "decisionnce": _DECISIONNCE}[name]
-    if checkpoint.architecture not in open_clip.list_models():
-        raise unknown_name("open_clip model", checkpoint.architecture, open_clip.list_models())
+    _check_architecture(checkpoint.architecture, open_clip.list_models())
     path = Path(weights or checkpoint.default or "").expanduser()
-    if not path.is_file():
+    if not (weights or checkpoint.default) or not path.exists():
         where = f"the file {path} does not exist" if weights or checkpoint.default else "no file was named"
         raise PrefVLMError(
             f"'{name}' needs its weights, but {where}. Get them from {checkpoint.source}; 'tinyliv' needs no download."
         )
-    tensors = _read_tensors(path)
+    tensors = read_tensors(path)
+    _check_activation(tensors, checkpoint.architecture, open_clip.list_models(), path)
     logging.disable(logging.WARNING)  # open_clip warns that the weights are random; they are replaced below
     try:
         with torch.random.fork_rng():  # so that the caller's random numbers do not change
             model = open_clip.create_model(checkpoint.architecture)
     finally:
         logging.disable(logging.NOTSET)
-    wanted = model.state_dict()
-    tensors.setdefault("logit_scale", wanted["logit_scale"])  # only training uses it; DecisionNCE leaves it out
-    _check_names_and_shapes(tensors, wanted, path, checkpoint.architecture)
-    model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    model.load_state_dict(fit(tensors, model.state_dict(), path, checkpoint.architecture))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "blake2b").hexdigest()
     return OpenClip(model, open_clip.get_tokenizer(checkpoint.architecture), f"{name}-{digest[:12]}")
 
 
 def _import_open_clip() -> Any:
+    """open_clip. Raises PrefVLMError, with what helps, where it is missing or cannot be imported."""
     try:
-        import open_clip
-    except (ImportError, RuntimeError) as error:  # a RuntimeError means that torchvision does not match torch
-        raise PrefVLMError(
-            f"This model needs open_clip ({error}): pip install 'prefvlm[openclip]'; 'tinyliv' works without it."
+        importlib.import_module("torchvision")  # alone first: what open_clip raises does not tell whose fault it is
+    except ModuleNotFoundError as error:
+        raise _unavailable(f"({error}): pip install 'prefvlm[openclip]'") from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise _unavailable(
+            f"and it torchvision, which was built for another torch than {torch.__version__} "
+            f"({str(error).splitlines()[0]}): install both anew from one source, "
+            "pip install --force-reinstall torch torchvision"
         ) from error
-    return open_clip
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The checkpoint's tensors under CLIP's own names."""
     try:
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        return importlib.import_module("open_clip")
+    except ModuleNotFoundError as error:
+        raise _unavailable(f"({error}): pip install 'prefvlm[openclip]'") from error
+    except ImportError as error:
+        raise _unavailable(f"({error}): pip install --force-reinstall open_clip_torch timm") from error
+
+
+def _unavailable(why: str) -> PrefVLMError:
+    return PrefVLMError(f"This model needs open_clip {why}; 'tinyliv' works without it.")
+
+
+def _check_architecture(name: str, known: Sequence[str]) -> None:
+    """Raise PrefVLMError for a name that open_clip does not know, suggesting the closest one or the one it contains."""
+    if name in known:
+        return
+    contained = [model for model in known if model.lower() in name.replace("/", "-").lower()]
+    if contained and not difflib.get_close_matches(name, known, n=1, cutoff=0.8):
         raise PrefVLMError(
-            f"{path} holds more than tensors, and opening it could run code, so it is not opened. If you trust its "
-            "source, save its state dict alone with torch.save or safetensors, and load that."
-        ) from error
-    except (RuntimeError, safetensors.SafetensorError, OSError, EOFError) as error:
-        raise PrefVLMError(f"{path} is damaged or not a file of tensors: {str(error).splitlines()[0]}") from error
-    for key in ("liv", "model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise PrefVLMError(f"{path} holds no state dict of tensors, bare or under 'liv', 'model' or 'state_dict'.")
-    return {key.removeprefix("module.").removeprefix("model."): tensor for key, tensor in content.items()}
+            f"Unknown open_clip model '{name}'. Did you mean '{OPEN_CLIP_PREFIX}{max(contained, key=len)}'? The name "
+            "is that of an architecture alone; which weights it has follows from the file."
+        )
+    raise unknown_name("open_clip model", name, known)
 
 
-def _check_names_and_shapes(
-    tensors: dict[str, Tensor], wanted: dict[str, Tensor], path: Path, architecture: str
-) -> None:
-    complaints = {
-        "missing": wanted.keys() - tensors.keys(),
-        "not known": tensors.keys() - wanted.keys(),
-        "of another shape": {key for key in tensors.keys() & wanted.keys() if tensors[key].shape != wanted[key].shape},
-    }
-    found = "; ".join(
-        f"{len(keys)} {kind}: {', '.join(sorted(keys)[:3])}{', …' * (len(keys) > 3)}"
-        for kind, keys in complaints.items()
-        if keys
-    )
-    if found:
-        raise PrefVLMError(f"{path} does not fit {architecture}: {found}.")
+def _check_activation(tensors: Mapping[str, Tensor], architecture: str, known: Sequence[str], path: Path) -> None:
+    """Raise PrefVLMError for OpenAI's weights in the variant of the architecture with the usual GELU.
+
+    OpenAI trained with QuickGELU. The tensors fit both variants, but the embeddings would be wrong.
+    """
+    quick = f"{architecture}-quickgelu"
+    if any(name.endswith("input_resolution") for name in tensors) and quick in known:
+        raise PrefVLMError(f"{path} holds OpenAI's weights, which need QuickGELU: name {OPEN_CLIP_PREFIX}{quick}.")

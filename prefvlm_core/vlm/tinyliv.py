@@ -21,6 +21,7 @@ from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.files import write_atomically
 from prefvlm_core.vlm import check_frames, check_texts, unit_length
+from prefvlm_core.vlm.state_dicts import misfit
 from prefvlm_core.vlm.texts import TASK_TEXTS
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -136,12 +137,16 @@ class TinyLIV:
         """Read what `save` wrote. Raises PrefVLMError for a file that is missing, damaged or of another network."""
         try:
             with safetensors.safe_open(path, framework="pt") as file:
-                vocabulary = json.loads(file.metadata()["vocabulary"])
-                tensors = {key: file.get_tensor(key).float() for key in file.keys()}
-            network = TinyLIVNetwork(len(vocabulary), folded=True)
-            network.load_state_dict(tensors)
-        except (OSError, safetensors.SafetensorError, KeyError, TypeError, RuntimeError) as error:
-            raise PrefVLMError(f"{path} does not hold a TinyLIV network: {' '.join(str(error).split())}") from error
+                vocabulary = json.loads((file.metadata() or {}).get("vocabulary", "null"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+        except (OSError, safetensors.SafetensorError, ValueError, RecursionError) as error:
+            raise PrefVLMError(f"{path} does not hold a TinyLIV network: {' '.join(str(error).split())}.") from error
+        if not isinstance(vocabulary, list) or not all(isinstance(word, str) and word for word in vocabulary):
+            raise PrefVLMError(f"{path} does not hold a TinyLIV network: its vocabulary is no list of words.")
+        network = TinyLIVNetwork(len(vocabulary), folded=True)
+        if found := misfit(tensors, network.state_dict()):
+            raise PrefVLMError(f"{path} does not hold a TinyLIV network: {found}.")
+        network.load_state_dict(tensors)
         return cls(path.stem, network, vocabulary)
 
 

@@ -1,5 +1,6 @@
 """Tests of TinyLIV, its training, its accuracy and the feature cache against independent computations."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -203,13 +204,34 @@ def test_bad_input_is_named(model, frames, tmp_path):
     (tmp_path / "noise.safetensors").write_bytes(b"no tensors here")
     with pytest.raises(PrefVLMError, match=r"noise.safetensors does not hold a TinyLIV network"):
         TinyLIV.load(tmp_path / "noise.safetensors")
-    safetensors.torch.save_file(
-        {"image.0.weight": torch.zeros(2)}, tmp_path / "other.safetensors", {"vocabulary": "[]"}
-    )
-    with pytest.raises(PrefVLMError, match=r"other.safetensors does not hold a TinyLIV network: .*Missing key"):
-        TinyLIV.load(tmp_path / "other.safetensors")
     with pytest.raises(PrefVLMError, match=r"gone.safetensors does not hold"):
         TinyLIV.load(tmp_path / "gone.safetensors")
+
+
+def test_weights_of_another_network_are_refused_when_they_are_loaded(model, tmp_path):
+    words, path = json.dumps(model.vocabulary), tmp_path / "other.safetensors"
+    tensors = {key: tensor.half().contiguous() for key, tensor in model.network.state_dict().items()}
+    bias = tensors["image.0.bias"]
+    kinds = [
+        (tensors, None, "its vocabulary is no list of words"),
+        (tensors, {"other": words}, "its vocabulary is no list of words"),
+        (tensors, {"vocabulary": "close open"}, "Expecting value"),
+        (tensors, {"vocabulary": "[" * 100_000}, "recursion"),
+        (tensors, {"vocabulary": "[1, 2]"}, "its vocabulary is no list of words"),
+        (tensors, {"vocabulary": '{"open": 1}'}, "its vocabulary is no list of words"),
+        (tensors, {"vocabulary": '["open", ""]'}, "its vocabulary is no list of words"),
+        (tensors, {"vocabulary": '["open"]'}, r"1 of another shape: words\.weight\.$"),
+        ({"image.0.weight": bias}, {"vocabulary": words}, r"16 missing: .*; 1 of another shape: image\.0\.weight\.$"),
+        (tensors | {"more": bias + 1}, {"vocabulary": words}, r"1 not known: more\.$"),
+        (tensors | {"image.0.bias": bias * torch.nan}, {"vocabulary": words}, r"1 not finite: image\.0\.bias\.$"),
+        (tensors | {"image.0.bias": bias.int()}, {"vocabulary": words}, r"1 of another type: image\.0\.bias\.$"),
+        (tensors | {"image.0.bias": bias[:1].clone()}, {"vocabulary": words}, r"another shape: image\.0\.bias\.$"),
+    ]
+    for content, metadata, said in kinds:
+        safetensors.torch.save_file(content, path, metadata)
+        with pytest.raises(PrefVLMError, match=f"other.safetensors does not hold a TinyLIV network: .*{said}") as told:
+            TinyLIV.load(path)
+        assert "\n" not in str(told.value)
 
 
 # ---- demonstrations and recordings ----
