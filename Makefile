@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gl reproduce figures test test-all coverage lint format types clean-caches clean-venv
+.PHONY: help setup gl reproduce figures test test-all fuzz coverage lint format types clean-caches clean-venv
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ test: $(STAMP) gl  ## run the tests, except those marked slow
 
 test-all: $(STAMP) gl  ## run all tests, the slow ones too
 	$(BIN)/python -m pytest
+
+fuzz: $(STAMP)  ## search long for input that breaks a property or a reader; the tests search briefly
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long
 
 coverage: $(STAMP) gl  ## run the tests, except those marked slow, and list the lines that none of them reaches
 	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term-missing:skip-covered

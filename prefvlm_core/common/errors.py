@@ -7,6 +7,11 @@ from collections.abc import Iterable
 class PrefVLMError(ValueError):
     """A mistake of the user. Its message says in one sentence what is wrong, where, and what is allowed."""
 
+    def __str__(self) -> str:
+        """The message on one line, whatever it quotes: other characters that cannot be printed are escaped."""
+        line = " ".join(super().__str__().splitlines())
+        return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+
     def _render_traceback_(self) -> list[str]:
         """The lines that IPython, and therefore a notebook, shows for the error: its sentence alone."""
         return [f"{type(self).__name__}: {self}"]

@@ -39,8 +39,10 @@ class Registry(Mapping[str, Entry]):
 
         Raises `PrefVLMError` for a name that could not be part of a path, and for one that comes with the package.
         """
-        if not name or name != name.strip() or "/" in name:
-            raise PrefVLMError(f"A {self.kind} needs a name without spaces around it or slashes, got '{name}'.")
+        if not name.isprintable() or name != name.strip() or name in ("", ".", "..") or {"/", "\\"} & set(name):
+            raise PrefVLMError(
+                f"A {self.kind} needs a printable name without spaces around it, slashes or backslashes, got {name!r}."
+            )
         if name in self._packaged:
             raise PrefVLMError(f"The {self.kind} '{name}' comes with the package; choose another name for yours.")
         self._entries[name] = entry

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.groups import SIMULATED_PREFIX
 from prefvlm_core.config.run import RunConfig, content_hash, default_fields, from_fields, read_fields
 
@@ -73,6 +74,8 @@ def _translated(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with renamed ones under their names of today, where today's fields can express the value."""
     values = dict(stored)
     if accuracy := values.pop("vlm.simulated_accuracy", 0.0):
+        if not isinstance(accuracy, int | float) or not 0 < accuracy <= 1:
+            raise PrefVLMError(f"vlm.simulated_accuracy must be a probability, got {accuracy!r}.")
         values["vlm.model"] = f"{SIMULATED_PREFIX}{accuracy:g}"
     if "vlm.equal_within" in values and values["vlm.equal_within"] in (0.0, _TIE_MARGIN):
         keep = values.pop("vlm.keep_equal", True)

@@ -237,9 +237,8 @@ def _with(known: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
         group, _, leaf = name.rpartition(".")
         (values.setdefault(group, {}) if group else values)[leaf] = value
     types_of = fields.types_of(RunConfig)
-    return RunConfig(
-        **{name: types_of[name](**value) if isinstance(value, dict) else value for name, value in values.items()}
-    )
+    is_group = {name: dataclasses.is_dataclass(kind) for name, kind in types_of.items()}
+    return RunConfig(**{name: types_of[name](**value) if is_group[name] else value for name, value in values.items()})
 
 
 def _check(config: RunConfig) -> None:

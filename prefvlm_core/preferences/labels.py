@@ -31,7 +31,8 @@ class RunLabels:
 
     def newest_human(self, count: int) -> PreferenceBuffer:
         """The `count` newest pairs with human labels, or all of them if there are fewer."""
-        return PreferenceBuffer(self.human.starts[-count:], self.human.labels[-count:])
+        first = max(0, len(self.human) - count)
+        return PreferenceBuffer(self.human.starts[first:], self.human.labels[first:])
 
     def forget_vlm(self) -> None:
         """Drop the VLM's labels, because its pairs are about to be labeled again."""

@@ -39,5 +39,5 @@ def test_own_entries_can_be_added_and_replaced_but_not_those_of_the_package() ->
 
 @pytest.mark.parametrize("name", ["", " cow", "cow ", "farm/cow"])
 def test_names_that_could_not_be_part_of_a_path_are_refused(name: str) -> None:
-    with pytest.raises(PrefVLMError, match="needs a name without spaces around it or slashes"):
+    with pytest.raises(PrefVLMError, match="needs a printable name without spaces around it, slashes or backslashes"):
         animals().register(name, 4)
