@@ -276,7 +276,7 @@ class Fleet:
             if (vlm := self.feedback[run].vlm) is not None:
                 vlm.save(directory.path)
         for run, directory in enumerate(self.directories):
-            directory.write_manifest(self._manifest(run, FINISHED))
+            directory.write_manifest(self._manifest(run, FINISHED) | directory.row_hashes())
         self.encoder.close()
 
     def _manifest(self, run: int, status: str) -> dict[str, Any]:

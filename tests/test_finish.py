@@ -25,6 +25,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.checkpoint import FleetCheckpoint
 from prefvlm_core.runs.directory import FINISHED, RunDirectory
 from prefvlm_core.runs.files import content_digest, read_tensors, write_tensors
+from prefvlm_core.runs.pack import pack
 from prefvlm_core.train import Fleet, train
 
 CONFIGS = [small("prefvlm"), small("pebble")]
@@ -124,7 +125,6 @@ def test_a_full_disk_at_every_moment_of_the_end(
         results = tmp_path / str(change)
         shutil.copytree(before_the_last_episode, results)
         full = met_a_full_disk(results, seconds, change)
-        met_a_full_disk(results, seconds, change)
         assert_ends_bit_identical(results, trained)
         shutil.rmtree(results)
         change += 1
@@ -276,6 +276,25 @@ def test_values_that_no_fleet_has_are_refused(
     write_tensors(file, stored.tensors, stored.metadata | {"values": stored.metadata["values"] | change})
     with pytest.raises(PrefVLMError, match=r"checkpoint.safetensors is damaged \((Key|Type)Error.*; restore it"):
         train(CONFIGS, quiet(results))
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "labels.csv"])
+def test_a_digit_changed_in_a_finished_run_is_noticed(trained: Path, tmp_path: Path, name: str) -> None:
+    """By whoever reads it, and by `pack`."""
+    results = tmp_path / "results"
+    shutil.copytree(trained, results)
+    directory = RunDirectory(results, CONFIGS[0])
+    content = bytearray((directory.path / name).read_bytes())
+    last_digit = max(index for index, byte in enumerate(content) if chr(byte).isdigit())
+    content[last_digit] ^= 1
+    (directory.path / name).write_bytes(content)
+    words = rf"{re.escape(str(directory.path / name))} is damaged \(its rows are not those whose hash manifest.json"
+    for read in (lambda: (directory.metrics(), directory.labels()), lambda: pack(results)):
+        with pytest.raises(PrefVLMError, match=words):
+            read()
+    (directory.path / name).unlink()
+    with pytest.raises(PrefVLMError, match=words):
+        _ = directory.metrics(), directory.labels()
 
 
 def test_equal_runs_write_equal_files(trained: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from prefvlm_core.runs.files import (
 )
 from prefvlm_core.runs.locks import file_lock
 from prefvlm_core.runs.published import PublishedRun, published_runs
-from prefvlm_core.runs.rows import csv_bytes, read_labels, read_metrics
+from prefvlm_core.runs.rows import check_rows, csv_bytes, read_labels, read_metrics, rows_hash
 
 ADAPTERS_FILE = "adapters.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
@@ -105,7 +105,10 @@ class RunDirectory:
         """Rows of the metrics, one per evaluation; none where there are none."""
         if self.published:
             return self.published.metrics().to_dict("records")
-        return read_metrics(self.path / "metrics.csv")
+        path = self.path / "metrics.csv"
+        rows = read_metrics(path)
+        check_rows(path, pandas.DataFrame(rows), self.manifest.get("metrics_hash"))
+        return rows
 
     def metrics(self) -> pandas.DataFrame:
         """The same as a table."""
@@ -119,7 +122,18 @@ class RunDirectory:
 
     def labels(self) -> pandas.DataFrame | None:
         """Rows of the label log; None where the run used no labels."""
-        return self.published.labels() if self.published else read_labels(self.path / "labels.csv")
+        if self.published:
+            return self.published.labels()
+        path = self.path / "labels.csv"
+        rows = read_labels(path)
+        check_rows(path, rows, self.manifest.get("labels_hash"))
+        return rows
+
+    def row_hashes(self) -> dict[str, str]:
+        """Entries of a finished run's manifest: the hashes of its metrics and, where it has some, of its labels."""
+        labels = self.labels()
+        hashes = {} if labels is None else {"labels_hash": rows_hash(labels)}
+        return {"metrics_hash": rows_hash(self.metrics())} | hashes
 
     def write_labels(self, labels: pandas.DataFrame) -> None:
         """Replace labels.csv, see `preferences/log.py`."""

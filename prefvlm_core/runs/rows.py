@@ -111,3 +111,9 @@ def rows_hash(rows: pandas.DataFrame) -> str:
     for name in sorted(content):
         digest.update(f"{name}\n".encode() + content[name])
     return digest.hexdigest()[:16]
+
+
+def check_rows(path: Path, rows: pandas.DataFrame | None, named: str | None) -> None:
+    """Raise `PrefVLMError` where the rows at `path` do not have the hash that the run's manifest names, if it does."""
+    if named is not None and (rows is None or rows_hash(rows) != named):
+        raise damaged(path, "its rows are not those whose hash manifest.json names")

@@ -28,7 +28,7 @@ from prefvlm_core.runs.published import (
     PublishedRun,
     seed_and_hash,
 )
-from prefvlm_core.runs.rows import cell, csv_bytes, read_labels, read_metrics, rows_hash
+from prefvlm_core.runs.rows import cell, check_rows, csv_bytes, read_labels, read_metrics, rows_hash
 from prefvlm_core.runs.stored import fields_text
 
 _FIRST_METRICS = ("step", "success", "success_last_step", "episode_return")
@@ -41,6 +41,8 @@ def row_of_folder(directory: RunDirectory) -> dict[str, str]:
     metrics = pandas.DataFrame(read_metrics(directory.path / "metrics.csv"))
     labels = read_labels(directory.path / "labels.csv")
     manifest = read_manifest(directory.path / "manifest.json")
+    check_rows(directory.path / "metrics.csv", metrics, manifest.get("metrics_hash"))
+    check_rows(directory.path / "labels.csv", labels, manifest.get("labels_hash"))
     fleet = manifest.pop("fleet", None)  # every run of a fleet would repeat the names of all
     row = {
         name: value if isinstance(value, str) else json.dumps(value)
