@@ -137,6 +137,7 @@ import json, os, shutil, sys
 from pathlib import Path
 from builders.disk import killed_before
 from builders.runs import quiet
+from prefvlm_core.config.run import RunConfig
 from prefvlm_core.train import train
 
 if __name__ == "__main__":
