@@ -1,65 +1,22 @@
 """Label files: one schema checks every line, nothing of a bad file is stored, and what was exported comes back."""
 
 import codecs
-import copy
 import gzip
 import json
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.queue import pair, post, stored
-from hypothesis import given, settings
-from hypothesis import strategies as some
+from builders.label_files import LINE, changed, write
+from builders.queue import pair, post
 
 from prefvlm_core.cli import main
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling.annotator import Annotator
 from prefvlm_core.labelling.files import add_labels, export_labels, read_labels
 from prefvlm_core.labelling.queue import LabelQueue
-
-LINE: dict[str, Any] = {
-    "format": 1,
-    **{"run_id": "quick/door-open-v3/pebble/0-1a2b3c4d", "session": 2, "pair": 3, "budget": 30},
-    **{"task": "door-open-v3", "text": "open a door", "first": 0, "second": 500, "length": 20},
-    **{"vlm_label": 1.0, "divergence": 0.25, "partition": "uncertain", "truth": 0.5},
-    **{"posted_at": "2026-01-02T03:04:05.123456Z", "closed_at": None, "last_session": 0, "frames": 5},
-    "answers": [
-        {
-            **{
-                "purpose": "label",
-                "annotator": "José 人",
-                "swapped": 1,
-                "choice": "left",
-                "label": 1.0,
-                "seconds": 1.5,
-            },
-            **{"claimed_at": "2026-01-02T03:04:06+00:00", "answered_at": "2026-01-02T05:04:07+02:00"},
-            **{"number": 1, "undone": 0},
-        }
-    ],
-}
-FEW = settings(database=None, deadline=None, derandomize=True, max_examples=25)
-MANY = settings(FEW, max_examples=400)
-
-
-def changed(**values: Any) -> dict[str, Any]:
-    """`LINE` with other values; those named answer_… are changed in its answer."""
-    line = copy.deepcopy(LINE)
-    for name, value in values.items():
-        place, name = (line["answers"][0], name.removeprefix("answer_")) if name.startswith("answer_") else (line, name)
-        place[name] = value
-    return line
-
-
-def write(folder: Path, *lines: dict[str, Any] | str) -> Path:
-    file = folder / "labels.jsonl"
-    texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
-    file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    return file
 
 
 def refused(file: Path, words: str) -> None:
@@ -280,74 +237,3 @@ def test_an_export_of_nothing_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(PrefVLMError, match="it is a folder"):
         export_labels(queue.database, Path())
     assert not file.exists()
-
-
-# ---- properties
-
-NAMES = some.text(some.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=100).filter(
-    str.strip
-)
-REALS = some.floats(0, 1e300)
-
-
-@FEW
-@given(
-    name=NAMES,
-    text=NAMES,
-    run_id=NAMES.filter(lambda name: {"", ".", ".."}.isdisjoint(name.split("/"))),
-    answers=some.lists(
-        some.tuples(some.sampled_from(("left", "right", "equal", "skip")), REALS), min_size=1, max_size=4
-    ),
-    divergence=REALS,
-)
-def test_what_was_exported_can_be_imported_whatever_people_are_called(
-    name: str, text: str, run_id: str, answers: list[tuple[str, float]], divergence: float
-) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        queue, copied = (LabelQueue(f"sqlite:///{folder}/{file}.sqlite") for file in ("labels", "copy"))
-        post(queue, len(answers), run_id=run_id, text=text, divergence=divergence)
-        person = Annotator(queue, name)
-        for choice, seconds in answers:
-            question = person.claim()
-            assert question is not None
-            person.answer(question, choice, seconds)
-        file, again = Path(folder) / "labels.jsonl", Path(folder) / "again.jsonl"
-        assert export_labels(queue.database, file) == len(answers)
-        assert add_labels(copied.database, read_labels(file)) == len(answers)
-        assert export_labels(copied.database, again) == len(answers)
-        assert again.read_bytes() == file.read_bytes()
-        assert stored(copied) == stored(queue) == [(n, name.strip(), choice) for n, (choice, _) in enumerate(answers)]
-        assert copied.take(run_id, 1, "wait") == queue.take(run_id, 1, "wait")
-
-
-JSON = some.recursive(
-    some.none() | some.booleans() | some.integers() | some.floats() | some.text(),
-    lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@MANY
-@given(field=some.sampled_from([*LINE, *(f"answer_{name}" for name in LINE["answers"][0]), "other"]), value=JSON)
-def test_any_value_is_accepted_whole_or_refused_in_one_line(field: str, value: Any) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file = write(Path(folder), changed(**{field: value}))
-        try:
-            (line,) = read_labels(file).values()
-        except PrefVLMError as error:
-            assert str(error).isprintable() and f"{file}, line 1" in str(error)
-            return
-        read = json.loads(line.model_dump_json())
-        assert read["answers"][0]["label"] == float(read["answers"][0]["swapped"]) and read["pair"] < read["budget"]
-        assert (read["answers"][0] if field.startswith("answer_") else read)[field.removeprefix("answer_")] == value
-
-
-@MANY
-@given(content=some.binary(max_size=200))
-def test_any_bytes_are_refused_in_one_line(content: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "labels.jsonl"
-        file.write_bytes(content)
-        with pytest.raises(PrefVLMError) as error:
-            read_labels(file)
-        assert str(error.value).isprintable() and str(file) in str(error.value)
