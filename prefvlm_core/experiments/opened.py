@@ -13,6 +13,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
 from prefvlm_core.experiments.plan import configs_of, evaluations, label_log, missing_runs
 from prefvlm_core.experiments.project import project_folder
+from prefvlm_core.labelling.address import FROM_ENVIRONMENT, read_address, secrets_of
 from prefvlm_core.plots.show import show
 
 SECONDS_PER_STEP = {"quick": 0.0073, "laptop": 0.0073}
@@ -76,11 +77,16 @@ def open_experiment(
 
     `train`: whether what is missing is to be trained; None means only in profile quick, where that takes minutes.
     `results` and `figures` are folders, "" those of the project; `labels` is `Execution.labels`. Raises `PrefVLMError`
-    for unknown names and for a `train` that is neither a bool nor None.
+    for unknown names, for a `train` that is neither a bool nor None, and for a password in `labels`.
     """
     if not isinstance(train, bool | None):
         raise PrefVLMError(f"train is {train!r}; allowed are True, False and None (train in profile quick only).")
     configs_of(name, profile)  # refuses unknown names before anything is looked for
+    if labels and not labels.startswith(FROM_ENVIRONMENT) and secrets_of(read_address(labels)):
+        raise PrefVLMError(
+            "labels holds a password, and a notebook keeps its parameters; put the URL into an environment variable "
+            "and name that one, for example env:PREFVLM_LABELS."
+        )
     return OpenExperiment(
         name,
         profile,

@@ -17,7 +17,8 @@ from prefvlm_core.labelling.names import check_characters
 _POSTGRESQL = "postgresql+psycopg"
 DRIVERS = {"sqlite": "sqlite", **dict.fromkeys(("postgresql", "postgres", _POSTGRESQL), _POSTGRESQL)}
 """What a URL may begin with -> SQLAlchemy's name of the driver."""
-_FROM_ENVIRONMENT = "env:"
+FROM_ENVIRONMENT = "env:"
+"""What stands before the name of an environment variable that holds the URL."""
 _EXAMPLES = "write it like sqlite:///labels.sqlite or postgresql://user@host/database"
 _PUBLIC_OPTIONS = ("host", "port", "sslmode")
 """The options of a PostgreSQL URL whose values are shown; any other could be a password, or hold one."""
@@ -58,9 +59,9 @@ def secrets_of(url: sqlalchemy.URL) -> list[str]:
 def _from_environment(given: str) -> str:
     if not isinstance(given, str):
         raise PrefVLMError(f"A database URL is a text, not of type {type(given).__name__}; {_EXAMPLES}.")
-    if not given.startswith(_FROM_ENVIRONMENT):
+    if not given.startswith(FROM_ENVIRONMENT):
         return given
-    name = given.removeprefix(_FROM_ENVIRONMENT)
+    name = given.removeprefix(FROM_ENVIRONMENT)
     if not name.isidentifier():
         raise PrefVLMError("After env: comes the name of an environment variable, for example env:PREFVLM_LABELS.")
     if not os.environ.get(name):

@@ -13,9 +13,11 @@ from prefvlm_core.cli import main
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.experiments import background
 from prefvlm_core.experiments.background import train_in_background
+from prefvlm_core.experiments.opened import open_experiment
 from prefvlm_core.labelling.address import read_address, shown
 from prefvlm_core.labelling.database import Database
 from prefvlm_core.labelling.queue import LabelQueue
+from prefvlm_core.labelling.teacher import queue_url
 
 SECRET = "pw5ecret"
 EXAMPLES = "write it like sqlite:///labels.sqlite or postgresql://user@host/database"
@@ -163,3 +165,13 @@ def test_no_file_of_a_training_that_fails_at_its_queue_holds_the_password(tmp_pa
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes()
     assert SECRET not in repr(execution)
+
+
+@pytest.mark.parametrize("url", [f"postgres://u:{SECRET}@h/d", f"postgresql://h/d?password={SECRET}"])
+def test_a_notebook_takes_no_password_as_a_parameter(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    with pytest.raises(PrefVLMError, match=r"labels holds a password.* env:PREFVLM_LABELS") as error:
+        open_experiment("07_human_labeling", "quick", False, labels=url)
+    assert SECRET not in str(error.value)
+    monkeypatch.setenv("PREFVLM_LABELS", url)
+    opened = open_experiment("07_human_labeling", "quick", False, labels="env:PREFVLM_LABELS")
+    assert SECRET not in repr(opened) and queue_url(opened.execution).query.get("password", SECRET) == SECRET

@@ -240,9 +240,8 @@ def _train(url: str, sessions: int, taken: str, started: Any) -> None:
             file.write(json.dumps([session, [one.label for one in answers]]) + "\n")
 
 
-def _label_while_asked(url: str, acknowledged: str, started: Any) -> None:
-    queue = LabelQueue(url)
-    annotator = Annotator(queue, "Ann")
+def _label_while_asked(url: str, name: str, acknowledged: str, started: Any) -> None:
+    annotator = Annotator(LabelQueue(url), name)
     started.set()
     with open(acknowledged, "a", buffering=1) as file:
         while True:
@@ -252,14 +251,15 @@ def _label_while_asked(url: str, acknowledged: str, started: Any) -> None:
             choice = ("left", "right", "equal", "skip")[question.pair % 4]
             annotator.answer(question, choice, 0.1)
             file.write(f"{question.session} {question.pair} {label_of(choice, question.swapped)}\n")
+            time.sleep(0.1)  # so slowly that all kills fall between answers
 
 
-def test_a_hundred_kills_lose_and_double_nothing(url: str, tmp_path: Path) -> None:
-    """Trainer and labeller are killed at random moments, and started again; in the end nobody can tell."""
-    sessions, kills = (40, 60) if url.startswith("sqlite") else (20, 15)  # kills of each of the two processes
-    queue, notes, acknowledged = LabelQueue(url), tmp_path / "taken", tmp_path / "acknowledged"
-    moments = random.Random(3)
-    jobs = [(_train, (url, sessions, str(notes))), (_label_while_asked, (url, str(acknowledged)))]
+def test_kills_lose_and_double_nothing(url: str, tmp_path: Path) -> None:
+    """A trainer and four labellers are killed at random moments, and started again; in the end nobody can tell."""
+    sessions, kills = (50, 60) if url.startswith("sqlite") else (20, 30)
+    queue, notes, moments = LabelQueue(url), tmp_path / "taken", random.Random(3)
+    jobs: list[tuple[Any, tuple[Any, ...]]] = [(_train, (url, sessions, str(notes)))]
+    jobs += [(_label_while_asked, (url, f"person {n}", f"{tmp_path}/{n}.ack")) for n in range(4)]
     running: dict[int, Any] = {}
 
     def start(job: int) -> None:
@@ -268,29 +268,30 @@ def test_a_hundred_kills_lose_and_double_nothing(url: str, tmp_path: Path) -> No
         running[job].start()
         assert started.wait(60)
 
-    for job in (0, 1):
-        start(job)
-    killed = [0, 0]
-    while min(killed) < kills:
-        time.sleep(moments.uniform(0, 0.02))
-        job = int(killed[1] < killed[0])
-        killed[job] += running[job].is_alive()
+    def kill(job: int) -> None:
         running[job].kill()
         running[job].join()
+
+    for job in range(len(jobs)):
         start(job)
-    assert len(stored(queue)) > kills  # the kills fell between answers, not before or after all of them
+    for number in range(kills):
+        while len(stored(queue)) < number * sessions * PAIRS_EACH // kills:  # the kills are spread over all answers
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.02))
+        kill(number % len(jobs))
+        start(number % len(jobs))
     running[0].join(300)  # the trainer gets through in the end
-    running[1].kill()
-    running[1].join()
+    for job in range(1, len(jobs)):
+        kill(job)
 
     expected = [n for _ in range(sessions) for n in range(PAIRS_EACH)]
     assert [number for number, _, _ in stored(queue)] == expected  # none doubled
     query = select(PAIRS.c.session, PAIRS.c.pair, ANSWERS.c.label).join(ANSWERS)
     with queue.transaction(reading=True) as connection:
         labels_now = {(row.session, row.pair): row.label for row in connection.execute(query)}
-    lines = [line.split() for line in acknowledged.read_text().splitlines()]
+    lines = [line.split() for path in tmp_path.glob("*.ack") for line in path.read_text().splitlines()]
     noted = {(int(session), int(number)): label for session, number, label in lines}
-    assert len(lines) == len(noted) >= len(expected) - killed[1]  # one note per kill may be missing, none is twice
+    assert len(lines) == len(noted) >= len(expected) - kills  # one note per kill may be missing, none is twice
     assert all(str(labels_now[key]) == label for key, label in noted.items())  # none lost, none changed
     for session, values in map(json.loads, notes.read_text().splitlines()):
         assert values == [labels_now[session, number] for number in range(PAIRS_EACH)]  # every time it was taken
