@@ -39,10 +39,7 @@ class Registry(Mapping[str, Entry]):
 
         Raises `PrefVLMError` for a name that could not be part of a path, and for one that comes with the package.
         """
-        if not name.isprintable() or name != name.strip() or name in ("", ".", "..") or {"/", "\\"} & set(name):
-            raise PrefVLMError(
-                f"A {self.kind} needs a printable name without spaces around it, slashes or backslashes, got {name!r}."
-            )
+        check_part_of_path(self.kind, name)
         if name in self._packaged:
             raise PrefVLMError(f"The {self.kind} '{name}' comes with the package; choose another name for yours.")
         self._entries[name] = entry
@@ -67,6 +64,14 @@ class Registry(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def check_part_of_path(kind: str, name: str) -> None:
+    """Raise `PrefVLMError` for a name that could not be a folder's. `kind` says what is named."""
+    if not name.isprintable() or name != name.strip() or name in ("", ".", "..") or {"/", "\\"} & set(name):
+        raise PrefVLMError(
+            f"A {kind} needs a printable name without spaces around it, slashes or backslashes, got {name!r}."
+        )
 
 
 def _family(name: str) -> str:

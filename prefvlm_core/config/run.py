@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.common.registry import import_plugin
+from prefvlm_core.common.registry import check_part_of_path, import_plugin
 from prefvlm_core.config import fields
 from prefvlm_core.config.groups import (
     AdapterConfig,
@@ -118,7 +118,7 @@ IDENTITY = ("task", "method", "seed", "profile")
 @functools.cache
 def default_fields() -> dict[str, Any]:
     """The default of every field, by dotted name; those in `IDENTITY` hold placeholders."""
-    return flatten(dataclasses.asdict(RunConfig("drawer-close-v3", "", 0, "paper")))
+    return flatten(dataclasses.asdict(RunConfig("drawer-close-v3", "pebble", 0, "paper")))
 
 
 def content_hash(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
@@ -245,6 +245,7 @@ def _check(config: RunConfig) -> None:
     """Raise `PrefVLMError` for the first field whose value is not allowed, alone or together with others."""
     fields.check_types(config)
     check_task(config.task)
+    check_part_of_path("method", config.method)
     check_profile(config.profile)
     fields.check_bounds(config)
     _check_relations(config)

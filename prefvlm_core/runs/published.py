@@ -122,19 +122,32 @@ def published_runs(folder: Path) -> Mapping[str, PublishedRun]:
 def _runs(folder: Path, version: Hashable) -> Mapping[str, PublishedRun]:
     path = folder / RUNS_FILE
     try:
-        with open(path, newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            runs = [PublishedRun(folder, {name: cell for name, cell in row.items() if cell}) for row in rows]
+        with open(path, newline="", encoding="utf-8") as file:
+            runs = [PublishedRun(folder, _filled_cells(row)) for row in csv.DictReader(file, strict=True)]
         return {run.run_id: run for run in runs}
-    except (csv.Error, KeyError, TypeError, ValueError) as error:
+    except (csv.Error, KeyError, RecursionError, TypeError, ValueError) as error:
         raise _damaged_table(path, error) from error
+
+
+def _filled_cells(row: Mapping[str, str]) -> dict[str, str]:
+    """A row of runs.csv without its empty cells. Raises ValueError where a cell is missing, or is no number but should
+    be one."""
+    if None in row or None in row.values():
+        raise ValueError("a row has more or fewer cells than there are columns")
+    if missing := {*FIRST_COLUMNS, *LAST_COLUMNS} - row.keys():
+        raise ValueError(f"it has no column {min(missing)}")
+    if not (row["run_id"] and row["metrics_hash"] and row["config"]):
+        raise ValueError("a row has no run_id, metrics_hash or config")
+    for name in ("step", "success"):
+        float(row[name] or "nan")
+    return {name: cell for name, cell in row.items() if cell}
 
 
 @functools.lru_cache(maxsize=1024)
 def _metrics_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.DataFrame]:
     rows = collections.defaultdict(list)
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file, strict=True):
                 key = int(row.pop("seed")), row.pop("hash")
                 rows[key].append({name: float(value or "nan") for name, value in row.items()})
