@@ -18,18 +18,16 @@ from prefvlm_core.common.seeding import Generators, Stream, generator
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.labelling.teacher import make_teachers
-from prefvlm_core.methods import METHODS
 from prefvlm_core.preferences.budget import Budget
 from prefvlm_core.preferences.filters import FILTERS, divergence
 from prefvlm_core.preferences.labels import RunLabels
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.preferences.pool import LabelledPool
 from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS, PairSource, UniformSelection
-from prefvlm_core.preferences.teachers import HUMAN, TEACHERS, Query, Teacher, VLMOpinion
+from prefvlm_core.preferences.teachers import Query, Teacher, VLMOpinion
 from prefvlm_core.reward.ensemble import RewardEnsemble, RunEnsemble, reward_accuracy
 from prefvlm_core.reward.learners import LEARNERS
 from prefvlm_core.reward.learning import LearningSetting
-from prefvlm_core.vlm import VLMS
 from prefvlm_core.vlm.encoder import FleetEncoder, uses_vlm
 from prefvlm_core.vlm.labeller import LabelSource, labels_of, make_label_source
 
@@ -230,23 +228,6 @@ class Feedback:
         self.budget.restore(values["budget"])
         self.filter.restore(values["filter"])
         self.sessions, self.asked = values["sessions"], values["asked"]
-
-
-def check_names(config: RunConfig) -> None:
-    """Raise `PrefVLMError`, with a suggestion, for the first name in a config that no registry knows.
-
-    The config does not check them itself, so that a stored run stays readable where the user's notebook that registered
-    its teacher or model has not been run.
-    """
-    METHODS.check(config.method)
-    if config.feedback.teacher != HUMAN:
-        TEACHERS.check(config.feedback.teacher)
-    SELECTIONS.check(config.feedback.sampling)
-    HUMAN_SELECTIONS.check(config.filter.human_selection)
-    FILTERS.check(config.filter.mode)
-    LEARNERS.check(config.reward.learning)
-    if config.vlm.simulated_accuracy is None:
-        VLMS.check(config.vlm.model)
 
 
 def make_feedback(

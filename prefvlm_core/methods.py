@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefvlm_core.common.errors import PrefVLMError, shown
 from prefvlm_core.common.registry import Registry
 from prefvlm_core.config.profiles import PROFILES, check_profile
 from prefvlm_core.config.run import RunConfig, replace
@@ -107,6 +108,8 @@ def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping
     Raises `PrefVLMError` for an unknown name or field and for a value that is not allowed.
     """
     check_profile(profile)
+    if not isinstance(changes, Mapping | None):
+        raise PrefVLMError(f"changes must be a dictionary such as {{'feedback.budget': 200}}, got {shown(changes)}.")
     recipe = METHODS[method]
     base = RunConfig(task=task, method=method, seed=seed, profile=profile)
     of_method = dict(recipe.changes) | ({} if profile == "paper" else dict(recipe.small))

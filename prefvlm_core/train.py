@@ -24,14 +24,15 @@ from prefvlm_core.agent.evaluation import evaluate
 from prefvlm_core.agent.exploration import exploring_actions
 from prefvlm_core.agent.replay import make_replay
 from prefvlm_core.agent.sac import SAC, update_noise
+from prefvlm_core.checks import check_start
+from prefvlm_core.common.machine import memory_errors
 from prefvlm_core.common.memory import keep_freed_memory
 from prefvlm_core.common.seeding import Generators, Stream, episode_seed
 from prefvlm_core.common.stopwatch import Stopwatch
-from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
-from prefvlm_core.feedback import check_names, make_feedback
+from prefvlm_core.feedback import make_feedback
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
 from prefvlm_core.reward.ensemble import RewardEnsemble
@@ -48,14 +49,12 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
     """Train those of `configs` that are not finished together as one fleet, and return the run directories of all.
 
     Finished runs are never changed. An interrupted fleet continues from its last checkpoint and ends with the same
-    numbers as an uninterrupted one. Raises `PrefVLMError` for runs that cannot share a fleet, for names in a config
-    that no registry knows, for a results folder that cannot be written or that another process is using, and for a
-    damaged checkpoint.
+    numbers as an uninterrupted one. Raises `PrefVLMError` for whatever `checks.check_start` finds, before anything is
+    written; for a results folder that cannot be written or that another process is using, for a damaged checkpoint, and
+    when the memory runs out.
     """
     execution = execution or Execution()
-    check_compatible(configs)
-    for config in configs:
-        check_names(config)
+    check_start(configs, execution)
     directories = [RunDirectory(execution.results, config) for config in configs]
     with lock_runs(unfinished(directories, execution.results)):  # finished runs may lie where nobody can write
         waiting = unfinished(directories, execution.results)  # another process may have finished some meanwhile
@@ -64,12 +63,15 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
         if waiting:
             torch.set_num_threads(execution.threads)
             keep_freed_memory()
-            with EnvironmentFleet(
-                [directory.config.task for directory in waiting],
-                waiting[0].config.horizon,
-                execution.workers or default_workers(),
-                waiting[0].config.action_repeat,
-            ) as environments:
+            with (
+                memory_errors(f"training {len(waiting)} runs together"),
+                EnvironmentFleet(
+                    [directory.config.task for directory in waiting],
+                    waiting[0].config.horizon,
+                    execution.workers or default_workers(),
+                    waiting[0].config.action_repeat,
+                ) as environments,
+            ):
                 Fleet(waiting, environments, execution).train()
         remove_checkpoints(directories, execution.results)
     return directories

@@ -131,7 +131,7 @@ def _curve(name: tuple[str, str], rows: Sequence[Mapping[str, str]], frames: NDA
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -1,7 +1,9 @@
 """The exception that the package raises for mistakes of its users, and suggestions for misspelled names."""
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class PrefVLMError(ValueError):
@@ -17,10 +19,40 @@ class PrefVLMError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
-def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> PrefVLMError:
-    """The error for a `name` that is not among `allowed`; it suggests the closest one. `kind` says what is named."""
+def shown(value: object) -> str:
+    """A value as an error message shows it: on one line, its quotes included if it is text, and never at length."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out integers of more than 4300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def unknown_name(kind: str, name: object, allowed: Iterable[str], meant: str | None = None) -> PrefVLMError:
+    """The error for a `name` that is not among `allowed`. `kind` says what is named.
+
+    It suggests `meant` if that is given ("": nothing), else the allowed name that is spelled most alike, if one is.
+    """
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    shown = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
-    return PrefVLMError(f"Unknown {kind} '{name}'.{hint} Allowed: {shown}.")
+    if meant is None:
+        meant = next(iter(difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)), "")
+    hint = f" Did you mean '{meant}'?" if meant else ""
+    listed = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
+    return PrefVLMError(f"Unknown {kind} {shown(name)}.{hint} Allowed: {listed}.")
+
+
+def check_path(name: str, path: str | Path, folder: bool = True) -> None:
+    """Raise `PrefVLMError` unless `path` can be that of a folder, or of a file in one: not empty, and below no file.
+
+    `name` says what it is the path of.
+    """
+    text = os.fspath(path)
+    if not text.strip() or "\0" in text or text == "." * (not folder):
+        raise PrefVLMError(f"{name} must name a {'folder' if folder else 'file'}, got {shown(text)}.")
+    above = Path(text) if folder else Path(text).parent
+    try:
+        file = next((place for place in (above, *above.parents) if place.exists() and not place.is_dir()), None)
+    except OSError as error:  # a name that is too long, a folder that may not be searched
+        raise PrefVLMError(f"{name} is {shown(text)}, which cannot be used: {error.strerror}.") from error
+    if file is not None:
+        raise PrefVLMError(f"{name} is {shown(text)}, but {file} is a file, not a folder.")

@@ -89,6 +89,8 @@ def cached_by_name(function: Callable[[*Names], Answer]) -> Callable[[*Names], A
 
     @functools.wraps(function)
     def answer(*names: *Names) -> Answer:
+        if not all(isinstance(name, str) for name in names):
+            return function(*names)  # which refuses it
         return remembered(Registry.registrations, *names)
 
     return answer

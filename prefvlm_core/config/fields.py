@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Literal, TypeVar
 
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import PrefVLMError, shown, unknown_name
 
 Value = TypeVar("Value")
 
@@ -20,9 +20,15 @@ PER_RUN = {"per_run": True}
 """Metadata of a field that has no default and in which the runs of a fleet may differ."""
 
 
-def count(default: int, least: int = 1, per_run: bool = False) -> int:
-    """Declare an integer field of at least `least`."""
-    return _declared(default, per_run, least=least)
+MOST = 10**9
+"""Largest value of an integer field that states no bound of its own: more can only be a typing error."""
+LARGEST_SEED = 2**63 - 1
+"""Tables store seeds in 64 bits."""
+
+
+def count(default: int, least: int = 1, most: int = MOST, per_run: bool = False) -> int:
+    """Declare an integer field from `least` to `most`."""
+    return _declared(default, per_run, least=least, most=most)
 
 
 def quantity(default: float, zero: bool = False, per_run: bool = False) -> float:
@@ -60,24 +66,28 @@ def check_types(values: Any, prefix: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check_types(value, f"{prefix}{name}.")
         elif typing.get_origin(expected) is Literal:
-            if value not in typing.get_args(expected):
-                raise unknown_name(f"{prefix}{name}", str(value), typing.get_args(expected))
+            if not isinstance(value, str) or value not in typing.get_args(expected):
+                raise unknown_name(f"{prefix}{name}", value, typing.get_args(expected))
         elif not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
-            raise PrefVLMError(f"{prefix}{name} must be of type {expected.__name__}, got {value!r}.")
+            raise PrefVLMError(f"{prefix}{name} must be of type {expected.__name__}, got {shown(value)}.")
 
 
 def check_bounds(values: Any) -> None:
     """Raise `PrefVLMError` for the first number in a config dataclass or its groups that is out of bounds."""
     for name, bounds, value in _numbers(values, ""):
-        if not math.isfinite(value):
-            raise PrefVLMError(f"{name} must be finite, got {value}.")
-        least, most = bounds.get("least", 0), bounds.get("most", math.inf)
-        if bounds.get("exclusive") and value <= least:
-            raise PrefVLMError(f"{name} must be above {least}, got {value}.")
-        if value < least:
-            raise PrefVLMError(f"{name} must be at least {least}, got {value}.")
-        if value > most:
-            raise PrefVLMError(f"{name} must be at most {most}, got {value}.")
+        check_number(name, value, **{bound: limit for bound, limit in bounds.items() if bound != "per_run"})
+
+
+def check_number(name: str, value: float, least: float = 0, most: float = math.inf, exclusive: bool = False) -> None:
+    """Raise `PrefVLMError` unless `value` is finite and from `least` (above it if `exclusive`) to `most`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PrefVLMError(f"{name} must be finite, got {value}.")
+    if exclusive and value <= least:
+        raise PrefVLMError(f"{name} must be above {least}, got {shown(value)}.")
+    if value < least:
+        raise PrefVLMError(f"{name} must be at least {least}, got {shown(value)}.")
+    if value > most:
+        raise PrefVLMError(f"{name} must be at most {most}, got {shown(value)}.")
 
 
 def _numbers(values: Any, prefix: str) -> Iterator[tuple[str, typing.Mapping[str, Any], float]]:

@@ -19,7 +19,7 @@ SIMULATED_PREFIX = "simulated:"
 class SACConfig:
     """Soft actor-critic. The defaults are those of B-Pref for Meta-World (`sac_metaworld.yaml`)."""
 
-    hidden_layers: int = count(3)
+    hidden_layers: int = count(3, most=100)
     """Number of hidden layers of the actor and of each critic."""
     width: int = count(256)
     """Units per hidden layer."""
@@ -71,9 +71,9 @@ class RewardConfig:
     pseudo-labels and crops) or rime (with a denoiser)."""
     standardise: bool = setting(False, per_run=True)
     """Whether the ensemble's inputs are standardized, at each session by the mean and standard deviation so far."""
-    members: int = count(3)
+    members: int = count(3, most=1_000)
     """Number of networks in the ensemble."""
-    hidden_layers: int = count(3)
+    hidden_layers: int = count(3, most=100)
     """Number of hidden layers of each network."""
     width: int = count(256)
     """Units per hidden layer."""
@@ -266,8 +266,8 @@ class AdapterConfig:
     """Transitions per gradient update for the inverse-dynamics loss."""
     dynamics_weight: float = quantity(1.0, zero=True)
     """Weight of the inverse-dynamics loss (0: it is left out)."""
-    folds: int = count(4)
-    """Number of cross-validation folds, which decide whether the adapters are used."""
+    folds: int = count(4, least=2)
+    """Number of cross-validation folds (at least 2), which decide whether the adapters are used."""
     source: str = ""
     """run_id of the finished run whose adapters this run starts from, for transfer (empty: none)."""
 

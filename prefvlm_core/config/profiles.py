@@ -54,6 +54,6 @@ PROFILES["quick"] = PROFILES["laptop"] | {
 
 def check_profile(name: str) -> str:
     """Return `name` if it is a profile, else raise `PrefVLMError` with a suggestion."""
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise unknown_name("profile", name, PROFILES)
     return name

@@ -15,9 +15,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import PrefVLMError, check_path, unknown_name
+from prefvlm_core.common.machine import usable_cores
 from prefvlm_core.common.registry import check_part_of_path, import_plugin
 from prefvlm_core.config import fields
 from prefvlm_core.config.groups import (
@@ -39,6 +41,10 @@ from prefvlm_core.domains.tasks import check_horizon, check_task
 if TYPE_CHECKING:
     import torch
 
+PROCESSES_PER_CORE = 4
+"""Largest number of threads, of workers or of jobs per core: more can only be a typing error, and would stop the
+machine."""
+
 CONFIG_VERSION = 1
 """To be increased whenever the meaning of stored configs changes: that of a default, or of what a field does."""
 
@@ -51,11 +57,11 @@ class RunConfig:
     """Name of the Meta-World task, for example drawer-close-v3."""
     method: str = dataclasses.field(metadata=fields.PER_RUN)
     """Name of the method, a recipe in `methods.py`, for example pebble."""
-    seed: int = dataclasses.field(metadata=fields.PER_RUN | {"least": 0})
-    """Seed of all random numbers of the run (at least 0)."""
+    seed: int = dataclasses.field(metadata=fields.PER_RUN | {"least": 0, "most": fields.LARGEST_SEED})
+    """Seed of all random numbers of the run (0 to 2^63 - 1)."""
     profile: str
     """Name of the profile from which the values came: quick, laptop or paper."""
-    total_steps: int = fields.count(1_000_000)
+    total_steps: int = fields.count(1_000_000, most=10**15)
     """Steps of the run (a multiple of the horizon). In all fields, a step is one action of the agent."""
     horizon: int = fields.count(500)
     """Steps per episode (at most 500 divided by `action_repeat`)."""
@@ -165,11 +171,13 @@ class Execution:
     device: str = "auto"
     """Device of the learner: cpu, cuda, or auto, which is cuda if available."""
     workers: int = 0
-    """Number of processes that step environments (0: one less than the cores, but at least 1)."""
+    """Number of processes that step environments, at most four per core (0: one less than the cores, but at least
+    1)."""
     vlm_weights: str = ""
     """Checkpoint file of a VLM that does not come with the package (liv, decisionnce, open_clip:<model>)."""
     threads: int = 1
-    """Number of torch threads of the learner; results are bit-identical only for the same number."""
+    """Number of torch threads of the learner, at most four per core; results are bit-identical only for the same
+    number."""
     checkpoint_seconds: float = 60.0
     """Wall seconds after which the next end of an episode writes a checkpoint."""
     progress: bool = True
@@ -194,14 +202,21 @@ class Execution:
         return torch.device(("cuda" if found else "cpu") if self.device == "auto" else self.device)
 
     def __post_init__(self) -> None:
+        for name, kind in fields.types_of(Execution).items():  # what is as good as the type that is declared
+            value = getattr(self, name)
+            if kind is float and type(value) is int:
+                object.__setattr__(self, name, float(min(value, 2**63)))
+            elif kind is str and isinstance(value, Path):
+                object.__setattr__(self, name, str(value))
+        fields.check_types(self)
+        check_path("results", self.results)
         if self.device not in ("auto", "cpu", "cuda"):
             raise unknown_name("device", self.device, ("auto", "cpu", "cuda"))
-        if self.workers < 0:
-            raise PrefVLMError(f"workers must be at least 0, got {self.workers}.")
+        for name, least in (("workers", 0), ("threads", 1)):
+            fields.check_number(name, getattr(self, name), least, PROCESSES_PER_CORE * usable_cores())
+        fields.check_number("checkpoint_seconds", self.checkpoint_seconds)
         if not self.label_timeout >= 0:
             raise PrefVLMError(f"label_timeout must be at least 0 seconds, got {self.label_timeout}.")
-        if self.threads < 1:
-            raise PrefVLMError(f"threads must be at least 1, got {self.threads}.")
         if self.plugin:
             import_plugin(self.plugin)
 
@@ -233,6 +248,7 @@ def _with(known: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
     values: dict[str, Any] = {}
     for name, value in (dict(known) | dict(changes)).items():
         if isinstance(known[name], float) and type(value) is int:
+            fields.check_number(name, value, -fields.MOST, fields.MOST)  # floats have no room for every integer
             value = float(value)  # 1 and 1.0 are the same run and must hash alike
         group, _, leaf = name.rpartition(".")
         (values.setdefault(group, {}) if group else values)[leaf] = value
@@ -309,6 +325,11 @@ def _check_schedule(config: RunConfig) -> None:
         raise PrefVLMError(
             f"total_steps {config.total_steps} must exceed the {config.first_session_step} exploration steps, "
             "after which feedback begins."
+        )
+    if not config.feedback.budget and not config.vlm.labels:
+        raise PrefVLMError(
+            "feedback.budget is 0 and vlm.labels is off, so that the reward would learn from no label at all; set one "
+            "of them, or reward.source to true or vlm."
         )
     if config.feedback.budget > 0 and not 1 <= config.feedback.first_session_queries <= config.feedback.budget:
         raise PrefVLMError(

@@ -2,8 +2,8 @@
 
 import contextlib
 import multiprocessing
-import os
 import signal
+import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.machine import usable_cores
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_horizon, check_task
 
 _SNAPSHOT_ROOM = 32  # floats per environment in shared memory; the largest task needs 21
 _SCENE_ROOM = 512  # the largest task needs 321
+
+_NO_GUARD = 78
+"""Exit code of a worker that would start a fleet of its own while it imports the script that started it."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,16 @@ def _work(
 
 def default_workers() -> int:
     """The number of cores that this process may use, less one for the learner, but at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1)
+    return max(1, usable_cores() - 1)
+
+
+def check_main_guard() -> None:
+    """End this process if it is a worker that imports the script of its parent, and so would run the script again.
+
+    The parent then says what the script lacks. To be called at the start of whatever may start a fleet.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself finds it out
+        sys.exit(_NO_GUARD)
 
 
 class EnvironmentFleet:
@@ -117,10 +129,12 @@ class EnvironmentFleet:
         action_repeat: Meta-World's steps per step of this environment; an episode has at most 500 of them.
 
     Raises:
-        PrefVLMError: For an unknown task, no task, no worker, or an episode longer than Meta-World's.
+        PrefVLMError: For an unknown task, no task, no worker, an episode longer than Meta-World's, and a script without
+            the guard.
     """
 
     def __init__(self, tasks: Sequence[str], horizon: int, workers: int, action_repeat: int = 1) -> None:
+        check_main_guard()
         for task in tasks:
             check_task(task)
         if not tasks:
@@ -227,6 +241,13 @@ class EnvironmentFleet:
             try:
                 kind, answer = pipe.recv()
             except (EOFError, ConnectionResetError):
+                self._processes[worker].join(timeout=5)
+                if self._processes[worker].exitcode == _NO_GUARD:
+                    self.close()
+                    raise PrefVLMError(
+                        "The processes that step the environments import your script, which would train again there: "
+                        'put what it does below the line `if __name__ == "__main__":`.'
+                    ) from None
                 kind, answer = "error", f"with tasks {self.tasks[worker :: self.workers]}: its process died."
             if kind == "error":
                 self.close()

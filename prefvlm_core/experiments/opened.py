@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas
 from matplotlib.figure import Figure
 
-from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.errors import PrefVLMError, check_path, shown
 from prefvlm_core.config.run import Execution
 from prefvlm_core.experiments.plan import configs_of, evaluations, label_log, missing_runs
 from prefvlm_core.experiments.project import project_folder
@@ -80,8 +80,14 @@ def open_experiment(
     for unknown names, for a `train` that is neither a bool nor None, and for a password in `labels`.
     """
     if not isinstance(train, bool | None):
-        raise PrefVLMError(f"train is {train!r}; allowed are True, False and None (train in profile quick only).")
+        raise PrefVLMError(f"train is {shown(train)}; allowed are True, False and None (train in profile quick only).")
+    kinds = {"results": (results, str | Path), "figures": (figures, str | Path), "labels": (labels, str)}
+    for parameter, (value, kind) in kinds.items():
+        if not isinstance(value, kind):
+            raise PrefVLMError(f"{parameter} must be a text, empty for the project's own, got {shown(value)}.")
     configs_of(name, profile)  # refuses unknown names before anything is looked for
+    if figures:
+        check_path("figures", figures)
     if labels and not labels.startswith(FROM_ENVIRONMENT) and secrets_of(read_address(labels)):
         raise PrefVLMError(
             "labels holds a password, and a notebook keeps its parameters; put the URL into an environment variable "

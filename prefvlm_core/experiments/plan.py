@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pandas
 
+from prefvlm_core.checks import check_names
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.common.registry import cached_by_name
 from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.run import Execution, RunConfig, check_profile
 from prefvlm_core.experiments.arms import Arm
 from prefvlm_core.experiments.grids import EXPERIMENTS
-from prefvlm_core.feedback import check_names
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.stored import load_labels, load_metrics

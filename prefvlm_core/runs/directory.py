@@ -162,7 +162,7 @@ class RunDirectory:
 def read_manifest(path: Path) -> dict[str, Any]:
     """A stored manifest; empty where there is none. Raises `PrefVLMError` for a damaged file."""
     try:
-        manifest = json.loads(path.read_text()) if path.exists() else {}
+        manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except UNREADABLE as error:
         raise damaged(path, error) from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("status", ""), str):
@@ -181,7 +181,7 @@ def misplaced(path: Path) -> PrefVLMError:
 def read_config(path: Path) -> StoredConfig:
     """The config stored at `path`. Raises `PrefVLMError` naming the file where it cannot be read."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if not isinstance(json.loads(text), dict):
             raise PrefVLMError("It is not a config.")
         return read_stored_config(text)

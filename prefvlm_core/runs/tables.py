@@ -55,7 +55,7 @@ def row_of_folder(directory: RunDirectory) -> dict[str, str]:
         "metrics_hash": rows_hash(metrics),
         "labels_hash": "" if labels is None else rows_hash(labels),
     }
-    fields = read_fields((directory.path / "config.json").read_text())
+    fields = read_fields((directory.path / "config.json").read_text(encoding="utf-8"))
     return _filled(row | _identity(directory.run_id, directory.config, directory.retired, fields))
 
 

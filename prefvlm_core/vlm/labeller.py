@@ -144,14 +144,18 @@ def make_label_source(
     assert encoder is not None
     if not config.adapter.enabled:
         return FrozenVLM(encoder)
-    return AdaptedVLM(encoder, _adapters(config, encoder, generator, results), stopwatch)
+    dimension = len(encoder.text)
+    if config.adapter.source:
+        return AdaptedVLM(encoder, source_adapters(config, encoder.fingerprint, dimension, results), stopwatch)
+    return AdaptedVLM(encoder, Adapters(config.adapter, dimension, generator, torch.device("cpu")), stopwatch)
 
 
-def _adapters(config: RunConfig, encoder: RunEncoder, generator: np.random.Generator, results: Path) -> Adapters:
-    """Fresh adapters, or those of the run that `adapter.source` names (transfer, as in PrefVLM and ROVED)."""
-    dimension, device = len(encoder.text), torch.device("cpu")
-    if not config.adapter.source:
-        return Adapters(config.adapter, dimension, generator, device)
+def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results: Path) -> Adapters:
+    """The adapters of the run that `adapter.source` names (transfer, as in PrefVLM and ROVED).
+
+    `fingerprint` and `dimension` are those of the model's embeddings. Raises `PrefVLMError` if the adapters are missing
+    or do not fit.
+    """
     path = results / config.adapter.source / ADAPTERS_FILE
     if not path.exists():
         missing = f"adapter.source is {config.adapter.source}, but there is no {path}"
@@ -161,7 +165,7 @@ def _adapters(config: RunConfig, encoder: RunEncoder, generator: np.random.Gener
                 "copy the file from there."
             )
         raise PrefVLMError(f"{missing}; train that run first.")
-    return Adapters.read(path, encoder.fingerprint, config.adapter, dimension, device)
+    return Adapters.read(path, fingerprint, config.adapter, dimension, torch.device("cpu"))
 
 
 def labels_of(returns: FloatArray, ties: str) -> FloatArray:

@@ -72,6 +72,12 @@ def test_wrong_names_are_refused(arguments: tuple[Any, ...], message: str) -> No
         ({"feedback.budgt": 1}, "Unknown parameter 'feedback.budgt'. Did you mean 'feedback.budget'?"),
         ({"feedback": 1}, "Unknown parameter 'feedback'."),
         ({"feedback.budget": -1}, "feedback.budget must be at least 0, got -1."),
+        ({"feedback.budget": 0}, "feedback.budget is 0 and vlm.labels is off, so that the reward would learn from no"),
+        ({"adapter.folds": 1}, "adapter.folds must be at least 2, got 1."),
+        ({"sac.width": 10**10}, "sac.width must be at most 1000000000, got 10000000000."),
+        ({"sac.hidden_layers": 101}, "sac.hidden_layers must be at most 100, got 101."),
+        ({"sac.discount": 10**400}, "sac.discount must be at most 1000000000, got 1000"),
+        ({"sac.width": 10**5000}, "sac.width must be at most 1000000000, got a number of thousands of digits."),
         ({"feedback.budget": 39}, "feedback.first_session_queries must be 1 to feedback.budget 39, got 40."),
         (
             {"feedback.first_session_queries": 0},
@@ -113,7 +119,8 @@ def test_wrong_values_are_refused(changes: dict[str, Any], message: str) -> None
 
 def test_values_at_the_limit_are_accepted() -> None:
     assert quick(feedback__budget=40).feedback.budget == 40
-    assert quick(feedback__budget=0).feedback.budget == 0
+    assert quick("sac", feedback__budget=0).feedback.budget == 0
+    assert quick(seed=2**63 - 1).seed == 2**63 - 1
     assert quick(feedback__segment_length=250).feedback.segment_length == 250
     assert quick(horizon=500, total_steps=20_000).horizon == 500
     assert quick(exploration__random_steps=100, exploration__entropy_steps=150).first_session_step == 250
@@ -126,6 +133,21 @@ def test_values_at_the_limit_are_accepted() -> None:
         ({"device": "gpu"}, "Unknown device 'gpu'. Did you mean 'cpu'? Allowed: auto, cpu, cuda."),
         ({"workers": -1}, "workers must be at least 0, got -1."),
         ({"threads": 0}, "threads must be at least 1, got 0."),
+        ({"threads": 10**6}, "threads must be at most "),
+        ({"workers": 10**6}, "workers must be at most "),
+        ({"workers": "2"}, "workers must be of type int, got '2'."),
+        ({"threads": True}, "threads must be of type int, got True."),
+        ({"progress": 1}, "progress must be of type bool, got 1."),
+        ({"results": ""}, "results must name a folder, got ''."),
+        ({"results": "a\0b"}, "results must name a folder, got 'a\\x00b'."),
+        ({"results": __file__}, "is a file, not a folder."),
+        ({"results": f"{__file__}/runs"}, "is a file, not a folder."),
+        ({"results": "x" * 300}, "which cannot be used: File name too long."),
+        ({"results": None}, "results must be of type str, got None."),
+        ({"checkpoint_seconds": float("nan")}, "checkpoint_seconds must be finite, got nan."),
+        ({"checkpoint_seconds": float("inf")}, "checkpoint_seconds must be finite, got inf."),
+        ({"checkpoint_seconds": -5}, "checkpoint_seconds must be at least 0, got -5.0."),
+        ({"label_timeout": float("nan")}, "label_timeout must be at least 0 seconds, got nan."),
     ],
 )
 def test_wrong_execution_is_refused(changes: dict[str, Any], message: str) -> None:

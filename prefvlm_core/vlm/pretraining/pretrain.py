@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.fields import LARGEST_SEED, check_number
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.runs.files import write_probe
 from prefvlm_core.vlm import VisionLanguageModel
@@ -224,10 +225,12 @@ def pretrain(variant: Variant, seeds: Sequence[int], output: Path, evaluation_se
         The Markdown table of `accuracy_table`.
 
     Raises:
-        PrefVLMError: Without a seed, or if nothing can be written to `output`.
+        PrefVLMError: Without a seed, for a negative one, or if nothing can be written to `output`.
     """
     if not seeds:
         raise PrefVLMError("pretrain needs at least one training seed, got none.")
+    for seed in (*seeds, evaluation_seed):
+        check_number("A seed", seed, most=LARGEST_SEED)
     write_probe(output)
     models: list[VisionLanguageModel] = []
     for seed in seeds:

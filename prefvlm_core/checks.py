@@ -1,0 +1,82 @@
+"""What is checked before a training begins, so that a mistake leaves nothing on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from prefvlm_core.common.errors import PrefVLMError, shown
+from prefvlm_core.common.machine import usable_memory
+from prefvlm_core.config.fleets import check_compatible
+from prefvlm_core.config.memory import check_memory
+from prefvlm_core.config.run import Execution, RunConfig
+from prefvlm_core.domains.fleet import check_main_guard
+from prefvlm_core.labelling.queue import LabelQueue
+from prefvlm_core.labelling.teacher import queue_url
+from prefvlm_core.methods import METHODS
+from prefvlm_core.preferences.filters import FILTERS
+from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS
+from prefvlm_core.preferences.teachers import HUMAN, TEACHERS
+from prefvlm_core.reward.learners import LEARNERS
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.vlm import VLMS, load
+from prefvlm_core.vlm.encoder import uses_vlm
+from prefvlm_core.vlm.labeller import source_adapters
+from prefvlm_core.vlm.texts import task_text
+
+
+def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
+    """Raise `PrefVLMError` for what would stop the training of a fleet.
+
+    For all runs these are names that no registry knows, and runs that cannot share a fleet. For those that are not
+    finished they are also a device or memory that this machine does not have, a model whose weights cannot be read,
+    adapters to start from that are missing or do not fit, and a label queue that cannot be reached.
+    """
+    check_main_guard()
+    if isinstance(configs, RunConfig) or not all(isinstance(config, RunConfig) for config in configs):
+        raise PrefVLMError(f"Training takes a list of what run_config returns, got {shown(configs)}.")
+    if not isinstance(execution, Execution):
+        raise PrefVLMError(f"execution must be an Execution, for example Execution(workers=2), got {shown(execution)}.")
+    check_compatible(configs)
+    for config in configs:
+        check_names(config)
+    if waiting := [config for config in configs if not RunDirectory(execution.results, config).finished]:
+        _check_machine(waiting, execution)
+        _check_models(waiting, execution)
+        if execution.labels and any(config.feedback.teacher == HUMAN for config in waiting):
+            LabelQueue(queue_url(execution))
+
+
+def check_names(config: RunConfig) -> None:
+    """Raise `PrefVLMError`, with a suggestion, for the first name in a config that no registry knows.
+
+    The config does not check them itself, so that a stored run stays readable where the user's notebook that registered
+    its teacher or model has not been run.
+    """
+    METHODS.check(config.method)
+    if config.feedback.teacher != HUMAN:
+        TEACHERS.check(config.feedback.teacher)
+    SELECTIONS.check(config.feedback.sampling)
+    HUMAN_SELECTIONS.check(config.filter.human_selection)
+    FILTERS.check(config.filter.mode)
+    LEARNERS.check(config.reward.learning)
+    if config.vlm.simulated_accuracy is None:
+        VLMS.check(config.vlm.model)
+
+
+def _check_machine(configs: Sequence[RunConfig], execution: Execution) -> None:
+    device = execution.torch_device()
+    check_memory(
+        configs, torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else usable_memory()
+    )
+
+
+def _check_models(configs: Sequence[RunConfig], execution: Execution) -> None:
+    seeing = [config for config in configs if uses_vlm(config)]
+    for name in sorted({config.vlm.model for config in seeing}):
+        model = load(name, execution.vlm_weights or None)
+        for config in (config for config in seeing if config.vlm.model == name and config.adapter.source):
+            dimension = model.encode_text([task_text(config.task)]).shape[1]
+            source_adapters(config, model.fingerprint, dimension, Path(execution.results))

@@ -1,0 +1,69 @@
+"""How much memory a fleet needs, estimated before any is taken, so that a typing error cannot stop the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.machine import in_bytes
+from prefvlm_core.config.run import RunConfig
+from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
+
+_FLOAT = 4  # bytes of a float32
+_INPUT = OBSERVATION_SIZE + ACTION_SIZE
+_SNAPSHOT = 22  # floats per step: Meta-World's longest snapshot and both rewards
+_ADAM = 4  # copies of a parameter in training: itself, its gradient, and Adam's two moments
+
+
+def memory_needed(config: RunConfig) -> dict[str, int]:
+    """Bytes that one run of a fleet needs, by part of the training, with the fields that the size depends on."""
+    sac, reward, feedback, adapter = config.sac, config.reward, config.feedback, config.adapter
+    parts = {
+        "the replay (total_steps)": config.total_steps * (_INPUT + _SNAPSHOT),
+        "the agent's networks (sac.width, sac.hidden_layers)": 3 * _ADAM * _parameters(sac.width, sac.hidden_layers),
+        "the agent's batches (sac.batch_size, sac.width, sac.hidden_layers)": 2
+        * sac.batch_size
+        * (2 * _INPUT + sac.width * sac.hidden_layers),
+        "the evaluation's pairs (evaluation.held_out_pairs, feedback.segment_length)": 2
+        * config.evaluation.held_out_pairs
+        * feedback.segment_length
+        * _INPUT,
+    }
+    if reward.source == "learned":
+        queries = max(feedback.first_session_queries, feedback.session_queries)
+        parts |= {
+            "the reward ensemble (reward.members, reward.width, reward.hidden_layers)": _ADAM
+            * reward.members
+            * _parameters(reward.width, reward.hidden_layers),
+            "the candidate pairs (feedback.candidates, feedback.session_queries, feedback.segment_length)": 2
+            * min(queries, feedback.budget)
+            * feedback.candidates
+            * feedback.segment_length
+            * (_INPUT + reward.width),
+        }
+    if config.vlm.labels:
+        parts["the pairs of the VLM (vlm.queries, feedback.segment_length)"] = (
+            2 * config.vlm.queries * feedback.segment_length * (_INPUT + reward.width)
+        )
+    if adapter.enabled and config.vlm.labels:
+        parts["the adapters (adapter.hidden, adapter.output)"] = 2 * _ADAM * adapter.hidden * (adapter.output + 1)
+    return {part: _FLOAT * floats for part, floats in parts.items()}
+
+
+def check_memory(configs: Sequence[RunConfig], available: int) -> None:
+    """Raise `PrefVLMError` if a fleet of these runs needs more than `available` bytes."""
+    total: dict[str, int] = {}
+    for config in configs:
+        for part, size in memory_needed(config).items():
+            total[part] = total.get(part, 0) + size
+    needed, largest = sum(total.values()), max(total, key=lambda part: total[part])
+    if needed > available:
+        raise PrefVLMError(
+            f"Training {len(configs)} run{'s' * (len(configs) > 1)} needs about {in_bytes(needed)} of memory, most of "
+            f"it for {largest}, but there are {in_bytes(available)} here."
+        )
+
+
+def _parameters(width: int, hidden_layers: int) -> int:
+    """Number of parameters of a network with one output, about."""
+    return width * (_INPUT + 2) + (hidden_layers - 1) * width * (width + 1)
