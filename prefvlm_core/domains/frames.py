@@ -5,17 +5,13 @@ and robot meshes of 68,000 faces. Here these effects are switched off and the me
 unchanged.
 """
 
-import ctypes
 import functools
 import hashlib
-import importlib
 import math
 import os
-import platform
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fast_simplification
 import mujoco
@@ -23,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.domains.gl import gl_context
 from prefvlm_core.domains.metaworld import model_path, restore
 from prefvlm_core.domains.tasks import check_task
 
@@ -109,7 +106,7 @@ class FrameRenderer:
         self._original = {
             name: getattr(model, name).copy() for name in ("light_diffuse", "geom_rgba", "mat_rgba", "cam_pos")
         }
-        _gl_context().make_current()
+        gl_context().make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         self._visible = mujoco.MjvScene(model, maxgeom=2 * (model.ngeom + model.nsite))
         for effect in _HIDDEN_EFFECTS:
@@ -163,7 +160,7 @@ class FrameRenderer:
         if not (np.isfinite(snapshots).all() and np.isfinite(scenes).all()):
             raise PrefVLMError(f"Snapshots or scenes of '{self.task}' hold NaN or infinity and cannot be rendered.")
         frames = np.empty((len(snapshots), self.size, self.size, 3), np.uint8)
-        _gl_context().make_current()
+        gl_context().make_current()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         for frame, snapshot, scene in zip(frames, snapshots, scenes, strict=True):
             restore(self._model, self._data, snapshot, scene)
@@ -174,7 +171,7 @@ class FrameRenderer:
 
     def close(self) -> None:
         """Free the GL memory. The renderer cannot be used afterwards."""
-        _gl_context().make_current()
+        gl_context().make_current()
         self._context.free()
 
     def _draw(self, frame: NDArray[np.uint8]) -> None:
@@ -229,7 +226,8 @@ def _light_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     content = path.read_bytes()
     recipe = f"{fast_simplification.__version__} {_KEPT_FACES} {_SMALLEST_MESH}"
     key = hashlib.blake2b(content + recipe.encode(), digest_size=16).hexdigest()
-    cached = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "prefvlm" / "meshes" / f"{key}.npz"
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cached = Path(caches) / "prefvlm" / "meshes" / f"{key}.npz"
     if cached.exists():
         with np.load(cached, allow_pickle=False) as arrays:
             return arrays["vertices"], arrays["faces"]
@@ -266,44 +264,3 @@ def _looking_at(camera: Camera) -> NDArray[np.float64]:
     quaternion = np.empty(4)
     mujoco.mju_mat2Quat(quaternion, (axes / np.linalg.norm(axes, axis=0)).ravel())
     return quaternion
-
-
-@functools.cache
-def _gl_context() -> Any:
-    """The one GL context of this process: the user's choice in MUJOCO_GL, else EGL (a GPU's or Mesa's), else OSMesa."""
-    backend = os.environ.get("MUJOCO_GL", "").lower() or _gl_backend()
-    backend = {"glx": "glfw", "wgl": "glfw"}.get(backend, backend)  # MuJoCo's names for GLFW on a desktop
-    try:
-        context = importlib.import_module(f"mujoco.{backend}").GLContext(64, 64)
-    except Exception as error:  # backends fail with ImportError, AttributeError, RuntimeError, ...
-        raise PrefVLMError(
-            f"No frame can be rendered, because OpenGL does not work through MUJOCO_GL={backend} ({error}). Without a "
-            "display install Mesa: 'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6'."
-        ) from error
-    os.environ["MUJOCO_GL"] = backend  # for Meta-World's own renderer and for child processes
-    return context
-
-
-def _gl_backend() -> str:
-    system = platform.system()
-    if system != "Linux":
-        return "cgl" if system == "Darwin" else "glfw"
-    return "egl" if _egl_devices() > 0 else "osmesa"
-
-
-def _egl_devices() -> int:
-    """The number of devices on which EGL can render without a display.
-
-    It is asked through ctypes, because PyOpenGL binds to one backend when it is imported.
-    """
-    try:
-        library = ctypes.CDLL("libEGL.so.1")
-    except OSError:
-        return 0
-    library.eglGetProcAddress.restype = ctypes.c_void_p
-    address = library.eglGetProcAddress(b"eglQueryDevicesEXT")
-    count = ctypes.c_int(0)
-    if address:
-        query = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))(address)
-        query(0, None, ctypes.byref(count))
-    return count.value

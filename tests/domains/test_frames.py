@@ -246,23 +246,3 @@ def test_bad_input_is_named(door):
         renderer.render(door[0] * np.float32("nan"), door[1])
     with pytest.raises(PrefVLMError, match="do not fit this model"):
         renderer.render(door[0][:, :5], door[1])
-
-
-def test_missing_gl_says_what_to_install(monkeypatch):
-    monkeypatch.delenv("MUJOCO_GL", raising=False)
-    monkeypatch.setattr(frames, "_gl_backend", lambda: "no_such_backend")
-    with pytest.raises(PrefVLMError, match=r"No frame can be rendered.*apt-get install libegl1"):
-        frames._gl_context.__wrapped__()
-
-
-def test_users_choice_of_gl_is_kept(monkeypatch):
-    monkeypatch.setenv("MUJOCO_GL", "no_such_backend")
-    with pytest.raises(PrefVLMError, match="MUJOCO_GL=no_such_backend"):
-        frames._gl_context.__wrapped__()
-
-
-@pytest.mark.parametrize(("devices", "backend"), [(1, "egl"), (0, "osmesa")])
-def test_backend_on_linux_depends_on_egl_devices(monkeypatch, devices, backend):
-    monkeypatch.setattr(frames.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(frames, "_egl_devices", lambda: devices)
-    assert frames._gl_backend() == backend
