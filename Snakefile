@@ -17,6 +17,11 @@ CUDA = DEVICE == "cuda" or (DEVICE == "auto" and torch.cuda.is_available())
 FLEETS = list(profile_fleets(PROFILE))
 
 
+def job(command):
+    """The shell command of a job, whose output also goes to its log; one that is killed, as for its memory, is tried once more."""
+    return f"run() {{{{ {command} 2>&1 | tee -a {{log:q}}; }}}}; : > {{log:q}}; run || {{{{ [ $? -gt 128 ] && run; }}}}"
+
+
 wildcard_constraints:
     fleet="fleet-[0-9a-f]{8}",
     notebook="[0-9]{2}_[a-z_]+",
@@ -42,9 +47,13 @@ rule fleet:
     threads: 4 if CUDA else 1
     params:
         workers=lambda wildcards, threads: max(1, threads - 1),
+    log:
+        f"{DONE}/{{fleet}}.log",
     shell:
-        "prefvlm fleet {wildcards.fleet} --profile {PROFILE}"
-        " --results {RESULTS:q} --device {DEVICE} --workers {params.workers}"
+        job(
+            "prefvlm fleet {wildcards.fleet} --profile {PROFILE}"
+            " --results {RESULTS:q} --device {DEVICE} --workers {params.workers}"
+        )
 
 
 rule notebook:
@@ -53,8 +62,10 @@ rule notebook:
         "notebooks/{notebook}.ipynb",
     output:
         f"{DONE}/{{notebook}}.json",
+    log:
+        f"{DONE}/{{notebook}}.log",
     shell:
-        "prefvlm notebook {wildcards.notebook} --profile {PROFILE} --results {RESULTS:q}"
+        job("prefvlm notebook {wildcards.notebook} --profile {PROFILE} --results {RESULTS:q}")
 
 
 rule table:
@@ -62,5 +73,7 @@ rule table:
         [f"{DONE}/{fleet}.json" for fleet in FLEETS],
     output:
         f"{DONE}/table.json",
+    log:
+        f"{DONE}/table.log",
     shell:
-        "prefvlm table --profile {PROFILE} --results {RESULTS:q}"
+        job("prefvlm table --profile {PROFILE} --results {RESULTS:q}")

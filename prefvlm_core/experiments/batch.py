@@ -10,32 +10,49 @@ from __future__ import annotations
 import functools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas
+from filelock import FileLock, Timeout
 
 from prefvlm_core.analysis.report import KEYS, README_EXPERIMENT, label_errors, with_reference, write_into_texts
 from prefvlm_core.analysis.stats import improvement_table, summary_table
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.config.run import Execution
+from prefvlm_core.common.errors import PrefVLMError, check_path, unknown_name
+from prefvlm_core.common.machine import usable_cores
+from prefvlm_core.config.fields import check_number
+from prefvlm_core.config.profiles import check_profile
+from prefvlm_core.config.run import PROCESSES_PER_CORE, Execution
+from prefvlm_core.experiments.children import run_with_children
 from prefvlm_core.experiments.plan import evaluations, experiments_of, finished_runs, label_log, profile_fleets
 from prefvlm_core.runs.directory import RunDirectory
-from prefvlm_core.runs.files import write_atomically, write_json
+from prefvlm_core.runs.files import write_atomically, write_json, write_probe
 
 KERNEL_STARTS = 3
 """Attempts to start a notebook's kernel, which a busy machine may let time out."""
+KERNEL_LIVES = 2
+"""Attempts to execute a notebook whose kernel dies at it, as one does that the system kills for its memory."""
 KERNELS_AT_A_TIME = 2
 """Notebooks that are drawn side by side; each takes one core and most of a gigabyte."""
 
 BATCH_PARAMETERS = {"07_human_labeling": {"annotator": "script"}}
 """Notebooks that wait for a person, and what lets them run without one."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished batch step left."""
+
+    step: str = ""
+    seconds: float = 0.0
+    made: tuple[str, ...] = ()
 
 
 def record_path(results: str | Path, profile: str, step: str) -> Path:
@@ -48,18 +65,28 @@ def write_record(results: str | Path, profile: str, step: str, seconds: float, m
     write_json(record_path(results, profile, step), {"step": step, "seconds": round(seconds, 1), "made": list(made)})
 
 
+def read_record(path: Path) -> Record:
+    """Inverse of `write_record`; an empty record where there is none or a broken one, so that its step is repeated."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Record(str(values["step"]), float(values["seconds"]), tuple(map(str, values["made"])))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Record()
+
+
 def update_records(results: str | Path, profile: str) -> None:
-    """Remove records whose runs or files are no longer there, so that the batch makes them again, and write those of
-    fleets whose runs are all there, as published ones are in a fresh clone."""
+    """Remove records that are broken or whose runs or files are no longer there, so that the batch makes them again,
+    and write those of fleets whose runs are all there, as published ones are in a fresh clone."""
     for name, fleet in profile_fleets(profile).items():
         path = record_path(results, profile, name)
         if not all(RunDirectory(results, config).finished for config in fleet):
             path.unlink(missing_ok=True)
-        elif not path.exists():
+        elif read_record(path).step != name:
             write_record(results, profile, name, 0.0, [])
     for path in sorted((Path(results) / profile / ".done").glob("*.json")):
-        record = json.loads(path.read_text())
-        if path.stem not in profile_fleets(profile) and not all(Path(made).exists() for made in record["made"]):
+        record = read_record(path)
+        stale = path.stem not in profile_fleets(profile) and not all(Path(made).exists() for made in record.made)
+        if stale or record.step != path.stem:
             path.unlink()
 
 
@@ -71,6 +98,7 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
     """
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
 
     if not notebook.parent.is_dir():
         raise PrefVLMError(f"There is no folder {notebook.parent}; run this in the folder that holds notebooks/.")
@@ -91,8 +119,8 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
             raise PrefVLMError(f"{where}: {error.ename}: {error.evalue} (see {partial}).") from error
         except NoSuchKernel as error:
             raise PrefVLMError("There is no Jupyter kernel 'python3'; install prefvlm[notebooks].") from error
-        except RuntimeError as error:  # what jupyter_client and nbclient raise for a kernel that died
-            if attempt == KERNEL_STARTS:
+        except RuntimeError as error:  # of jupyter_client for a kernel that did not start, of nbclient for a dead one
+            if attempt == (KERNEL_LIVES if isinstance(error, DeadKernelError) else KERNEL_STARTS):
                 raise PrefVLMError(
                     f"The kernel of {notebook.name} did not start or died, {attempt} times: {error}."
                 ) from error
@@ -188,32 +216,57 @@ def table_step(profile: str, results: str) -> list[str]:
 def reproduce(profile: str, results: str, device: str, cores: int) -> int:
     """Everything of a profile that is not there yet, through Snakemake; prints what was made. Returns the exit code.
 
-    `cores`: at most so many at a time, 0 for all.
+    `cores`: at most so many at a time, 0 for all. Whatever ends this process ends the batch. Raises `PrefVLMError`
+    where another batch is at work on the same profile and results.
     """
     if not Path("Snakefile").exists():
         raise PrefVLMError("There is no Snakefile here; run this in a checkout of prefvlm.")
-    update_records(results, profile)
-    started = time.time()
+    check_profile(profile)
+    check_path("results", results)
+    check_number("cores", cores, most=PROCESSES_PER_CORE * usable_cores())
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}"]
     command += [f"results={results}", f"device={device}"]
     # After a kill there is a lock and half a step: runs have locks of their own, and every step can be repeated.
     command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--quiet", "rules"]
     # The jobs call `prefvlm`, which is on the PATH only where the virtual environment is activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    code = subprocess.run(command, env=os.environ | {"PATH": path}).returncode
-    print(_made(results, profile, started))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    with _one_batch(Path(results) / profile / ".done"):
+        update_records(results, profile)
+        started = time.time()
+        code = run_with_children(command, os.environ | {"PATH": path})
+        print(_made(results, profile, started))
     return code
 
 
+@contextmanager
+def _one_batch(records: Path) -> Iterator[None]:
+    """Hold the folder of records for this batch. Raises `PrefVLMError` where another one does."""
+    write_probe(records)
+    try:
+        with FileLock(records / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise PrefVLMError(
+            f"Another `prefvlm reproduce` is at work on {records.parent}; wait for it, or end it first."
+        ) from error
+
+
 def _made(results: str | Path, profile: str, started: float) -> str:
-    lines = [f"\n{'step':<28}{'time':>8}   made"]
-    for path in sorted((Path(results) / profile / ".done").glob("*.json")):
-        record = json.loads(path.read_text())
-        minutes, seconds = divmod(round(record["seconds"]), 60)
+    """The table of the steps that are done and, below it, the logs of those that failed since `started`."""
+    lines, folder = [f"\n{'step':<28}{'time':>8}   made"], Path(results) / profile / ".done"
+    for path in sorted(folder.glob("*.json")):
+        record = read_record(path)
+        minutes, seconds = divmod(round(record.seconds), 60)
         age = f"{minutes}:{seconds:02d}" if path.stat().st_mtime >= started else "before"
-        lines.append(f"{record['step']:<28}{age:>8}   {_shortened(record['made'])}")
+        lines.append(f"{record.step:<28}{age:>8}   {_shortened(record.made)}")
     minutes, seconds = divmod(round(time.time() - started), 60)
-    return "\n".join([*lines, f"{'all':<28}{f'{minutes}:{seconds:02d}':>8}"])
+    lines.append(f"{'all':<28}{f'{minutes}:{seconds:02d}':>8}")
+    for log in sorted(folder.glob("*.log")):
+        if log.stat().st_mtime >= started and not log.with_suffix(".json").exists():
+            said = log.read_text(encoding="utf-8", errors="replace").split("\n")
+            last = next((line for line in reversed(said) if line.strip()), "nothing")
+            lines.append(f"{log.stem} failed, see {log}: {last.split(chr(13))[-1].strip()}")
+    return "\n".join(lines)
 
 
 def _shortened(made: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import pytest
 from builders.runs import finish
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.experiments import batch
@@ -37,7 +38,6 @@ from prefvlm_core.experiments.plan import (
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RUNNING, RunDirectory
 from prefvlm_core.runs.pack import pack
-from prefvlm_core.train import check_compatible
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 EVERY_GRID = [(experiment, profile) for experiment in EXPERIMENTS for profile in PROFILES]
@@ -344,16 +344,15 @@ def test_reproduce_asks_snakemake_for_the_profile(
     (tmp_path / "Snakefile").touch()
     calls: list[tuple[list[str], dict[str, str]]] = []
 
-    class Failed:
-        returncode = 3
-
-    def run(command: list[str], env: dict[str, str]) -> Failed:
-        calls.append((command, env))
+    def run(command: list[str], environment: dict[str, str]) -> int:
+        calls.append((command, environment))
         write_record("my results", "laptop", "table", 61, ["a", "b", "c", "d"])
-        return Failed()
+        failed = record_path("my results", "laptop", "fleet-00000000").with_suffix(".log")
+        failed.write_text("1 runs: 10%\r1 runs: 20%\rprefvlm: No space.\n", encoding="utf-8")
+        return 3
 
     write_record("my results", "laptop", "02_learning_curves", 5, ["gone.png"])
-    monkeypatch.setattr(batch.subprocess, "run", run)
+    monkeypatch.setattr(batch, "run_with_children", run)
     assert batch.reproduce("laptop", "my results", "cpu", 2) == 3
     ((command, environment),) = calls
     assert command[1:5] == ["-m", "snakemake", "--cores", "2"]
@@ -362,3 +361,33 @@ def test_reproduce_asks_snakemake_for_the_profile(
     out = capsys.readouterr().out
     assert re.search(r"^table +1:01   a, … \(4 in all\)$", out, re.MULTILINE)
     assert "02_learning_curves" not in out  # its figure was gone, and Snakemake did not make it again
+    assert out.endswith("fleet-00000000 failed, see my results/laptop/.done/fleet-00000000.log: prefvlm: No space.\n")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"", b"garbage", b"[]", b"{}", b'{"made": null}', b"\xff\xfe", b'{"step": "table", "made": []}', b"[" * 10**5],
+)
+def test_a_broken_record_is_a_stale_one(tmp_path: Path, broken: bytes) -> None:
+    (name, fleet), *_ = profile_fleets("quick").items()
+    for config in fleet:
+        finish(tmp_path, config)
+    for step in ("table", "02_learning_curves", name):
+        write_record(tmp_path, "quick", step, 1, [])
+        record_path(tmp_path, "quick", step).write_bytes(broken)
+    update_records(tmp_path, "quick")
+    assert [path.stem for path in (tmp_path / "quick" / ".done").iterdir()] == [name]  # its runs are all there
+    assert batch.read_record(record_path(tmp_path, "quick", name)).step == name
+
+
+def test_a_kernel_that_dies_is_tried_once_more(tmp_path: Path, no_kernel: list[Any]) -> None:
+    from nbclient.exceptions import DeadKernelError
+
+    source = notebook(tmp_path / "a.ipynb")
+    no_kernel.append(DeadKernelError("Kernel died"))
+    run_notebook(source, {}, tmp_path / "out.ipynb")
+    assert (tmp_path / "out.ipynb").exists()
+    no_kernel += [DeadKernelError("Kernel died")] * 2
+    with pytest.raises(PrefVLMError, match=r"The kernel of a.ipynb did not start or died, 2 times: Kernel died."):
+        run_notebook(source, {}, tmp_path / "out.ipynb")
+    assert not no_kernel
