@@ -2,6 +2,15 @@
 VENV    ?= .venv
 PYTHON  ?= python3
 PROFILE ?= quick
+ifneq ($(words $(PROFILE)) $(filter-out quick laptop paper,$(PROFILE)),1 )
+$(error PROFILE is '$(PROFILE)'; allowed are quick, laptop and paper)
+endif
+ifneq ($(words $(VENV)) $(filter-out / . .. ./ ../,$(VENV)),1 $(VENV))
+$(error VENV is '$(VENV)', but must name one folder without spaces for the virtual environment, for example .venv)
+endif
+ifneq ($(words $(PYTHON)),1)
+$(error PYTHON is '$(PYTHON)', but must name one interpreter, for example python3.12)
+endif
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 

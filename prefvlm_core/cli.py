@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import tyro
 
 from prefvlm_core import __version__
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.console import exit_code
+from prefvlm_core.common.errors import PrefVLMError, check_path, unknown_name
 from prefvlm_core.config.options import changes_type
 from prefvlm_core.config.run import Execution, RunConfig, flatten
 
@@ -169,7 +170,7 @@ class Table:
         started = time.monotonic()
         made = batch.table_step(self.profile, self.results)
         batch.write_record(self.results, self.profile, "table", time.monotonic() - started, made)
-        print(Path(made[0]).read_text(), end="")
+        print(Path(made[0]).read_text(encoding="utf-8"), end="")
         return 0
 
 
@@ -186,8 +187,10 @@ class Runs:
     def run(self) -> int:
         from prefvlm_core.runs.stored import run_lines
 
-        for line in run_lines(self.results, self.profile):
-            print(line)
+        if not self.planned and not Path(self.results).is_dir():
+            raise PrefVLMError(f"There is no folder {self.results}; --results names the one that holds the runs.")
+        lines = list(run_lines(self.results, self.profile))
+        print(*lines or [f"No run is stored below {Path(self.results).resolve()}."], sep="\n")
         if self.planned:
             from prefvlm_core.experiments.plan import planned_lines
 
@@ -210,6 +213,9 @@ class Pack:
     def run(self) -> int:
         from prefvlm_core.runs.pack import pack
 
+        for folder in self.merge:
+            if not folder.is_dir():
+                raise PrefVLMError(f"There is no folder {folder}; --merge names other results folders.")
         for packed in pack(self.results, self.profile, self.merge, self.remove_folders):
             print(packed)
         return 0
@@ -266,7 +272,7 @@ class Pretrain:
     """What it is trained on; prefvlm_core/vlm/weights/tinyliv.md describes the variants."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds; the weights of the first one are kept. One takes about half an hour on two slow cores."""
-    output: Path = Path("results/tinyliv")
+    output: str = "results/tinyliv"
     """Folder for <variant>.safetensors."""
     evaluation_seed: int = 20260101
     """Seed of the trajectories and pairs on which the accuracy is measured."""
@@ -274,7 +280,7 @@ class Pretrain:
     def run(self) -> int:
         from prefvlm_core.vlm.pretraining.pretrain import pretrain
 
-        print(pretrain(self.variant, self.seeds, self.output, self.evaluation_seed))
+        print(pretrain(self.variant, self.seeds, Path(self.output), self.evaluation_seed))
         return 0
 
 
@@ -314,15 +320,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `prefvlm`. The exit code is 2, with one line on stderr, for anything that the user can mend."""
-    try:
-        code = _run_command(sys.argv[1:] if arguments is None else arguments)
-    except PrefVLMError as error:
-        print(f"prefvlm: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("prefvlm: stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
-        code = 130
-    sys.exit(code)
+    sys.exit(exit_code(lambda: _run_command(sys.argv[1:] if arguments is None else arguments)))
 
 
 def _run_command(arguments: Sequence[str]) -> int:
@@ -335,6 +333,9 @@ def _run_command(arguments: Sequence[str]) -> int:
     command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, prog="prefvlm", description=DESCRIPTION, args=arguments or ["--help"]
     )
+    for name, folder in (("results", True), ("output", True), ("file", False)):
+        if hasattr(command, name):
+            check_path(f"--{name}", getattr(command, name), folder)
     return command.run()
 
 

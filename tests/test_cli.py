@@ -233,7 +233,7 @@ def test_experiment_trains_one_fleet_and_leaves_its_record(prefvlm: Any, trained
 
 
 def test_runs_lists_what_is_stored_and_what_is_missing(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:
-    assert prefvlm(f"runs --results {tmp_path}") == (0, "", "")
+    assert prefvlm(f"runs --results {tmp_path}") == (0, f"No run is stored below {tmp_path}.\n", "")
     planned = profile_fleets("quick")
     (name, fleet), *_ = planned.items()
     LOOP.train(fleet[:1], Execution(results=str(tmp_path)))
