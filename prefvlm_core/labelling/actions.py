@@ -9,6 +9,7 @@ from prefvlm_core.config.run import Execution
 from prefvlm_core.labelling.agreement import agreement_table, status_table
 from prefvlm_core.labelling.database import Database
 from prefvlm_core.labelling.files import add_labels, export_labels, read_labels
+from prefvlm_core.labelling.names import escaped
 from prefvlm_core.labelling.teacher import open_queue, queue_url
 
 Action = Literal["status", "agreement", "export", "import"]
@@ -28,4 +29,7 @@ def perform(action: Action, execution: Execution, file: Path, run_id: str = "") 
     if action == "export":
         return f"{export_labels(database, file, run_id)} answers written to {file}"
     table = status_table(database, run_id) if action == "status" else agreement_table(database, run_id)
-    return "There are no answers yet." if table.empty else table.to_string(index=False, float_format="%.2f")
+    if table.empty:
+        return "There are no answers yet."
+    shown = table.map(lambda value: escaped(value) if isinstance(value, str) else value)  # others may have written them
+    return str(shown.to_string(index=False, float_format="%.2f"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy
 from sqlalchemy.exc import ArgumentError
 
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling.names import check_characters
 
 _POSTGRESQL = "postgresql+psycopg"
@@ -32,7 +32,7 @@ def read_address(given: str | sqlalchemy.URL) -> sqlalchemy.URL:
     """
     url = given if isinstance(given, sqlalchemy.URL) else _parsed(_from_environment(given))
     if url.drivername not in DRIVERS:
-        raise unknown_name("kind of database", url.drivername, DRIVERS)
+        raise PrefVLMError(f"A label queue is kept by SQLite or PostgreSQL, not by '{url.drivername}'; {_EXAMPLES}.")
     url = url.set(drivername=DRIVERS[url.drivername])
     if url.drivername == "sqlite":
         return url.set(database=os.path.abspath(_sqlite_file(url)))
@@ -46,7 +46,7 @@ def read_address(given: str | sqlalchemy.URL) -> sqlalchemy.URL:
 def shown(url: sqlalchemy.URL) -> str:
     """The URL for people: with `***` for every password, and for every option that could be one."""
     options = {name: value if name in _PUBLIC_OPTIONS else "***" for name, value in url.query.items()}
-    text = url.set(query=options).render_as_string(hide_password=True)
+    text = url.set(query=options).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
     return text.encode(errors="backslashreplace").decode()
 
 

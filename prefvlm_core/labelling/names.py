@@ -18,6 +18,11 @@ def check_characters(text: str) -> str:
     return text
 
 
+def escaped(text: str) -> str:
+    """The text for a terminal, with the characters that `check_characters` refuses written as Python writes them."""
+    return "".join(repr(one)[1:-1] if unicodedata.category(one) in _REFUSED else one for one in text)
+
+
 def check_name(name: str) -> str:
     """Return the name of an annotator without spaces around it.
 

@@ -291,6 +291,18 @@ def test_whatever_words_the_database_holds_become_text(tmp_path: Path) -> None:
     assert html.count("<img") == 1 and "&lt;img src=x onerror=alert(1)&gt;" in html
 
 
+def test_no_words_that_the_database_holds_steer_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    queue, _, _ = answered_once(tmp_path)
+    with queue.transaction() as connection:
+        connection.execute(ANSWERS.update().values(annotator="Zoë\x1b[2J\n\0"))
+        connection.execute(PAIRS.update().values(run_id="run\x1b]0;title\x07"))
+    for action, words in (("agreement", r"Zoë\x1b[2J\n\x00"), ("status", r"run\x1b]0;title\x07")):
+        with pytest.raises(SystemExit) as ended:
+            main(["labels", action, "--results", str(tmp_path)])
+        said = capsys.readouterr().out
+        assert ended.value.code == 0 and words in said and said.replace("\n", "").isprintable()
+
+
 # ---- what is refused at the door
 
 
