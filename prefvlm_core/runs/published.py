@@ -130,16 +130,19 @@ def _runs(folder: Path, version: Hashable) -> Mapping[str, PublishedRun]:
 
 
 def _filled_cells(row: Mapping[str, str]) -> dict[str, str]:
-    """A row of runs.csv without its empty cells. Raises ValueError where a cell is missing, or is no number but should
-    be one."""
+    """A row of runs.csv without its empty cells. Raises ValueError where a cell is missing, or is no number or no run's
+    name but should be."""
     if None in row or None in row.values():
         raise ValueError("a row has more or fewer cells than there are columns")
     if missing := {*FIRST_COLUMNS, *LAST_COLUMNS} - row.keys():
         raise ValueError(f"it has no column {min(missing)}")
     if not (row["run_id"] and row["metrics_hash"] and row["config"]):
         raise ValueError("a row has no run_id, metrics_hash or config")
-    for name in ("step", "success"):
-        float(row[name] or "nan")
+    if row["run_id"].count("/") != 3:
+        raise ValueError(f"{row['run_id']} is no run's name")
+    seed_and_hash(row["run_id"].split("/")[-1])
+    for column in ("step", "success"):
+        float(row[column] or "nan")
     return {name: cell for name, cell in row.items() if cell}
 
 

@@ -89,7 +89,8 @@ def read_labels(path: Path) -> pandas.DataFrame | None:
     try:
         # pandas' own parser of decimals may be off by one bit, float never is
         exact = {"divergence": _number}
-        rows = pandas.read_csv(path, dtype=LABEL_TYPES, converters=exact, keep_default_na=False)
+        with np.errstate(invalid="ignore"):  # of casts that pandas then finds to be wrong itself
+            rows = pandas.read_csv(path, dtype=LABEL_TYPES, converters=exact, keep_default_na=False)
     except UNREADABLE as error:
         raise damaged(path, error) from error
     if set(rows.columns) != {*LABEL_TYPES, "divergence"} or not isinstance(rows.index, pandas.RangeIndex):
