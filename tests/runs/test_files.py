@@ -73,7 +73,8 @@ def test_a_results_folder_that_cannot_be_written(tmp_path: Path, results: str) -
     place = tmp_path / results
     with pytest.raises(PrefVLMError, match=re.escape(f"Cannot write {place / 'a'}: ")):
         write_atomically(place / "a", b"")
-    with pytest.raises(PrefVLMError, match=re.escape(f"Cannot write to the results folder {place}")):
+    words = f"results is '{place}', but {tmp_path / 'file'} is a file, not a folder."
+    with pytest.raises(PrefVLMError, match=re.escape(words)):
         train([config_of()], Execution(results=str(place), progress=False))
     assert (tmp_path / "file").read_text() == "mine" and contents(tmp_path).keys() == {"file"}
 
