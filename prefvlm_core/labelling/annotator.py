@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling.names import check_name
 from prefvlm_core.labelling.queue import LabelQueue, Question
 
@@ -18,11 +19,14 @@ class Annotator:
         queue: The queue that holds the pairs.
         name: Name of the person; see `check_name` for the names that are allowed and for the error.
         repeat_every: Every so many questions, one that this person has answered before is asked again, which measures
-            how consistent the person is. Training does not use these answers. 0 for no repeats.
+            how consistent the person is. Training does not use these answers. 0 for no repeats; a negative number
+            raises `PrefVLMError`.
         agreement: Ask only for second opinions on pairs that others have answered.
     """
 
     def __init__(self, queue: LabelQueue, name: str, repeat_every: int = 0, agreement: bool = False) -> None:
+        if repeat_every < 0:
+            raise PrefVLMError(f"repeat_every must be at least 0, got {repeat_every}.")
         self.queue, self.name, self.window = queue, check_name(name), secrets.token_hex(16)
         self.repeat_every, self.purpose = repeat_every, "agreement" if agreement else "label"
         self._claimed = 0

@@ -9,6 +9,7 @@ import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import sqlalchemy
@@ -172,6 +173,10 @@ class Database:
         except (StatementError, UnicodeError, OverflowError) as error:
             raise PrefVLMError(self._failure(getattr(error, "orig", error))) from error
 
+    def holds(self, path: Path) -> bool:
+        """Whether `path` is a file of this database."""
+        return bool(self._file) and any(os.path.exists(name) and path.samefile(name) for name in _files(self._file))
+
     def _failure(self, error: BaseException | None) -> str:
         said = " ".join(str(error).split())
         for secret in self._secrets:
@@ -224,17 +229,23 @@ class Database:
                     )
 
 
+def _files(file: str) -> list[str]:
+    """The files of a SQLite database: itself, its write-ahead log and the log's index."""
+    return [f"{file}{suffix}" for suffix in ("", "-wal", "-shm")]
+
+
 def _identities(file: str) -> list[tuple[int, int] | None]:
-    """Device and inode of a SQLite database, its write-ahead log and the log's index; None for what does not exist."""
-    return [_identity(f"{file}{suffix}") for suffix in ("", "-wal", "-shm")]
+    """Device and inode of each of `_files`; None for one that does not exist, and for a database that was emptied."""
+    found = [_status(name) for name in _files(file)]
+    emptied = found[0] is not None and found[0].st_size == 0
+    return [None if one is None or emptied else (one.st_dev, one.st_ino) for one in found]
 
 
-def _identity(file: str) -> tuple[int, int] | None:
+def _status(file: str) -> os.stat_result | None:
     try:
-        found = os.stat(file)
+        return os.stat(file)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
 
 
 def _prepare_sqlite(engine: sqlalchemy.Engine, file: str, create: bool) -> None:

@@ -47,10 +47,12 @@ def export_labels(database: Database, path: Path, run_id: str = "") -> int:
     """Write the pairs that were answered or withdrawn (of one run, if `run_id` is given) to `path` atomically.
 
     Returns the number of answers. Raises `PrefVLMError` if there are none of these pairs, if the file cannot be
-    written, and if another program has written to the database what a label file cannot hold.
+    written or is the queue itself, and if another program has written to the database what a label file cannot hold.
     """
     if path.is_dir():
         raise PrefVLMError(f"Cannot write labels to {path}: it is a folder; name a file.")
+    if path.exists() and database.holds(path):
+        raise PrefVLMError(f"{path} is the label queue itself, which an export would destroy; name another file.")
     lines = _decided_pairs(database, run_id)
     if not lines:
         of = f" of run {run_id}" if run_id else ""

@@ -28,6 +28,8 @@ def check_name(name: str) -> str:
 
     Raises `PrefVLMError` unless it has 1 to `LONGEST_NAME` characters that `check_characters` allows.
     """
+    if not isinstance(name, str):
+        raise PrefVLMError(f"An annotator's name is a text, not of type {type(name).__name__}.")
     name = name.strip()
     if not 1 <= len(name) <= LONGEST_NAME:
         shown = f"'{name}'" if len(name) <= LONGEST_NAME else f"{len(name)} characters"

@@ -112,6 +112,7 @@ HARM: list[Callable[[Path], object]] = [
     lambda folder: (folder / "labels.sqlite").rename(folder / "moved.sqlite"),
     lambda folder: folder.rename(folder.with_name("moved")),
     lambda folder: shutil.rmtree(folder),
+    lambda folder: (folder / "labels.sqlite").write_bytes(b""),
     replaced_by_another,
     restored_from_a_copy,
 ]
@@ -175,6 +176,16 @@ def test_a_queue_is_not_left_behind_when_the_working_folder_changes(
     post(queue, 1)
     assert list(LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite").posted("run", 1)) == [0]
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_an_export_does_not_replace_the_queue(tmp_path: Path, suffix: str) -> None:
+    queue, _, _ = answered_once(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / f"labels.sqlite{suffix}")
+    for path in (tmp_path / f"labels.sqlite{suffix}", tmp_path / "link"):
+        with pytest.raises(PrefVLMError, match="is the label queue itself"):
+            export_labels(queue.database, path)
+    assert stored(LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")) == [(0, "Ann", "left")]
 
 
 # ---- readers
@@ -328,6 +339,11 @@ def test_a_name_that_no_terminal_or_database_should_get_is_refused(tmp_path: Pat
     with pytest.raises(PrefVLMError, match=words) as error:
         Annotator(queue, name + "b" if words != "1 to 100 characters" else name)
     assert str(error.value).isprintable()
+    for name in (None, 5, b"Ann"):  # type: ignore[assignment]
+        with pytest.raises(PrefVLMError, match="name is a text, not of type"):
+            Annotator(queue, name)
+    with pytest.raises(PrefVLMError, match="repeat_every must be at least 0, got -1"):
+        Annotator(queue, "Ann", repeat_every=-1)
 
 
 def test_what_no_database_can_hold_is_refused_in_a_sentence(tmp_path: Path) -> None:
