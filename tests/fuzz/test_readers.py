@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from builders.damage import DAMAGES, Damage
 from builders.refusals import is_one_line
 from builders.runs import config_of
 from hypothesis import given, settings
@@ -21,38 +22,6 @@ from prefvlm_core.runs.directory import FINISHED, RunDirectory, read_manifest
 from prefvlm_core.runs.pack import pack
 from prefvlm_core.runs.rows import read_labels, read_metrics
 from prefvlm_core.runs.stored import find_runs, load_labels, load_metrics, run_lines
-
-Damage = Callable[[bytes], bytes]
-
-
-def replaced(at: float, length: int, new: bytes) -> Damage:
-    """Put `new` in place of `length` bytes at this fraction of the file."""
-
-    def damage(content: bytes) -> bytes:
-        start = int(at * len(content))
-        return content[:start] + new + content[start + length :]
-
-    return damage
-
-
-def flipped(at: float, bit: int) -> Damage:
-    def damage(content: bytes) -> bytes:
-        changed = bytearray(content)
-        changed[int(at * (len(content) - 1))] ^= 1 << bit
-        return bytes(changed)
-
-    return damage
-
-
-PLACES = st.floats(0, 1)
-PIECES = st.sampled_from(
-    (b"", b",", b'"', b"\n", b"\r", b"\0", b"\xff", b"nan", b"inf", b"-", b"1e999", b"x", b"{", b"[" * 9999)
-)
-DAMAGES = (
-    st.builds(replaced, PLACES, st.integers(0, 4), PIECES | st.binary(max_size=3))
-    | st.builds(replaced, PLACES, st.just(10**9), st.just(b""))
-    | st.builds(flipped, PLACES, st.integers(0, 7))
-)
 
 
 def store(results: Path, config: Any, number: int) -> None:
