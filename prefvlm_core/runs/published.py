@@ -27,7 +27,7 @@ import pyarrow.parquet
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.retired import RETIRED_VALUES, StoredConfig, read_stored_config
 from prefvlm_core.config.run import RunConfig, default_fields
-from prefvlm_core.runs.rows import rows_hash
+from prefvlm_core.runs.rows import cell, rows_hash
 
 RUNS_FILE = "runs.csv"
 LABEL_KEYS = ("method", "seed", "hash")
@@ -80,7 +80,7 @@ class PublishedRun:
     @property
     def manifest(self) -> dict[str, str]:
         """What the run was made with, as text by dotted name."""
-        return {name: cell for name, cell in self.row.items() if name not in FIRST_COLUMNS + LAST_COLUMNS}
+        return {name: text for name, text in self.row.items() if name not in FIRST_COLUMNS + LAST_COLUMNS}
 
     @property
     def last_evaluation(self) -> dict[str, float]:
@@ -89,10 +89,17 @@ class PublishedRun:
 
     def metrics(self) -> pandas.DataFrame:
         """Rows of the metrics (n, columns of the file) float64. Raises `PrefVLMError` where they are not those that
-        were published."""
+        were published, or where runs.csv says otherwise of the last evaluation."""
         _, task, method, name = self.row["run_id"].split("/")
         path = self.folder / "metrics" / task / f"{method}.csv"
-        return self._checked(_metrics_by_run(path, _version(path)).get(seed_and_hash(name)), "metrics", path)
+        rows = self._checked(_metrics_by_run(path, _version(path)).get(seed_and_hash(name)), "metrics", path)
+        for column in self.last_evaluation.keys() & set(rows):
+            if cell(rows[column].iloc[-1]) != self.row.get(column, ""):
+                raise PrefVLMError(
+                    f"{self.folder / RUNS_FILE} is damaged: {column} of {self.row['run_id']} is not the one in {path}; "
+                    "restore it."
+                )
+        return rows
 
     def labels(self) -> pandas.DataFrame | None:
         """Rows of the label log; None where the run used no labels. Raises `PrefVLMError` as `metrics` does."""
@@ -143,7 +150,7 @@ def _filled_cells(row: Mapping[str, str]) -> dict[str, str]:
     seed_and_hash(row["run_id"].split("/")[-1])
     for column in ("step", "success"):
         float(row[column] or "nan")
-    return {name: cell for name, cell in row.items() if cell}
+    return {name: text for name, text in row.items() if text}
 
 
 @functools.lru_cache(maxsize=1024)

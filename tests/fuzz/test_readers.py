@@ -71,7 +71,10 @@ def content(results: Path) -> dict[str, tuple[str, ...]]:
     runs = find_runs(results)
     list(run_lines(results))
     load_metrics(runs), load_labels(runs)
-    return {run.run_id: (run.config.to_json(), *map(text_of, (run.metrics(), run.labels()))) for run in runs}
+    return {
+        run.run_id: (run.config.to_json(), *map(text_of, (run.metrics(), run.labels())), str(run.last_evaluation))
+        for run in runs
+    }
 
 
 def text_of(table: pandas.DataFrame | None) -> str:
