@@ -64,7 +64,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
             torch.set_num_threads(execution.threads)
             keep_freed_memory()
             with (
-                memory_errors(f"training {len(waiting)} runs together"),
+                memory_errors(),
                 EnvironmentFleet(
                     [directory.config.task for directory in waiting],
                     waiting[0].config.horizon,

@@ -40,8 +40,8 @@ def in_bytes(size: float) -> str:
 
 
 @contextmanager
-def memory_errors(doing: str) -> Iterator[None]:
-    """Turn what NumPy and torch raise when memory runs out into a `PrefVLMError`. `doing`: what needs the memory."""
+def memory_errors() -> Iterator[None]:
+    """Turn what NumPy and torch raise when memory runs out in a training into a `PrefVLMError`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -49,5 +49,5 @@ def memory_errors(doing: str) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not any(text in str(error).lower() for text in texts):
             raise
         raise PrefVLMError(
-            f"The memory ran out while {doing}; train fewer runs at a time, or with smaller networks and batches."
+            "The memory ran out during the training; train fewer runs at a time, or with smaller networks and batches."
         ) from error
