@@ -201,7 +201,8 @@ def test_who_only_reads_creates_nothing(
         main(["labels", action, "--results", str(tmp_path / results), "--file", str(tmp_path / "out")])
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith("prefvlm: There is no label queue sqlite:///") and said.count("\n") == 1
+    where = f"--results is '{tmp_path / 'file'}'" if results == "file" else "There is no label queue sqlite:///"
+    assert said.startswith(f"prefvlm: {where}") and said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -232,7 +233,8 @@ def test_a_results_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("results", ["file", "file/below", "/proc/x"])
 def test_a_queue_that_cannot_be_created_is_named(tmp_path: Path, results: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PrefVLMError, match="Cannot write to the results folder"):
+    wrong = "Cannot write to the results folder" if results == "/proc/x" else "file is a file, not a folder"
+    with pytest.raises(PrefVLMError, match=wrong):
         open_queue(Execution(str(tmp_path / results)))
     with pytest.raises(
         PrefVLMError, match=r"Cannot create the label queue sqlite:.*: (Not a|No such file or) directory"
