@@ -69,7 +69,14 @@ def reproduce(checkout: Path, **others: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_every_signal,
     )
+
+
+def hear_every_signal() -> None:
+    """Tests that run in the background, or below nohup, inherit signals that are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def started(checkout: Path) -> list[int]:
