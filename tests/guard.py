@@ -7,19 +7,16 @@ With FILE, the hashes are compared with those stored there, or stored where ther
 where one differs.
 """
 
-import hashlib
 import json
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
-from builders.runs import NO_HUMAN, SCALED, SMALL
+from builders.runs import NO_HUMAN, SCALED, SMALL, content_hash
 
 from prefvlm_core.config.run import Execution
 from prefvlm_core.methods import METHODS, run_config
-from prefvlm_core.runs.directory import RunDirectory
-from prefvlm_core.runs.files import read_tensors
 from prefvlm_core.train import train
 
 CHANGES = SMALL | {"filter.beta_max": 3.0, "filter.beta_min": 1.0}
@@ -35,19 +32,6 @@ VARIANTS = {
     "prefvlm, simulated VLM": ("prefvlm", {"vlm.model": "simulated:0.8", "adapter.enabled": False}),
     "vlm-preference with ties kept": ("vlm-preference", NO_HUMAN | {"vlm.ties": "keep"}),
 }
-
-
-def content_hash(directory: RunDirectory) -> str:
-    """Metrics without timings, label log, and every stored tensor."""
-    digest = hashlib.sha256()
-    for row in directory.read_metrics():
-        digest.update(repr([pair for pair in row.items() if not pair[0].startswith("seconds")]).encode())
-    labels = directory.path / "labels.csv"
-    digest.update(labels.read_bytes() if labels.exists() else b"no labels")
-    for path in sorted(directory.path.glob("*.safetensors")):
-        for name, tensor in sorted(read_tensors(path)[0].items()):
-            digest.update(f"{path.name} {name}".encode() + tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def main() -> int:

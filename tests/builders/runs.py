@@ -98,3 +98,16 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Every file below `folder` but the locks: time of change and content."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def content_hash(directory: RunDirectory) -> str:
+    """Metrics without timings, label log, and every stored tensor."""
+    digest = hashlib.sha256()
+    for row in directory.read_metrics():
+        digest.update(repr([pair for pair in row.items() if not pair[0].startswith("seconds")]).encode())
+    labels = directory.path / "labels.csv"
+    digest.update(labels.read_bytes() if labels.exists() else b"no labels")
+    for path in sorted(directory.path.glob("*.safetensors")):
+        for name, tensor in sorted(read_tensors(path)[0].items()):
+            digest.update(f"{path.name} {name}".encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
