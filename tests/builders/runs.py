@@ -11,6 +11,7 @@ import torch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import FINISHED, RunDirectory
+from prefvlm_core.runs.files import read_tensors
 
 TINY = {
     "total_steps": 400,
