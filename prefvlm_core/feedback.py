@@ -16,6 +16,7 @@ from prefvlm_core.agent.replay import Replay, RunReplay
 from prefvlm_core.common.arrays import BoolArray, DoubleArray, IntArray
 from prefvlm_core.common.seeding import Generators, Stream, generator
 from prefvlm_core.common.stopwatch import Stopwatch
+from prefvlm_core.common.tensors import copy_tensors
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.labelling.teacher import make_teachers
 from prefvlm_core.preferences.budget import Budget
@@ -223,8 +224,8 @@ class Feedback:
         self.labels.restore({name: tensors[f"labels.{name}"] for name in self.labels.tensors()})
         learned = {name: tensors[f"learner.{name}"] for name in self.learner.tensors()}
         self.learner.restore(learned, values["learner"])
-        for name, tensor in (self.vlm.state() if self.vlm else {}).items():
-            tensor.copy_(tensors[f"vlm.{name}"])
+        if self.vlm is not None:
+            copy_tensors(tensors, {f"vlm.{name}": tensor for name, tensor in self.vlm.state().items()})
         self.budget.restore(values["budget"])
         self.filter.restore(values["filter"])
         self.sessions, self.asked = values["sessions"], values["asked"]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from prefvlm_core.agent.sac import Batch
 from prefvlm_core.common.arrays import DoubleArray, FloatArray, IntArray
-from prefvlm_core.common.tensors import check_tensors
+from prefvlm_core.common.tensors import check_tensors, copy_tensors
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
@@ -135,8 +135,7 @@ class Replay:
         last = self.size + piece["actions"].shape[1]
         targets = self.piece(self.size, last)
         check_tensors(piece, targets)
-        for name, target in targets.items():
-            target.copy_(piece[name])
+        copy_tensors(piece, targets)
         self.size = last
 
 

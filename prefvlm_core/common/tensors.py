@@ -1,4 +1,4 @@
-"""Whether stored tensors fit those that they are to replace."""
+"""Stored tensors: whether they fit those that they are to replace, and copying them there."""
 
 from __future__ import annotations
 
@@ -27,3 +27,9 @@ def check_tensors(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
                 f"The tensor {name} is {found.dtype} {tuple(found.shape)}, expected was {wanted.dtype} "
                 f"{tuple(wanted.shape)}."
             )
+
+
+def copy_tensors(stored: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+    """Copy stored tensors into the `targets` of the same names, once `check_tensors` has passed them."""
+    for name, target in targets.items():
+        target.copy_(stored[name])

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.common.tensors import check_tensors
+from prefvlm_core.common.tensors import check_tensors, copy_tensors
 from prefvlm_core.runs.checkpoint import FleetCheckpoint
 from prefvlm_core.runs.files import UNREADABLE, damaged
 
@@ -48,8 +48,7 @@ class InPlace:
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """See `Part`."""
-        for name, tensor in self.holder.state().items():
-            tensor.copy_(tensors[name])
+        copy_tensors(tensors, self.holder.state())
 
 
 class GrowingReplay(Part, Protocol):

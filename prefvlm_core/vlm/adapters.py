@@ -21,7 +21,7 @@ from torch.nn import functional
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, uniform_fan_in
 from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.common.tensors import check_tensors
+from prefvlm_core.common.tensors import check_tensors, copy_tensors
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.preferences.pairs import bradley_terry_loss
@@ -290,8 +290,7 @@ class Adapters:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` returned."""
-        for name, tensor in self.state().items():
-            tensor.copy_(tensors[name])
+        copy_tensors(tensors, self.state())
 
     def save(self, path: Path, backbone: str) -> None:
         """Store what was learned for other runs; `backbone` is the `fingerprint` of the model beneath."""
