@@ -32,6 +32,7 @@ CAMERAS = (DEFAULT_CAMERA, *METAWORLD_CAMERAS)
 _FREE_CAMERA = "free"
 _KEPT_FACES = 0.1  # of a mesh's faces
 _SMALLEST_MESH = 200  # faces; smaller meshes lose their shape before they save time
+_DEFAULT_COLOR = np.array((0.5, 0.5, 0.5, 1.0), np.float32)  # of a geom in MuJoCo, red, green, blue and opacity
 _HIDDEN_EFFECTS = ("SHADOW", "REFLECTION", "HAZE", "FOG")
 
 
@@ -139,9 +140,9 @@ class FrameRenderer:
         model.light_diffuse *= generator.uniform(
             1 - perturbation.light, 1 + perturbation.light, model.light_diffuse.shape
         )
-        for colors in (model.geom_rgba, model.mat_rgba):
+        for colors, drawn in ((model.geom_rgba, _has_own_color(model)), (model.mat_rgba, np.s_[:])):
             factors = generator.uniform(1 - perturbation.color, 1 + perturbation.color, (len(colors), 3))
-            colors[:, :3] = np.clip(colors[:, :3] * factors, 0, 1)
+            colors[drawn, :3] = np.clip(colors[drawn, :3] * factors[drawn], 0, 1)
         model.cam_pos[camera_id] += generator.normal(0, perturbation.camera, 3)
         side = round(perturbation.occluder * self.size)
         top, left = generator.integers(0, self.size - side + 1, 2)
@@ -252,6 +253,14 @@ def _store(path: Path, vertices: NDArray[np.float32], faces: NDArray[np.int32]) 
         os.replace(temporary, path)
     except OSError:  # with a read-only or full home folder, each start spends a second on decimation
         temporary.unlink(missing_ok=True)
+
+
+def _has_own_color(model: mujoco.MjModel) -> NDArray[np.bool_]:
+    """Which geoms (G,) MuJoCo draws in their own color: those without a material, or whose color is not the default.
+
+    A geom that gets its color from its material must keep the default, or the material would no longer be seen.
+    """
+    return (model.geom_matid < 0) | (model.geom_rgba != _DEFAULT_COLOR).any(axis=1)
 
 
 def _looking_at(camera: Camera) -> NDArray[np.float64]:

@@ -172,6 +172,17 @@ def test_occluder_is_a_grey_square(door):
     assert rows.max() - rows.min() + 1 <= 16 and columns.max() - columns.min() + 1 <= 16 and hidden.sum() > 0.9 * 256
 
 
+@pytest.mark.parametrize("change", ["light", "color", "camera", "occluder", "noise"])
+def test_a_vanishing_perturbation_gives_the_clean_picture(door, change):
+    """Geoms that take their color from a material turned gray in 35 gray levels once their own color was touched."""
+    snapshots, scenes = door
+    renderer = FrameRenderer(DOOR)
+    clean = renderer.render(snapshots, scenes).astype(int)
+    renderer.look("corner2-close", Perturbation(**{change: 1e-6}))
+    assert np.abs(renderer.render(snapshots, scenes) - clean).mean() < 0.01  # a camera may move an edge by a pixel
+    renderer.close()
+
+
 @pytest.mark.parametrize("change", [{"light": 0.5}, {"color": 0.5}, {"camera": 0.05}])
 def test_perturbations_change_the_picture_repeatably_and_can_be_taken_back(door, change):
     renderer = FrameRenderer(DOOR)
