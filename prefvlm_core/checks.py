@@ -24,7 +24,6 @@ from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.vlm import VLMS, load
 from prefvlm_core.vlm.encoder import uses_vlm
 from prefvlm_core.vlm.labeller import source_adapters
-from prefvlm_core.vlm.texts import task_text
 
 
 def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
@@ -78,5 +77,5 @@ def _check_models(configs: Sequence[RunConfig], execution: Execution) -> None:
     for name in sorted({config.vlm.model for config in seeing}):
         model = load(name, execution.vlm_weights or None)
         for config in (config for config in seeing if config.vlm.model == name and config.adapter.source):
-            dimension = model.encode_text([task_text(config.task)]).shape[1]
+            dimension = len(model.encode_task(config.task))
             source_adapters(config, model.fingerprint, dimension, Path(execution.results))

@@ -19,7 +19,6 @@ from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import Fleet
 from prefvlm_core.vlm import load
-from prefvlm_core.vlm.texts import task_text
 
 TASKS = ["door-close-v3", "button-press-v3", "window-open-v3", "window-close-v3"]
 PAIRS = 20_000
@@ -38,7 +37,7 @@ def main() -> None:
             fleet = Fleet(directories, environments, execution)
             fleet.train()
     for run, config in enumerate(configs):
-        seen, text = fleet.replay.of_run(run), model.encode_text([task_text(config.task)])[0]
+        seen, text = fleet.replay.of_run(run), model.encode_task(config.task)
         renderer = FrameRenderer(config.task, model.frame_size)
         cosines = np.stack(
             [

@@ -29,7 +29,6 @@ from prefvlm_core.vlm.pretraining.recordings import (
     record_mixed_behaviors,
     segment_returns,
 )
-from prefvlm_core.vlm.texts import task_text
 
 HUMAN_LABELS = 50
 MODELS = ("tinyliv", "random")
@@ -101,7 +100,7 @@ def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
         "random actions": RandomActions(generator),
     }
     recording = record(task, ((behavior, seed) for behavior in behaviors.values()))
-    text = model.encode_text([task_text(task)])[0]
+    text = model.encode_task(task)
     return [
         RewardCurve(
             task=task,
@@ -165,7 +164,7 @@ def embed(model: VisionLanguageModel, recorded: RecordedTask) -> EmbeddedTask:
         for frames in (recorded.mixed.frames, recorded.explored.frames)
     )
     return EmbeddedTask(
-        text=model.encode_text([task_text(recorded.mixed.task)])[0],
+        text=model.encode_task(recorded.mixed.task),
         features=features,
         rewards=recorded.mixed.rewards,
         explored=explored,

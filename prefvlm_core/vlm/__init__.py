@@ -1,25 +1,26 @@
 """The interface of vision-language models, and the registry of those available."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.registry import Registry
+from prefvlm_core.vlm.texts import task_text
 
 TINYLIV_NAMES = ("tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random")
 OFFICIAL_NAMES = ("liv", "decisionnce")
 OPEN_CLIP_PREFIX = "open_clip:"
 
 
-class VisionLanguageModel(Protocol):
-    """Frozen encoders that map images and texts to one space. An embedding must not depend on the rest of its batch.
+class VisionLanguageModel(ABC):
+    """Frozen encoders that map images and tasks to one space. An embedding must not depend on the rest of its batch.
 
     The zero-shot reward of a frame for a task is the cosine of their two embeddings, which is their scalar product
-    because embeddings have length 1 (PrefVLM §4.1).
+    because embeddings have length 1 (PrefVLM §4.1). Most models know a task by its text, see `ImageTextModel`.
     """
 
     frame_size: int
@@ -27,16 +28,28 @@ class VisionLanguageModel(Protocol):
     fingerprint: str
     """Name and hash of the weights. Equal fingerprints mean equal embeddings, up to rounding on different machines."""
 
+    @abstractmethod
     def encode_image(self, frames: ImageArray) -> FloatArray:
         """Embeddings (N, D) float32 of length 1 of RGB frames (N, frame_size, frame_size, 3) uint8.
 
         Raises PrefVLMError for another shape or dtype, and if an embedding is not finite.
         """
-        ...
 
+    @abstractmethod
+    def encode_task(self, task: str) -> FloatArray:
+        """Embedding (D,) float32 of length 1 of what the frames of a task are compared with."""
+
+
+class ImageTextModel(VisionLanguageModel):
+    """A model that knows a task by its text (see `vlm.texts`)."""
+
+    @abstractmethod
     def encode_text(self, texts: Sequence[str]) -> FloatArray:
         """Embeddings (M, D) float32 of length 1 of M texts. Raises PrefVLMError for an empty text."""
-        ...
+
+    def encode_task(self, task: str) -> FloatArray:
+        """Embedding (D,) of the task's text."""
+        return self.encode_text([task_text(task)])[0]
 
 
 def load(name: str, weights: str | Path | None = None) -> VisionLanguageModel:

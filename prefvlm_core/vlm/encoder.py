@@ -17,7 +17,6 @@ from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm import VisionLanguageModel, load
 from prefvlm_core.vlm.feature_cache import FeatureCache
-from prefvlm_core.vlm.texts import task_text
 
 
 class FleetEncoder:
@@ -46,7 +45,7 @@ class FleetEncoder:
         for config in configs:
             if uses_vlm(config):
                 model = self._models[config.vlm.model]
-                text = model.encode_text([task_text(config.task)])[0]
+                text = model.encode_task(config.task)
                 self._texts[config.vlm.model, config.task] = text
                 if config.vlm.model not in self._caches:
                     self._caches[config.vlm.model] = FeatureCache(

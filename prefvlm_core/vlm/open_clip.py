@@ -15,7 +15,7 @@ from torch import Tensor
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.vlm import OPEN_CLIP_PREFIX, check_frames, check_texts, unit_length
+from prefvlm_core.vlm import OPEN_CLIP_PREFIX, ImageTextModel, check_frames, check_texts, unit_length
 from prefvlm_core.vlm.state_dicts import fit
 from prefvlm_core.vlm.weight_files import read_tensors
 
@@ -44,8 +44,8 @@ _DECISIONNCE = _Checkpoint(
 )
 
 
-class OpenClip:
-    """A CLIP model of open_clip in float32 as a `VisionLanguageModel`, on the GPU if there is one.
+class OpenClip(ImageTextModel):
+    """A CLIP model of open_clip in float32, on the GPU if there is one.
 
     Frames must have the model's own size, so nothing is resized or cropped; they are scaled to [0, 1] and normalized
     as the model requires. LIV's code leaves frames unscaled if none of their pixels exceeds 10; this is not reproduced.

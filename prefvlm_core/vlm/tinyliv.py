@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.files import write_atomically
-from prefvlm_core.vlm import check_frames, check_texts, unit_length
+from prefvlm_core.vlm import ImageTextModel, check_frames, check_texts, unit_length
 from prefvlm_core.vlm.state_dicts import misfit
 from prefvlm_core.vlm.texts import TASK_TEXTS
 
@@ -88,8 +88,8 @@ class TinyLIVNetwork(nn.Module):
         return folded
 
 
-class TinyLIV:
-    """A trained (or random) folded network as a `VisionLanguageModel`.
+class TinyLIV(ImageTextModel):
+    """A trained (or random) folded network.
 
     Args:
         name: The name, which precedes the hash in `fingerprint`.

@@ -15,10 +15,11 @@ from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.plots import sanity as sanity_plots
+from prefvlm_core.vlm import ImageTextModel
 from prefvlm_core.vlm.pretraining.recordings import Recording
 
 
-class GreenSeer:
+class GreenSeer(ImageTextModel):
     """A stand-in model: the cosine of a frame with any text is the mean of its green channel, 0..1."""
 
     frame_size, fingerprint = 64, "green"

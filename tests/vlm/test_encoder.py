@@ -12,7 +12,7 @@ from builders.registries import restored_registries
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.methods import run_config
-from prefvlm_core.vlm import VLMS, encoder
+from prefvlm_core.vlm import VLMS, ImageTextModel, encoder
 
 HORIZON = 4
 
@@ -30,7 +30,7 @@ class Counted:
         return snapshots
 
 
-class Reader:
+class Reader(ImageTextModel):
     """A stand-in model whose embedding is (the number in the frame, 0) for a frame and (1, 0) for any text."""
 
     frame_size, fingerprint = 8, "reader:0"

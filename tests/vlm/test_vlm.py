@@ -13,7 +13,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
-from prefvlm_core.vlm import texts, tinyliv
+from prefvlm_core.vlm import ImageTextModel, texts, tinyliv
 from prefvlm_core.vlm.feature_cache import FeatureCache
 from prefvlm_core.vlm.pretraining import demonstrations, pretrain
 from prefvlm_core.vlm.pretraining.demonstrations import collect_demonstrations
@@ -366,7 +366,7 @@ def test_recipes_differ_in_what_they_may_see():
 # ---- accuracy ----
 
 
-class RewardReader:
+class RewardReader(ImageTextModel):
     """A stand-in model: the first pixel of a frame is the cosine of its embedding to any text."""
 
     frame_size, fingerprint = 64, "reader"

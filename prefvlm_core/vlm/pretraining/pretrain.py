@@ -164,8 +164,9 @@ def zero_shot_labels(model: VisionLanguageModel, recording: Recording, pairs: in
     """
     generator = np.random.default_rng(seed)
     count, length = recording.frames.shape[:2]
-    text = model.encode_text([task_text(recording.task)])
-    cosines = model.encode_image(recording.frames.reshape(-1, *recording.frames.shape[2:])) @ text.T
+    cosines = model.encode_image(recording.frames.reshape(-1, *recording.frames.shape[2:])) @ model.encode_task(
+        recording.task
+    )
     scores = segment_sums(cosines.reshape(count, length))
     returns = segment_returns(recording.rewards)
     chosen = generator.integers(0, count, (pairs, 2))
