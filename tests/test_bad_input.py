@@ -126,6 +126,8 @@ COMMAND_LINES = {
     f"{RUN} --methods prefvlm --vlm.model ''": "Unknown vision-language model ''.",
     f"{RUN} --methods prefvlm --vlm.model simulated:2": "vlm.model simulated:2 must name a probability",
     f"{RUN} --methods prefvlm --vlm.model simulated:nan": "vlm.model simulated:nan must name a probability",
+    f"{RUN} --methods prefvlm --vlm.model simulated-feature:0.8": "Did you mean 'simulated-features'?",
+    f"{RUN} --methods prefvlm --vlm.model simulated-features:0.8": "looks at no frames, so it can neither be adapted",
     f"{RUN} --methods prefvlm --vlm-weights nothing.pt": "'tinyliv' comes with the package and takes no weights file",
     f"{RUN} --methods prefvlm --adapter.source quick/a": "adapter.source is quick/a, but there is no results/quick/a",
     f"{RUN} --methods prefvlm --adapter.source ../../x": "adapter.source is ../../x, but there is no",

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.config.fields import count, fraction, quantity, setting
 
-SIMULATED_PREFIX = "simulated:"
-"""What the names of simulated VLMs begin with; a probability follows."""
+SIMULATED_VLMS = ("simulated", "simulated-segments", "simulated-features")
+"""Kinds of simulated VLMs (`vlm.simulated.SIMULATED`). A model's name is one of them, a colon and a probability."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,8 @@ class VLMConfig:
     """Whether the VLM labels pairs."""
     model: str = "liv"
     """Name of the VLM, an entry of `vlm.VLMS`: tinyliv, tinyliv-heldout, tinyliv-indomain, random, liv, decisionnce or
-    open_clip:<model>; or simulated:<p>, which labels a pair as the true reward does with probability p, without looking
-    at its frames."""
+    open_clip:<model>; or simulated:<p>, simulated-segments:<p> or simulated-features:<p>, which look at no frames but
+    order a pair as the true reward does with probability p: they misjudge pairs, segments, or whatever looks alike."""
     queries: int = count(128)
     """New pairs that the VLM labels per session."""
     frame_stride: int = count(1)
@@ -198,21 +198,29 @@ class VLMConfig:
 
     @property
     def simulated_accuracy(self) -> float | None:
-        """The probability that a simulated VLM is right; None for a model that looks at frames.
+        """The probability that a simulated VLM, of any kind, is right; None for a model that looks at frames.
 
-        Raises `PrefVLMError` for a simulated VLM whose name lacks a probability above 0 and at most 1.
+        Raises `PrefVLMError` for an unknown kind, and for a name without a probability above 0 and at most 1.
         """
-        if not self.model.startswith(SIMULATED_PREFIX):
+        if not self.model.startswith(SIMULATED_VLMS[0]):
             return None
+        if self.simulated_kind not in SIMULATED_VLMS:
+            raise unknown_name("simulated VLM", self.simulated_kind, SIMULATED_VLMS)
         try:
-            accuracy = float(self.model.removeprefix(SIMULATED_PREFIX))
+            accuracy = float(self.model.removeprefix(f"{self.simulated_kind}:"))
         except ValueError:
             accuracy = 0.0
-        if not 0 < accuracy <= 1 or self.model != f"{SIMULATED_PREFIX}{accuracy:g}":
+        if not 0 < accuracy <= 1 or self.model != f"{self.simulated_kind}:{accuracy:g}":
             raise PrefVLMError(
-                f"vlm.model {self.model} must name a probability above 0 and at most 1, for example simulated:0.8."
+                f"vlm.model {self.model} must name a probability above 0 and at most 1, for example "
+                f"{self.simulated_kind}:0.8."
             )
         return accuracy
+
+    @property
+    def simulated_kind(self) -> str:
+        """What the name of a simulated VLM says before the colon, one of `SIMULATED_VLMS`."""
+        return self.model.partition(":")[0]
 
 
 @dataclass(frozen=True)

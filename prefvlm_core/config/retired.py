@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.config.groups import SIMULATED_PREFIX
+from prefvlm_core.config.groups import SIMULATED_VLMS
 from prefvlm_core.config.run import RunConfig, content_hash, default_fields, from_fields, read_fields
 
 RETIRED_FIELDS: dict[str, Any] = {
@@ -76,7 +76,7 @@ def _translated(stored: Mapping[str, Any]) -> dict[str, Any]:
     if accuracy := values.pop("vlm.simulated_accuracy", 0.0):
         if not isinstance(accuracy, int | float) or not 0 < accuracy <= 1:
             raise PrefVLMError(f"vlm.simulated_accuracy must be a probability, got {accuracy!r}.")
-        values["vlm.model"] = f"{SIMULATED_PREFIX}{accuracy:g}"
+        values["vlm.model"] = f"{SIMULATED_VLMS[0]}:{accuracy:g}"
     if "vlm.equal_within" in values and values["vlm.equal_within"] in (0.0, _TIE_MARGIN):
         keep = values.pop("vlm.keep_equal", True)
         values["vlm.ties"] = "none" if not values.pop("vlm.equal_within") else "keep" if keep else "drop"

@@ -36,7 +36,7 @@ class Arm:
     """What arms that differ in one number have in common: they are one line of a figure against that number, as a label
     budget. By default the name or, if there is none, the method."""
     group: str = ""
-    """Which of the notebook's figures shows the arm: baseline (02), backbone (06), and "" for the main ones."""
+    """Which of the notebook's figures shows the arm: baseline (02), backbone or errors (06), "" for the main ones."""
     source: Source | None = None
     """Transfer: where the adapters come from."""
 
@@ -83,6 +83,8 @@ BASELINES = ("surf", "rune", "mrn", "rime")
 RIME_UPPER = FilterConfig().upper
 EQUAL_BAND = {"vlm.ties": "keep"}
 STANDARDISED = {"reward.standardise": True}
+STRUCTURED_ERRORS = {"simulated-segments": "errors by segments", "simulated-features": "errors by features"}
+"""Kinds of simulated VLMs that misjudge segments instead of pairs, and what a reader sees of them."""
 _NOISY = {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.2}
 
 
@@ -144,13 +146,25 @@ def simulated(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[A
         Arm("prefvlm-plus"),
         Arm("prefvlm-plus", {"filter.mode": "adaptive"}, family="plus, adaptive thresholds"),
     ]
+    return [_behind(arm, "simulated", accuracy, changes) for arm, accuracy in itertools.product(filtered, accuracies)]
+
+
+def structured_errors(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[Arm]:
+    """Simulated VLMs whose errors have a structure, with and without the filter; the arms of `simulated` have none."""
     arms = []
-    for arm, accuracy in itertools.product(filtered, accuracies):
-        vlm = {"adapter.enabled": False, "vlm.model": f"simulated:{accuracy:g}"}
-        family = arm.family or arm.method
-        name = f"{family}, VLM {100 * accuracy:.0f} % right"
-        arms.append(replace(arm, changes={**changes, **arm.changes, **vlm}, name=name, family=family))
+    for (kind, errors), accuracy in itertools.product(STRUCTURED_ERRORS.items(), accuracies):
+        filtered = Arm("prefvlm", family=f"prefvlm, {errors}", group="errors")
+        unfiltered = Arm("prefvlm-no-filter", family=f"no filter, {errors}", group="errors")
+        arms += [_behind(arm, kind, accuracy, changes) for arm in (filtered, unfiltered)]
     return arms
+
+
+def _behind(arm: Arm, kind: str, accuracy: float, changes: Mapping[str, Any]) -> Arm:
+    """The arm with a simulated VLM."""
+    vlm = {"adapter.enabled": False, "vlm.model": f"{kind}:{accuracy:g}"}
+    family = arm.family or arm.method
+    name = f"{family}, VLM {100 * accuracy:.0f} % right"
+    return replace(arm, changes={**changes, **arm.changes, **vlm}, name=name, family=family)
 
 
 def transfer(source: Source, budgets: Mapping[Any, Mapping[str, Any]]) -> list[Arm]:

@@ -24,6 +24,7 @@ from prefvlm_core.experiments.arms import (
     people,
     simulated,
     small_budget,
+    structured_errors,
     thresholds,
     transfer,
 )
@@ -207,6 +208,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
                     Arm("rlvlmf", _MECHANISM, "single images"),
                     *backbones(_QUICK),
                     *simulated(_QUICK, [0.9])[:1],
+                    *structured_errors(_QUICK, [0.9]),
                 ]
             },
             [0],
@@ -217,6 +219,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
                     *components(_laptop(task), _laptop_steps(task)),
                     *backbones(_laptop(task)),
                     *simulated(_laptop(task), _ACCURACIES),
+                    *structured_errors(_laptop(task), _ACCURACIES[:3]),
                 ]
                 for task in _ABLATED
             },
@@ -228,6 +231,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
                     *components(_WINDOW, _WINDOW_STEPS),
                     *backbones(_WINDOW),
                     *simulated(_WINDOW, _ACCURACIES),
+                    *structured_errors(_WINDOW, _ACCURACIES[:3]),
                 ]
             },
             range(5),

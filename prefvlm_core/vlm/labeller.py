@@ -20,7 +20,7 @@ from prefvlm_core.runs.directory import ADAPTERS_FILE
 from prefvlm_core.runs.published import published_runs
 from prefvlm_core.vlm.adapters import Adapters
 from prefvlm_core.vlm.encoder import RunEncoder
-from prefvlm_core.vlm.simulated import simulated_returns
+from prefvlm_core.vlm.simulated import SIMULATED, SimulatedModel
 
 TIE_MARGIN = 0.5
 """Difference of returns below which a pair is a tie, where ties are allowed, as a multiple of the standard deviation of
@@ -111,16 +111,14 @@ class AdaptedVLM(FrozenVLM):
 
 
 class SimulatedVLM(LabelSource):
-    """A model that is right with a given probability, without looking at frames (see `vlm.simulated`)."""
+    """A model that knows the truth and errs on purpose, without looking at frames (see `vlm.simulated`)."""
 
-    def __init__(self, replay: RunReplay, config: RunConfig, accuracy: float) -> None:
-        self.replay, self.accuracy = replay, accuracy
-        self.seed, self.length = config.seed, config.feedback.segment_length
+    def __init__(self, model: SimulatedModel) -> None:
+        self.model = model
 
     def judge(self, starts: IntArray) -> Judgement:
         """See `LabelSource`."""
-        truth = self.replay.true_labels(starts, self.length)
-        returns = simulated_returns(starts, truth, self.accuracy, self.seed)
+        returns = self.model.returns(starts)
         return Judgement(returns, returns)
 
 
@@ -140,7 +138,7 @@ def make_label_source(
     if not config.vlm.labels:
         return None
     if config.vlm.simulated_accuracy is not None:
-        return SimulatedVLM(replay, config, config.vlm.simulated_accuracy)
+        return SimulatedVLM(SIMULATED[config.vlm.simulated_kind](config, replay, config.vlm.simulated_accuracy))
     assert encoder is not None
     if not config.adapter.enabled:
         return FrozenVLM(encoder)

@@ -92,6 +92,9 @@ def test_wrong_names_are_refused(arguments: tuple[Any, ...], message: str) -> No
         ({"vlm.model": "simulated:1.5"}, "vlm.model simulated:1.5 must name a probability above 0 and at most 1"),
         ({"vlm.model": "simulated:0.80"}, "for example simulated:0.8."),
         ({"vlm.model": "simulated:often"}, "vlm.model simulated:often must name a probability"),
+        ({"vlm.model": "simulated-features:2"}, "for example simulated-features:0.8."),
+        ({"vlm.model": "simulated-segments"}, "vlm.model simulated-segments must name a probability"),
+        ({"vlm.model": "simulated-feature:0.8"}, "Unknown simulated VLM 'simulated-feature'. Did you mean 'simulated-"),
         ({"vlm.labels": 1}, "vlm.labels must be of type bool, got 1."),
         (
             {"horizon": 501},

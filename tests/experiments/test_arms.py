@@ -1,11 +1,12 @@
 """Arms: what rows say of them comes from the config, whatever they are called."""
 
+import itertools
 import math
 
 import pytest
 
 from prefvlm_core.config.groups import FilterConfig
-from prefvlm_core.experiments.arms import Arm, Source, simulated, thresholds, transfer
+from prefvlm_core.experiments.arms import Arm, Source, simulated, structured_errors, thresholds, transfer
 from prefvlm_core.experiments.plan import plan
 from prefvlm_core.methods import run_config
 
@@ -44,6 +45,18 @@ def test_simulated_vlms_differ_from_their_family_in_their_accuracy_alone() -> No
         by_family.setdefault(arm["family"], []).append(arm["simulated_accuracy"])
     assert set(map(tuple, by_family.values())) == {(0.7, 1.0)} and len(by_family) == 5
     assert math.isnan(columns(Arm("prefvlm"))["simulated_accuracy"])  # type: ignore[arg-type]
+
+
+def test_structured_errors_are_drawn_like_all_simulated_vlms() -> None:
+    arms = [columns(arm) for arm in structured_errors({}, [0.7, 0.9])]
+    assert len({arm["arm"] for arm in arms}) == 8 and {arm["group"] for arm in arms} == {"errors"}
+    named = {(arm["family"], arm["vlm"], arm["simulated_accuracy"], math.isnan(arm["alpha"])) for arm in arms}  # type: ignore[arg-type]
+    assert named == {
+        (f"{filtered}, errors by {errors}", f"simulated-{errors}:{accuracy:g}", accuracy, filtered == "no filter")
+        for filtered, errors, accuracy in itertools.product(
+            ("prefvlm", "no filter"), ("segments", "features"), (0.7, 0.9)
+        )
+    }
 
 
 def test_threshold_settings_are_numbers() -> None:

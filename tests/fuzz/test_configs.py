@@ -32,6 +32,8 @@ NAMES = st.sampled_from(
             "simulated:0.8",
             "simulated:",
             "simulated:nan",
+            "simulated-features:0.8",
+            "simulated-x:0.8",
             "open_clip:",
             "../x",
             "..",

@@ -82,7 +82,7 @@ FIGURES = {
     "05_transfer": {"Success against the budget": 1, "On the way there": 1, "How often the labels": 1},
     "06_component_ablation": {
         **{"Where every variant ends": 1, "Parts left out": 1, "Another VLM": 1},
-        **{"How often would a VLM": 1, "How often the labels": 1},
+        **{"How often would a VLM": 1, "Which errors can": 1, "How often the labels": 1},
     },
     "07_human_labeling": {"What the reward learned": 1},
     "08_noisy_teacher": {"Success": 2, "The reward that each method learned": 1},
@@ -221,10 +221,11 @@ def test_numbers_of_06_component_ablation(executed: Callable[[str], Executed]) -
     for arm in ("human only", "no adaptation", "held-out TinyLIV"):
         assert f"{arm} {100 * (success[arm] - success['prefvlm']):+.0f} points" in run.said()
     assert "% right" not in run.said()  # simulated VLMs have a figure of their own
-    simulated = run.table("table").dropna(subset="simulated_accuracy")
+    simulated = run.table("table").query("group != 'errors'").dropna(subset="simulated_accuracy")
     assert len(simulated) == 3 * 5 * 4 and set(simulated["simulated_accuracy"]) == {0.7, 0.8, 0.9, 1.0}
     for row in simulated.to_dict("records"):
         assert row["arm"] == f"{row['family']}, VLM {100 * row['simulated_accuracy']:.0f} % right"
+    assert {"prefvlm", "no filter"} <= set(run.table("judged")["family"])
 
 
 def test_numbers_of_07_human_labeling(executed: Callable[[str], Executed]) -> None:

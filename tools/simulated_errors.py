@@ -1,0 +1,116 @@
+"""Which errors of a VLM the KL filter can remove, and which not.
+
+    python tools/simulated_errors.py [TASK ...]
+
+Trains PEBBLE on each task in profile laptop and then holds PrefVLM's feedback sessions over what it has seen, as far
+as each of them would have seen it, with every kind of simulated VLM, right in 80 of 100 pairs, behind the filter and
+without one. No policy is trained on the labels, so every VLM judges the same segments. Takes a quarter of an hour.
+
+Prints a table, mean over tasks. Of the labels when they were given: how often the VLM was right, how often the reward
+ensemble, which had not learned from them, and the correlation of their errors; the fractions that the filter kept,
+flipped and found uncertain, and how often kept ones were right. At the end: how often the ensemble orders random pairs
+of all that was seen rightly.
+"""
+
+import itertools
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from prefvlm_core.agent.replay import Replay
+from prefvlm_core.common.seeding import Generators, Stream
+from prefvlm_core.common.stopwatch import Stopwatch
+from prefvlm_core.config.groups import SIMULATED_VLMS
+from prefvlm_core.config.run import Execution, RunConfig
+from prefvlm_core.domains.fleet import EnvironmentFleet
+from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
+from prefvlm_core.experiments.arms import small_budget
+from prefvlm_core.feedback import Feedback, make_feedback
+from prefvlm_core.methods import run_config
+from prefvlm_core.preferences.filters import Partition
+from prefvlm_core.reward.ensemble import RewardEnsemble, reward_accuracy
+from prefvlm_core.runs.directory import RunDirectory, lock_runs
+from prefvlm_core.train import Fleet
+from prefvlm_core.vlm.encoder import FleetEncoder
+
+TASKS = ["door-close-v3", "button-press-v3", "window-open-v3", "window-close-v3"]
+ACCURACY = 0.8
+LABELS = 50
+"""Of the human: ten in the first session, the others before the end."""
+BRIEF = {"total_steps": 3_100, "evaluation.every": 3_100, "evaluation.episodes": 1, "evaluation.final_episodes": 1}
+HELD_OUT_PAIRS = 10_000
+
+
+def seen_by_pebble(tasks: list[str]) -> Replay:
+    """What PEBBLE saw in training, a run for each task."""
+    configs = [run_config(task, "pebble", 300, "laptop", BRIEF) for task in tasks]
+    with tempfile.TemporaryDirectory() as results:
+        directories = [RunDirectory(results, config) for config in configs]
+        with lock_runs(directories), EnvironmentFleet(tasks, configs[0].horizon, 1, configs[0].action_repeat) as fleet:
+            for directory in directories:
+                directory.open()
+            training = Fleet(directories, fleet, Execution(results, workers=1, progress=False))
+            training.train()
+    return training.replay
+
+
+def hold_sessions(replay: Replay, configs: list[RunConfig]) -> list[Feedback]:
+    """Every feedback session that the runs would have held, over the replay as it was then, and what they learned."""
+    generators, size = Generators([config.seed for config in configs]), replay.size
+    ensemble = RewardEnsemble(
+        configs[0].reward, OBSERVATION_SIZE + ACTION_SIZE, generators[Stream.INITIALISATION], torch.device("cpu")
+    )
+    encoder = FleetEncoder(configs, replay, Path(), Stopwatch())
+    held = make_feedback(configs, replay, ensemble, encoder, generators, Stopwatch(), Execution())
+    for feedback in held:
+        for step in filter(feedback.due, range(size)):
+            replay.size = step
+            feedback.session()
+            feedback.learn_rewards()
+        replay.size = size
+    return held
+
+
+def outcome(feedback: Feedback) -> dict[str, float]:
+    """A row of the table, for one run."""
+    labels = feedback.labels.log.frame().query("teacher == 'vlm' and truth != 0.5")
+    wrong = labels["label"] != labels["truth"]
+    disagree = labels["divergence"] > np.log(2)  # the ensemble gave the label less than 1/2
+    row = {"VLM right": 1 - wrong.mean(), "ensemble right": 1 - (wrong ^ disagree).mean()}
+    row["correlation"] = np.corrcoef(wrong, wrong ^ disagree)[0, 1]
+    for name in Partition._fields:
+        row[name] = (labels["partition"] == name).mean()
+    row["clean right"] = 1 - wrong[labels["partition"] == "clean"].mean()
+    drawing = np.random.default_rng(0)  # the same pairs for every VLM
+    row["at the end"] = reward_accuracy(feedback.replay, feedback.ensemble, feedback.config, drawing)
+    return row
+
+
+def compare(replay: Replay, tasks: list[str], seed: int) -> pd.DataFrame:
+    """Means over tasks, a row for each kind of VLM with and without the filter.
+
+    Run i of the replay is of task i.
+    """
+    models = [f"{kind}:{ACCURACY:g}" for kind in SIMULATED_VLMS]
+    rows = []
+    for model, method in itertools.product(models, ("prefvlm", "prefvlm-no-filter")):
+        changes = small_budget(LABELS, sessions=8) | {"vlm.model": model, "adapter.enabled": False}
+        changes |= BRIEF | {"evaluation.held_out_pairs": HELD_OUT_PAIRS}
+        configs = [run_config(task, method, seed, "laptop", changes) for task in tasks]
+        rows += [{"VLM": model, "method": method} | outcome(feedback) for feedback in hold_sessions(replay, configs)]
+    return pd.DataFrame(rows).groupby(["VLM", "method"], sort=False).mean()
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    tasks = sys.argv[1:] or TASKS
+    with pd.option_context("display.width", 200, "display.max_columns", None):
+        print(compare(seen_by_pebble(tasks), tasks, 300).round(3))
+
+
+if __name__ == "__main__":
+    main()
