@@ -6,13 +6,12 @@ Trains PEBBLE on each task in profile laptop and then holds PrefVLM's feedback s
 as each of them would have seen it, with every kind of simulated VLM, right in 80 of 100 pairs, behind the filter and
 without one. No policy is trained on the labels, so every VLM judges the same segments. Takes a quarter of an hour.
 
-Prints a table, mean over tasks. Of the labels when they were given: how often the VLM was right, how often the reward
-ensemble, which had not learned from them, and the correlation of their errors; the fractions that the filter kept,
-flipped and found uncertain, and how often kept ones were right. At the end: how often the ensemble orders random pairs
-of all that was seen rightly.
+Prints a table over all tasks. Of the labels when they were given: how often the VLM was wrong, in all and in each part
+that the filter makes (`analysis.label_quality.error_rates`), and the correlation of its errors with those of the reward
+ensemble, which had not learned from these labels. `ensemble_right`: how often the ensemble of the last session orders
+random pairs of all that was seen rightly.
 """
 
-import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +21,7 @@ import pandas as pd
 import torch
 
 from prefvlm_core.agent.replay import Replay
+from prefvlm_core.analysis.label_quality import error_correlations, error_rates
 from prefvlm_core.common.seeding import Generators, Stream
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.groups import SIMULATED_VLMS
@@ -31,7 +31,6 @@ from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 from prefvlm_core.experiments.arms import small_budget
 from prefvlm_core.feedback import Feedback, make_feedback
 from prefvlm_core.methods import run_config
-from prefvlm_core.preferences.filters import Partition
 from prefvlm_core.reward.ensemble import RewardEnsemble, reward_accuracy
 from prefvlm_core.runs.directory import RunDirectory, lock_runs
 from prefvlm_core.train import Fleet
@@ -42,7 +41,7 @@ ACCURACY = 0.8
 LABELS = 50
 """Of the human: ten in the first session, the others before the end."""
 BRIEF = {"total_steps": 3_100, "evaluation.every": 3_100, "evaluation.episodes": 1, "evaluation.final_episodes": 1}
-HELD_OUT_PAIRS = 10_000
+BRIEF |= {"evaluation.held_out_pairs": 10_000} | small_budget(LABELS, sessions=8)
 
 
 def seen_by_pebble(tasks: list[str]) -> Replay:
@@ -75,34 +74,33 @@ def hold_sessions(replay: Replay, configs: list[RunConfig]) -> list[Feedback]:
     return held
 
 
-def outcome(feedback: Feedback) -> dict[str, float]:
-    """A row of the table, for one run."""
-    labels = feedback.labels.log.frame().query("teacher == 'vlm' and truth != 0.5")
-    wrong = labels["label"] != labels["truth"]
-    disagree = labels["divergence"] > np.log(2)  # the ensemble gave the label less than 1/2
-    row = {"VLM right": 1 - wrong.mean(), "ensemble right": 1 - (wrong ^ disagree).mean()}
-    row["correlation"] = np.corrcoef(wrong, wrong ^ disagree)[0, 1]
-    for name in Partition._fields:
-        row[name] = (labels["partition"] == name).mean()
-    row["clean right"] = 1 - wrong[labels["partition"] == "clean"].mean()
-    drawing = np.random.default_rng(0)  # the same pairs for every VLM
-    row["at the end"] = reward_accuracy(feedback.replay, feedback.ensemble, feedback.config, drawing)
-    return row
-
-
 def compare(replay: Replay, tasks: list[str], seed: int) -> pd.DataFrame:
-    """Means over tasks, a row for each kind of VLM with and without the filter.
+    """The table, over all tasks: a row for each kind of VLM with and without the filter, and one for the human alone.
 
     Run i of the replay is of task i.
     """
-    models = [f"{kind}:{ACCURACY:g}" for kind in SIMULATED_VLMS]
-    rows = []
-    for model, method in itertools.product(models, ("prefvlm", "prefvlm-no-filter")):
-        changes = small_budget(LABELS, sessions=8) | {"vlm.model": model, "adapter.enabled": False}
-        changes |= BRIEF | {"evaluation.held_out_pairs": HELD_OUT_PAIRS}
-        configs = [run_config(task, method, seed, "laptop", changes) for task in tasks]
-        rows += [{"VLM": model, "method": method} | outcome(feedback) for feedback in hold_sessions(replay, configs)]
-    return pd.DataFrame(rows).groupby(["VLM", "method"], sort=False).mean()
+    logs, ends = [], []
+    for arm, (method, changes) in arms().items():
+        configs = [run_config(task, method, seed, "laptop", BRIEF | changes) for task in tasks]
+        for config, feedback in zip(configs, hold_sessions(replay, configs), strict=True):
+            named = {"profile": config.profile, "task": config.task, "method": method, "arm": arm, "seed": seed}
+            logs.append(feedback.labels.log.frame().assign(run_id=config.run_id, **named))
+            pairs = np.random.default_rng(0)  # the same for every VLM
+            right = reward_accuracy(feedback.replay, feedback.ensemble, config, pairs)
+            ends.append({"arm": arm, "ensemble_right": right})
+    labels = pd.concat(logs)
+    rates = error_rates(labels).merge(error_correlations(labels), on="arm")
+    return rates.merge(pd.DataFrame(ends).groupby("arm", as_index=False, sort=False).mean(), on="arm", how="right")
+
+
+def arms() -> dict[str, tuple[str, dict[str, object]]]:
+    """Name -> method, and the fields in which it differs from its recipe."""
+    found: dict[str, tuple[str, dict[str, object]]] = {"human alone": ("pebble", {})}
+    for kind in SIMULATED_VLMS:
+        vlm = {"vlm.model": f"{kind}:{ACCURACY:g}", "adapter.enabled": False}
+        found[f"{kind}, filter"] = ("prefvlm", vlm)
+        found[f"{kind}, no filter"] = ("prefvlm-no-filter", vlm)
+    return found
 
 
 def main() -> None:

@@ -85,6 +85,20 @@ def _ratio_interval(rows: pd.DataFrame) -> tuple[float, float]:
     return stats.stratified_bootstrap_interval(indices, ratio, np.random.default_rng(0))
 
 
+def error_correlations(labels: pd.DataFrame) -> pd.Series:
+    """Arm -> correlation of the VLM's errors and the reward ensemble's about the same pairs, over all its runs.
+
+    The ensemble errs where it gives the truth less than 1/2, before it learns from the pair. Where the correlation is
+    0 the two are independent witnesses; at 1 the filter can find no error. It is nan where either never errs or always
+    does. Pairs that the VLM labels 1/2 are left out. Raises PrefVLMError as `decided_vlm_labels` does.
+    """
+    rows = decided_vlm_labels(labels)
+    rows = rows[rows["error"] != 0.5]
+    disagrees = rows["divergence"] > math.log(2)
+    errors = rows.assign(of_ensemble=(rows["error"] - disagrees).abs()).groupby("arm")[["error", "of_ensemble"]]
+    return errors.apply(lambda arm: arm["error"].corr(arm["of_ensemble"])).rename("correlation")
+
+
 def error_rates_in_words(rates: pd.DataFrame) -> str:
     """What `error_rates` says, as Markdown, with a verdict on each arm's filter."""
     lines = []

@@ -225,7 +225,11 @@ def test_numbers_of_06_component_ablation(executed: Callable[[str], Executed]) -
     assert len(simulated) == 3 * 5 * 4 and set(simulated["simulated_accuracy"]) == {0.7, 0.8, 0.9, 1.0}
     for row in simulated.to_dict("records"):
         assert row["arm"] == f"{row['family']}, VLM {100 * row['simulated_accuracy']:.0f} % right"
-    assert {"prefvlm", "no filter"} <= set(run.table("judged")["family"])
+    rates = run.table("rates").set_index("arm")
+    assert {"prefvlm", "prefvlm, VLM 80 % right", "no filter, VLM 80 % right"} <= set(rates.index)
+    by_task = stored("labels", "06_component_ablation").query("arm == 'prefvlm, VLM 80 % right'")
+    assert rates["labels"]["prefvlm, VLM 80 % right"] == by_task["labels"].sum()
+    assert rates["correlation"]["prefvlm"] > 0.2 > abs(rates["correlation"]["prefvlm, VLM 80 % right"])
 
 
 def test_numbers_of_07_human_labeling(executed: Callable[[str], Executed]) -> None:

@@ -135,6 +135,20 @@ def test_rates_that_cannot_be_told_are_nan() -> None:
     assert one["clean_ratio"].notna().all() and one["clean_ratio_low"].isna().all()
 
 
+def test_error_correlations_by_hand() -> None:
+    both, vlm, ensemble = (
+        ("a", 0.0, 1.0, 0.1, "clean"),
+        ("a", 0.0, 1.0, 2.0, "uncertain"),
+        ("b", 0.0, 0.0, 2.0, "flipped"),
+    )
+    rows = [both] * 2 + [vlm, ensemble] + [("b", 1.0, 1.0, 0.1, "clean")] * 4
+    ties = [("a", 0.5, 1.0, 0.1, "clean"), ("a", 1.0, 0.5, 0.1, "clean")]
+    assert label_stats.error_correlations(labels(rows + ties)).to_dict() == {
+        "prefvlm": pytest.approx((2 * 4 - 1 * 1) / (3 * 5))  # phi of the table with 2, 1, 1 and 4 pairs
+    }
+    assert label_stats.error_correlations(labels(rows[-4:])).isna().all()
+
+
 def test_error_rates_in_words() -> None:
     assert label_stats.error_rates_in_words(label_stats.error_rates(labels(BY_HAND))) == (
         "- **prefvlm**: the VLM is wrong in 38 % of 16 labels; clean: 12 % of 8 labels; "
