@@ -26,7 +26,8 @@ CALIBRATION_PAIRS = 20_000
 FREQUENCIES = 64
 """Number of cosines whose sum is the error of `simulated-features`."""
 LENGTH_SCALE = 1.0
-"""Distance over which the error of `simulated-features` changes, as a multiple of that between typical observations."""
+"""Distance over which the error of `simulated-features` changes, as a multiple of a typical observation's from the mean.
+At 1, its errors correlate with those of the reward ensemble about as TinyLIV's do (tools/simulated_errors.py)."""
 SMALLEST_SCALE = 0.05
 """Smallest standard deviation by which an observation's entry (meters, or part of a quaternion) is divided."""
 
@@ -131,8 +132,8 @@ class FeatureErrors(ScoredSegments):
 
     def errors(self) -> DoubleArray:
         """See `ScoredSegments`."""
-        observations = self.replay.observations[: self.replay.complete_episodes].double().cpu().numpy()
-        explored = observations[: self.config.first_session_step // self.replay.horizon]
+        observations = self.replay.observations[: self.replay.complete_episodes].cpu().numpy()
+        explored = observations[: self.config.first_session_step // self.replay.horizon].astype(np.float64)
         mean, deviation = explored.mean((0, 1)), np.maximum(explored.std((0, 1)), SMALLEST_SCALE)
         # One episode at a time: memory stays small, and rounding does not depend on how many there are.
         values = [
