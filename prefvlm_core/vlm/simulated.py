@@ -26,7 +26,7 @@ CALIBRATION_PAIRS = 20_000
 FREQUENCIES = 64
 """Number of cosines whose sum is the error of `simulated-features`."""
 LENGTH_SCALE = 1.0
-"""Distance over which the error of `simulated-features` changes, as a multiple of a typical observation's from the mean.
+"""Distance over which the error of `simulated-features` changes, in multiples of a typical observation from the mean.
 At 1, its errors correlate with those of the reward ensemble about as TinyLIV's do (tools/simulated_errors.py)."""
 SMALLEST_SCALE = 0.05
 """Smallest standard deviation by which an observation's entry (meters, or part of a quaternion) is divided."""
