@@ -19,6 +19,7 @@ import tyro
 from prefvlm_core import __version__
 from prefvlm_core.common.console import exit_code
 from prefvlm_core.common.errors import PrefVLMError, check_path, unknown_name
+from prefvlm_core.config.arguments import parse
 from prefvlm_core.config.options import changes_type
 from prefvlm_core.config.run import Execution, RunConfig, flatten
 
@@ -328,11 +329,7 @@ def _run_command(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--version"]:
         print(__version__)
         return 0
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise unknown_name("command", arguments[0], COMMANDS)
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="prefvlm", description=DESCRIPTION, args=arguments or ["--help"]
-    )
+    command = parse(COMMANDS, arguments or ["--help"], DESCRIPTION)
     for name, folder in (("results", True), ("output", True), ("file", False)):
         if hasattr(command, name):
             check_path(f"--{name}", getattr(command, name), folder)

@@ -43,7 +43,7 @@ COMMAND_LINES = {
     # names
     "trian": "Unknown command 'trian'. Did you mean 'train'?",
     "Train": "Unknown command 'Train'. Did you mean 'train'?",
-    "train": "--tasks",
+    "train": "prefvlm train needs --tasks: Meta-World tasks",
     "train --tasks": "name at least one task",
     f"train --tasks {TASK} --methods": "name at least one task, method and seed",
     f"train --tasks {TASK} --seeds": "name at least one task, method and seed",
@@ -56,31 +56,31 @@ COMMAND_LINES = {
     "train --tasks drawer-shut": "Unknown task 'drawer-shut'. Allowed:",
     "train --tasks door": "Unknown task 'door'. Allowed:",
     f"train --tasks {TASK} ../../etc": "Unknown task '../../etc'. Allowed:",
-    "train --task door-open-v3": "--tasks",
+    "train --task door-open-v3": "Unknown option of prefvlm train '--task'. Did you mean '--tasks'?",
     f"{RUN} --methods peble": "Unknown method 'peble'. Did you mean 'pebble'?",
     f"{RUN} --methods ../pebble": "Unknown method '../pebble'.",
-    f"{RUN} --method pebble": "--methods",
-    f"{RUN} --profile quik": "invalid choice 'quik'",
-    f"{RUN} --profile Quick": "invalid choice 'Quick'",
+    f"{RUN} --method pebble": "Did you mean '--methods'?",
+    f"{RUN} --profile quik": "Unknown --profile 'quik'. Did you mean 'quick'?",
+    f"{RUN} --profile Quick": "Unknown --profile 'Quick'. Did you mean 'quick'?",
     f"{RUN} --teacher humann": "Unknown feedback.teacher 'humann'.",
     f"{RUN} --feedback.teacher Oracle": "Unknown feedback.teacher 'Oracle'. Did you mean 'oracle'?",
     f"{RUN} --feedback.sampling random": "Unknown",
     f"{RUN} --filter.mode rimes": "Did you mean 'rime'?",
     f"{RUN} --filter.human-selection certain": "Did you mean 'uncertain'?",
     f"{RUN} --reward.learning surfing": "Did you mean 'surf'?",
-    f"{RUN} --reward.source tru": "invalid choice 'tru'",
-    f"{RUN} --vlm.ties maybe": "invalid choice 'maybe'",
+    f"{RUN} --reward.source tru": "Unknown --reward.source 'tru'. Did you mean 'true'?",
+    f"{RUN} --vlm.ties maybe": "Unknown --vlm.ties 'maybe'. Allowed:",
     f"{RUN} --plugin no_such_module": "There is no module 'no_such_module'",
     f"{RUN} --plugin a/b.py": "plugin takes a module's name",
     # numbers
     f"{RUN} --seeds -1": "seed must be at least 0, got -1.",
-    f"{RUN} --seeds 0,1": "Error parsing --seeds",
-    f"{RUN} --seeds 0-4": "Error parsing --seeds",
-    f"{RUN} --seeds 1.0": "Error parsing --seeds",
+    f"{RUN} --seeds 0,1": "--seeds takes whole numbers with spaces between them, like 0 1, got '0,1'.",
+    f"{RUN} --seeds 0-4": "--seeds takes whole numbers with spaces between them, like 0 1, got '0-4'.",
+    f"{RUN} --seeds 1.0": "--seeds takes whole numbers with spaces between them, like 0 1, got '1.0'.",
     f"{RUN} --seeds {2**63}": f"seed must be at most {2**63 - 1}",
     f"{RUN} --seeds {10**40}": f"seed must be at most {2**63 - 1}",
-    f"{RUN} --seeds nan": "Error parsing --seeds",
-    f"{RUN} --total-steps 1e6": "Error parsing --total-steps",
+    f"{RUN} --seeds nan": "--seeds takes whole numbers with spaces between them, like 0 1, got 'nan'.",
+    f"{RUN} --total-steps 1e6": "--total-steps takes one whole number, got '1e6'.",
     f"{RUN} --total-steps 0": "total_steps must be at least 1, got 0.",
     f"{RUN} --total-steps 4001": "total_steps must be a multiple of horizon 50, got 4001.",
     f"{RUN} --total-steps {10**12}": "needs about 260 TB of memory, most of it for the replay (total_steps)",
@@ -107,7 +107,7 @@ COMMAND_LINES = {
     f"{RUN} --feedback.budget -1": "feedback.budget must be at least 0, got -1.",
     f"{RUN} --feedback.budget 0": "feedback.budget is 0 and vlm.labels is off",
     f"{RUN} --feedback.budget 10": "feedback.first_session_queries must be 1 to feedback.budget 10, got 80.",
-    f"{RUN} --feedback.budget many": "invalid literal",
+    f"{RUN} --feedback.budget many": "--feedback.budget takes one whole number, got 'many'.",
     f"{RUN} --feedback.segment-length 51": "feedback.segment_length must be at most horizon 50, got 51.",
     f"{RUN} --feedback.segment-length 0": "feedback.segment_length must be at least 1, got 0.",
     f"{RUN} --feedback.candidates {10**9}": "most of it for the candidate pairs (feedback.candidates",
@@ -144,7 +144,7 @@ COMMAND_LINES = {
     f"{RUN} --threads 1000000": "threads must be at most ",
     f"{RUN} --workers -1": "workers must be at least 0, got -1.",
     f"{RUN} --workers 1000000": "workers must be at most ",
-    f"{RUN} --workers two": "Error parsing --workers",
+    f"{RUN} --workers two": "--workers takes one whole number, got 'two'.",
     f"{RUN} --checkpoint-seconds nan": "checkpoint_seconds must be finite, got nan.",
     f"{RUN} --checkpoint-seconds inf": "checkpoint_seconds must be finite, got inf.",
     f"{RUN} --checkpoint-seconds -5": "checkpoint_seconds must be at least 0, got -5.0.",
@@ -157,48 +157,46 @@ COMMAND_LINES = {
     f"{RUN} --results /proc/runs": "/proc",
     # other commands
     "experiment 02_learning_curve": "Did you mean '02_learning_curves'?",
-    "experiment": "Missing from prefvlm experiment",
+    "experiment": "prefvlm experiment needs a name",
     "experiment 02_learning_curves --results ''": "results must name a folder, got ''.",
     "fleet fleet-00000000": "Unknown fleet 'fleet-00000000'.",
     "notebook 02_learning_curves": "There is no folder notebooks",
     "notebook 02_learning_curves --results ''": "--results must name a folder, got ''.",
     "reproduce": "There is no Snakefile here",
     "reproduce --results ''": "--results must name a folder, got ''.",
-    "reproduce --cores many": "Error parsing --cores",
-    "reproduce --device tpu": "invalid choice 'tpu'",
+    "reproduce --cores many": "--cores takes one whole number, got 'many'.",
+    "reproduce --device tpu": "Unknown --device 'tpu'. Did you mean 'cpu'?",
     "runs --results none": "There is no folder none; --results names the one that holds the runs.",
     "runs --results ''": "--results must name a folder, got ''.",
-    "runs --bogus": "--bogus",
+    "runs --bogus": "Unknown option of prefvlm runs '--bogus'.",
     "table --results none": "No run of profile quick is stored below",
-    "table --profile papers": "invalid choice 'papers'",
+    "table --profile papers": "Unknown --profile 'papers'. Did you mean 'paper'?",
     "figures --results none": "No run of profile quick is stored below",
     "figures --results ''": "--results must name a folder, got ''.",
     "pack --results none": "none",
     "pack --merge none": "There is no folder none; --merge names other results folders.",
-    "labels": "Missing from prefvlm labels",
-    "labels count": "invalid choice 'count'",
+    "labels": "prefvlm labels needs one of status, agreement, export, import.",
+    "labels count": "Unknown action of prefvlm labels 'count'. Allowed:",
     "labels export --file ''": "--file must name a file, got '.'.",
     "pretrain --seeds": "pretrain needs at least one training seed",
     "pretrain --seeds -1": "A seed must be at least 0, got -1.",
     f"pretrain --seeds {2**64}": f"A seed must be at most {2**63 - 1}",
     "pretrain --evaluation-seed -1": "A seed must be at least 0, got -1.",
     "pretrain --output ''": "--output must name a folder",
-    "pretrain --variant tinylivv": "invalid choice 'tinylivv'",
+    "pretrain --variant tinylivv": "Unknown --variant 'tinylivv'. Did you mean 'tinyliv'?",
     "bench --only speed": "Unknown benchmark group 'speed'.",
     "bench --results ''": "--results must name a folder, got ''.",
 }
 
 
 @pytest.mark.parametrize(("line", "words"), COMMAND_LINES.items())
-def test_the_command_line(line: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_the_command_line(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["" if word == "''" else word for word in line.split()])
     out, err = capsys.readouterr()
     assert (stopped.value.code, out) == (2, "")
-    assert words in " ".join(re.sub(r"[╭╮╰╯│─]", " ", err).split())
-    # A box that shows the usage, or a sentence.
-    assert "For full helptext" in err or (err.startswith("prefvlm: ") and err.count("\n") == 1)
+    assert words in err
+    assert err.startswith("prefvlm: ") and err.count("\n") == 1
 
 
 # ---- Python

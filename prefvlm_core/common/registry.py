@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, TypeVar, TypeVarTuple
+from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 
@@ -55,6 +55,10 @@ class Registry(Mapping[str, Entry]):
     def __getitem__(self, name: str) -> Entry:
         self.check(name)
         return self._entries[name] if name in self._entries else self._entries[_family(name)]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry that answers to `name`, else `default`, as of a dictionary."""
+        return self[name] if name in self else default  # Mapping's own waits for a KeyError
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name in self._entries or _family(name) in self._entries)

@@ -19,7 +19,7 @@ def changes_type(config: type[Any]) -> Any:
     Groups of fields are nested dictionaries. The fields that identify a run (task, method, seed, profile) are left out.
     """
     fields: dict[str, Any] = {}
-    texts = _field_docstrings(config)
+    texts = field_docstrings(config)
     for name, kind in typing.get_type_hints(config).items():
         if dataclasses.is_dataclass(kind):
             fields[name] = changes_type(typing.cast(type, kind))
@@ -31,7 +31,7 @@ def changes_type(config: type[Any]) -> Any:
     return changes
 
 
-def _field_docstrings(config: type[Any]) -> dict[str, str]:
+def field_docstrings(config: type[Any]) -> dict[str, str]:
     """The docstring below each field of a dataclass, by field; Python itself does not keep them."""
     body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]).body
     return {

@@ -16,6 +16,15 @@ def test_names_and_families_are_found() -> None:
     assert "bird:wren" in registry and "cat:black" not in registry and "bird" not in registry and 3 not in registry
 
 
+def test_it_reads_as_a_dictionary_does() -> None:
+    registry = animals()
+    for name in ("cat", "bird:wren", "bird:", "cow", "cat:black", "bird", "", 3, None):
+        assert registry.get(name, 9) == (registry[name] if name in registry else 9)  # type: ignore[arg-type, index]
+    assert registry.get("cow") is None and registry.get("bird:wren") == 3
+    assert dict(registry) == registry == {"cat": 1, "dog": 2, "bird:": 3}
+    assert sorted(registry.values()) == [1, 2, 3] and ("cat", 1) in registry.items() and "cow" not in registry.keys()
+
+
 @pytest.mark.parametrize("name", ["cow", "cat:black", "bird", "bird:x/"[:0]])
 def test_unknown_names_are_refused_with_what_is_allowed(name: str) -> None:
     with pytest.raises(PrefVLMError, match=rf"Unknown animal '{name}'.* Allowed: bird:, cat, dog\."):
