@@ -13,8 +13,7 @@ from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.memory import check_memory
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import check_main_guard
-from prefvlm_core.labelling.queue import LabelQueue
-from prefvlm_core.labelling.teacher import queue_url
+from prefvlm_core.labelling.teacher import check_queue
 from prefvlm_core.methods import METHODS
 from prefvlm_core.preferences.filters import FILTERS
 from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS
@@ -44,8 +43,8 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
     if waiting := [config for config in configs if not RunDirectory(execution.results, config).finished]:
         _check_machine(waiting, execution)
         _check_models(waiting, execution)
-        if execution.labels and any(config.feedback.teacher == HUMAN for config in waiting):
-            LabelQueue(queue_url(execution))
+        if any(config.feedback.teacher == HUMAN for config in waiting):
+            check_queue(execution)
 
 
 def check_names(config: RunConfig) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from prefvlm_core.agent.evaluation import evaluate
 from prefvlm_core.agent.exploration import exploring_actions
@@ -27,6 +26,7 @@ from prefvlm_core.agent.sac import SAC, update_noise
 from prefvlm_core.checks import check_start
 from prefvlm_core.common.machine import memory_errors
 from prefvlm_core.common.memory import keep_freed_memory
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.common.seeding import Generators, Stream, episode_seed
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
@@ -37,8 +37,8 @@ from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
 from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.reward.mrn import meta_update
-from prefvlm_core.runs.checkpoint import FleetCheckpoint, remove_checkpoints, unfinished
-from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, lock_runs
+from prefvlm_core.runs.checkpoint import FleetCheckpoint, lock_runs, remove_checkpoints, unfinished
+from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory
 from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
 from prefvlm_core.vlm.encoder import FleetEncoder, uses_vlm
@@ -51,12 +51,12 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
     Finished runs are never changed. An interrupted fleet continues from its last checkpoint and ends with the same
     numbers as an uninterrupted one. Raises `PrefVLMError` for whatever `checks.check_start` finds, before anything is
     written; for a results folder that cannot be written or that another process is using, for a damaged checkpoint, and
-    when the memory runs out.
+    when the memory runs out. What raises before the first checkpoint leaves no folder that was not there before.
     """
     execution = execution or Execution()
     check_start(configs, execution)
     directories = [RunDirectory(execution.results, config) for config in configs]
-    with lock_runs(unfinished(directories, execution.results)):  # finished runs may lie where nobody can write
+    with lock_runs(unfinished(directories, execution.results), execution.results):  # finished ones may be read-only
         waiting = unfinished(directories, execution.results)  # another process may have finished some meanwhile
         for directory in waiting:
             directory.open()

@@ -324,6 +324,22 @@ def test_commands_that_draw_nothing_work_in_odd_environments(environment: dict[s
         assert finished.stderr.count(b"\n") == finished.returncode // 2  # no more than its sentence
 
 
+@pytest.mark.parametrize("variable", ["TQDM_NCOLS=x", "TQDM_BAR_FORMAT={banana}", "TQDM_MININTERVAL="])
+def test_what_tqdm_cannot_use_is_named(variable: str) -> None:
+    name, _, value = variable.partition("=")
+    finished = prefvlm("fleet", "fleet-0", **{name: value})
+    assert (finished.returncode, finished.stdout, finished.stderr.count(b"\n")) == (2, b"", 1)
+    assert f"what its environment variables hold ({name}): ".encode() in finished.stderr
+
+
+@pytest.mark.parametrize("variable", ["TQDM_DISABLE=banana", "TQDM_FILE=x", "OMP_NUM_THREADS=x", "TMPDIR=/none"])
+def test_other_variables_of_libraries_do_no_harm(variable: str) -> None:
+    name, _, value = variable.partition("=")
+    finished = prefvlm("fleet", "fleet-0", **{name: value})
+    assert finished.returncode == 2 and b"Traceback" not in finished.stderr
+    assert b"prefvlm: Unknown fleet 'fleet-0'" in finished.stderr
+
+
 def test_files_are_read_and_written_in_utf_8() -> None:
     finished = prefvlm("runs", "--results", str(ROOT / "results"), python=("-X", "warn_default_encoding"))
     assert finished.returncode == 0 and b"prefvlm_core" not in finished.stderr

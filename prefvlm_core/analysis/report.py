@@ -29,7 +29,7 @@ from jinja2.parser import Parser
 from prefvlm_core.analysis.label_quality import error_rates
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.runs.files import write_atomically
+from prefvlm_core.runs.files import UNREADABLE, write_atomically
 
 README_PROFILE = "laptop"
 """The profile whose numbers README.md shows."""
@@ -267,5 +267,10 @@ def _rows(path: Path, columns: tuple[str, ...]) -> dict[tuple[str, ...], dict[st
     """The rows of a table by the values of `columns`; none where there is no such file."""
     if not path.exists():
         return {}
-    table = pandas.read_csv(path)
-    return {tuple(row[column] for column in columns): row for row in table.to_dict("records")}
+    try:
+        table = pandas.read_csv(path)
+        return {tuple(row[column] for column in columns): row for row in table.to_dict("records")}
+    except UNREADABLE as error:
+        raise PrefVLMError(
+            f"{path} is damaged ({' '.join(str(error).split())}); remove it to compute it again."
+        ) from error

@@ -8,6 +8,7 @@ results/<profile>/sanity/
 
 import csv
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from prefvlm_core.analysis.sanity import PLANS, RewardCurve, label_accuracies, reward_curves
+from prefvlm_core.analysis.sanity import MODELS, PLANS, RewardCurve, label_accuracies, reward_curves
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.files import write_atomically
 from prefvlm_core.runs.rows import csv_bytes
@@ -26,6 +27,8 @@ from prefvlm_core.vlm import load
 
 MODEL = "tinyliv"
 """The VLM that is checked."""
+_ACCURACY_COLUMNS = ("task", "model", "draw", "zero_shot", "adapted", "vlm_fingerprint")
+_REWARD_COLUMNS = ("task", "behavior", "frame", "vlm_reward", "true_reward", "first_success")
 _ACCURACIES, _REWARDS, _FRAMES = "accuracies.csv", "rewards.csv", "rewards.webp"
 
 
@@ -67,9 +70,10 @@ def compute_sanity(profile: str) -> SanityResults:
 def _is_current(folder: Path, profile: str) -> bool:
     if not all((folder / name).exists() for name in (_ACCURACIES, _REWARDS, _FRAMES)):
         return False
-    plan, rows = PLANS[profile], _read_rows(folder / _ACCURACIES)
-    stored = {(row["vlm_fingerprint"], row["task"], int(row["draw"])) for row in rows}
-    return stored == {(load(MODEL).fingerprint, task, draw) for task in plan.tasks for draw in range(plan.draws)}
+    plan, rows = PLANS[profile], _read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS)
+    stored = sorted((row["vlm_fingerprint"], row["task"], row["draw"], row["model"]) for row in rows)
+    draws = map(str, range(plan.draws))
+    return stored == sorted(itertools.product([load(MODEL).fingerprint], plan.tasks, draws, MODELS))
 
 
 def _write(folder: Path, check: SanityResults) -> None:
@@ -97,43 +101,71 @@ def _write(folder: Path, check: SanityResults) -> None:
 
 def _read(folder: Path) -> SanityResults:
     episodes: dict[tuple[str, str], list[Mapping[str, str]]] = {}
-    for row in _read_rows(folder / _REWARDS):
+    for row in _read_rows(folder / _REWARDS, _REWARD_COLUMNS):
         episodes.setdefault((row["task"], row["behavior"]), []).append(row)
+    pictures = _read_pictures(folder / _FRAMES, len(episodes), len(next(iter(episodes.values()), [])))
     try:
-        with Image.open(folder / _FRAMES) as image:
-            pictures = np.asarray(image.convert("RGB"))
-        size = len(pictures) // len(episodes)
-        strips = pictures.reshape(len(episodes), size, -1, size, 3).swapaxes(1, 2)
-    except (OSError, ValueError) as error:
-        raise _damaged(folder / _FRAMES, error) from error
+        curves = [_curve(name, rows, frames) for (name, rows), frames in zip(episodes.items(), pictures, strict=True)]
+    except ValueError as error:
+        raise _damaged(folder / _REWARDS, error) from error
     try:
-        curves = [_curve(name, rows, frames) for (name, rows), frames in zip(episodes.items(), strips, strict=True)]
         rows = [
-            (row["task"], row["model"], int(row["draw"]), float(row["zero_shot"]), float(row["adapted"]))
-            for row in _read_rows(folder / _ACCURACIES)
+            (row["task"], row["model"], int(row["draw"]), _fraction(row["zero_shot"]), _fraction(row["adapted"]))
+            for row in _read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS)
         ]
-    except (KeyError, ValueError) as error:
-        raise _damaged(folder, error) from error
+    except ValueError as error:
+        raise _damaged(folder / _ACCURACIES, error) from error
     return SanityResults(curves, pd.DataFrame(rows, columns=["task", "model", "draw", "zero_shot", "adapted"]))
 
 
+def _read_pictures(path: Path, episodes: int, frames: int) -> NDArray[np.uint8]:
+    """The frames (episodes, frames, size, size, 3) of all episodes."""
+    try:
+        with Image.open(path) as image:
+            size = image.height // max(episodes, 1)
+            if not size or image.size != (frames * size, episodes * size):  # looked at before it is decoded
+                raise ValueError(f"{image.width} × {image.height} pixels for {episodes} × {frames} frames")
+            pictures = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _damaged(path, error) from error
+    return pictures.reshape(episodes, size, frames, size, 3).swapaxes(1, 2)
+
+
 def _curve(name: tuple[str, str], rows: Sequence[Mapping[str, str]], frames: NDArray[np.uint8]) -> RewardCurve:
-    if len(frames) != len(rows):
-        raise ValueError(f"{len(frames)} frames for {len(rows)} rewards of {name[0]}, {name[1]}")
+    if [row["frame"] for row in rows] != [str(frame) for frame in range(len(frames))]:
+        raise ValueError(f"not one reward for each of {len(frames)} frames of {name[0]}, {name[1]}")
     return RewardCurve(
         task=name[0],
         behavior=name[1],
         frames=frames,
-        vlm_rewards=np.array([float(row["vlm_reward"]) for row in rows], np.float32),
-        true_rewards=np.array([float(row["true_reward"]) for row in rows]),
+        vlm_rewards=np.array([_reward(row["vlm_reward"]) for row in rows], np.float32),
+        true_rewards=np.array([_reward(row["true_reward"]) for row in rows]),
         first_success=int(rows[0]["first_success"]) if rows[0]["first_success"] else None,
     )
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _reward(text: str) -> float:
+    if not abs(number := float(text)) < 1e6:
+        raise ValueError(f"{text} is no reward")
+    return number
 
 
-def _damaged(path: Path, error: Exception) -> PrefVLMError:
+def _fraction(text: str) -> float:
+    if not 0 <= (number := float(text)) <= 1:
+        raise ValueError(f"{text} is no fraction of 1")
+    return number
+
+
+def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise _damaged(path, error) from error
+    if not rows or any(row.keys() != set(columns) or None in row.values() for row in rows):
+        raise _damaged(path, f"it is no table of {', '.join(columns)}")
+    return rows
+
+
+def _damaged(path: Path, error: Exception | str) -> PrefVLMError:
     return PrefVLMError(f"{path} is damaged ({error}); restore it, or remove its folder to compute the check again.")

@@ -8,9 +8,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from prefvlm_core.common.errors import unknown_name
-from prefvlm_core.runs.files import write_atomically
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.runs.files import UNREADABLE, write_atomically
 
 GROUPS = ("environments", "learner", "methods", "frames", "vlm", "adapters")
 
@@ -35,7 +36,7 @@ def report(results: str | Path, only: Sequence[str] = ()) -> str:
         if name not in GROUPS:
             raise unknown_name("benchmark group", name, GROUPS)
     path = Path(results) / "bench.json"
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    stored = _stored(path)
     rows: list[Measurement] = []
     for name in only or GROUPS:
         measured = importlib.import_module(f"prefvlm_core.bench.{name}").measure()
@@ -45,3 +46,13 @@ def report(results: str | Path, only: Sequence[str] = ()) -> str:
     lines = [f"{'':<44}{'value':>10}  {'unit':<20}{'against':<28}target"]
     lines += [f"{row.name:<44}{row.value:>10.4g}  {row.unit:<20}{row.against:<28}{row.target}" for row in rows]
     return "\n".join(lines)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except UNREADABLE as error:
+        raise PrefVLMError(f"{path} is damaged ({error}); restore or remove it.") from error
+    if not isinstance(stored, dict):
+        raise PrefVLMError(f"{path} is damaged (it holds no groups); restore or remove it.")
+    return stored

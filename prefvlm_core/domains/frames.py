@@ -10,6 +10,7 @@ import hashlib
 import math
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -222,16 +223,14 @@ def _light_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Vertices (V, 3) and faces (F, 3) of a decimated STL file, read from the user's cache folder if already there.
 
     The cache is keyed by the content of the file and the settings of the decimation, and written by renaming, so it is
-    never stale or half written.
+    never stale or half written; what is broken in it is made anew.
     """
     content = path.read_bytes()
     recipe = f"{fast_simplification.__version__} {_KEPT_FACES} {_SMALLEST_MESH}"
     key = hashlib.blake2b(content + recipe.encode(), digest_size=16).hexdigest()
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    cached = Path(caches) / "prefvlm" / "meshes" / f"{key}.npz"
-    if cached.exists():
-        with np.load(cached, allow_pickle=False) as arrays:
-            return arrays["vertices"], arrays["faces"]
+    cached = _cache_folder() / f"{key}.npz"
+    if (stored := _stored_mesh(cached)) is not None:
+        return stored
     triangles = np.frombuffer(
         content, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("", "<u2")]), offset=84
     )
@@ -244,6 +243,26 @@ def _light_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     return vertices, faces
 
 
+def _cache_folder() -> Path:
+    """Where decimated meshes are kept. As the XDG specification says, a relative XDG_CACHE_HOME does not count."""
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(caches if os.path.isabs(caches) else os.path.expanduser("~/.cache"), "prefvlm", "meshes")
+
+
+def _stored_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]] | None:
+    """Vertices and faces as `_store` left them; None where there are none, or broken ones."""
+    try:
+        # Given a path, NumPy leaves a broken file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            vertices, faces = arrays["vertices"], arrays["faces"]
+            if (vertices.dtype, faces.dtype, vertices.shape[1:], faces.shape[1:]) != ("f4", "i4", (3,), (3,)):
+                return None
+            inside = faces.size > 0 and faces.min() >= 0 and faces.max() < len(vertices)
+            return (vertices, faces) if inside and np.isfinite(vertices).all() else None
+    except Exception:  # damage makes NumPy and zipfile raise whatever the bytes lead to
+        return None
+
+
 def _store(path: Path, vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> None:
     temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
     try:
@@ -252,7 +271,8 @@ def _store(path: Path, vertices: NDArray[np.float32], faces: NDArray[np.int32]) 
             np.savez_compressed(file, vertices=vertices, faces=faces)
         os.replace(temporary, path)
     except OSError:  # with a read-only or full home folder, each start spends a second on decimation
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _has_own_color(model: mujoco.MjModel) -> NDArray[np.bool_]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-import urllib.parse
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +19,19 @@ from sqlalchemy.types import TypeDecorator
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling.address import read_address, secrets_of, shown
 from prefvlm_core.labelling.names import LONGEST_NAME
-
-_LOCKED_SECONDS = 30  # how long a transaction waits for another process's
+from prefvlm_core.labelling.sqlite_file import (
+    LOCKED_SECONDS,
+    Stored,
+    changed_rows,
+    count_write,
+    empty_log,
+    files_of,
+    identities,
+    keep_log,
+    prepare_sqlite,
+    read_stored,
+    uri,
+)
 
 
 class Conflict(PrefVLMError):
@@ -140,8 +150,7 @@ class Database:
         self._file = str(address.database) if address.drivername == "sqlite" else ""
         if self._file:
             self._check_file_exists(create)
-            name = "file:" + urllib.parse.quote(os.fsencode(self._file))  # as a URI, because of its mode: never create
-            address = sqlalchemy.URL.create("sqlite", database=name, query={"mode": "rw", "uri": "true"})
+            address = sqlalchemy.URL.create("sqlite", database=uri(self._file), query={"mode": "rw", "uri": "true"})
         try:
             self._engine = sqlalchemy.create_engine(address, pool_pre_ping=True)
         except ModuleNotFoundError as error:
@@ -149,8 +158,10 @@ class Database:
                 "The driver of PostgreSQL is not installed; install it with: pip install 'prefvlm[postgres]'."
             ) from error
         weakref.finalize(self, self._engine.dispose)  # otherwise drivers warn about connections that were not closed
+        self._stored = Stored(0, 0)
+        """What the file itself held when it was last looked at."""
         if self._file:
-            _prepare_sqlite(self._engine, self._file, create)
+            prepare_sqlite(self._engine, self._file)
         self._reading = self._engine.execution_options(reading=True)
         self._check_tables(create)
         if create:
@@ -161,13 +172,21 @@ class Database:
         """An atomic transaction; when the context exits, what was written is on the disk.
 
         Raises `Conflict` for a second row with a key that must be unique, and `PrefVLMError` if the database is locked
-        for too long, full or gone, or if another file has taken its place. Then nothing was stored.
+        for too long, full or gone, or if another file or other content has taken its place. Then nothing was stored.
         """
+        write, content = 0, []
         try:
             with (self._reading if reading else self._engine).begin() as connection:
                 self._check_files(connection)
+                changes = changed_rows(connection) if self._file else 0
                 yield connection
                 self._check_files(connection)  # once more before the commit, for a file that was moved meanwhile
+                if self._file and not reading:
+                    write = count_write(connection, changes)
+                if write:
+                    content = _content(lambda query: connection.exec_driver_sql(query).fetchall())
+            if write:
+                self._check_written(write, content)
         except IntegrityError as error:
             raise Conflict(self._failure(error.orig)) from error
         except (StatementError, UnicodeError, OverflowError) as error:
@@ -175,7 +194,7 @@ class Database:
 
     def holds(self, path: Path) -> bool:
         """Whether `path` is a file of this database."""
-        return bool(self._file) and any(os.path.exists(name) and path.samefile(name) for name in _files(self._file))
+        return bool(self._file) and any(os.path.exists(name) and path.samefile(name) for name in files_of(self._file))
 
     def _failure(self, error: BaseException | None) -> str:
         said = " ".join(str(error).split())
@@ -196,13 +215,43 @@ class Database:
 
     def _check_files(self, connection: sqlalchemy.Connection) -> None:
         """Raise `PrefVLMError` unless who opens the path gets the files that this connection has open."""
-        if self._file and connection.info["files"] != _identities(self._file):
+        if not self._file:
+            return
+        earlier = self._stored  # taken before the file is looked at, since another thread may be doing the same
+        stored = read_stored(self._file)
+        if connection.info["files"] != identities(self._file) or not stored or not stored.follows(earlier):
             raise PrefVLMError(
                 f"Nothing was stored: the file of the label queue {self.name} was moved, deleted or replaced while it "
                 "was open; put it back, or open the queue again (in a notebook, run the cell again)."
             )
+        self._stored = stored
+
+    def _check_written(self, write: int, content: list[tuple[Any, ...]]) -> None:
+        """Raise `PrefVLMError` unless who opens the file now finds the `_content` that this write left."""
+        try:
+            with closing(sqlite3.connect(f"{uri(self._file)}?mode=rw", LOCKED_SECONDS, uri=True)) as connection:
+                in_file = empty_log(connection)
+                connection.execute("BEGIN").close()
+                (found,) = connection.execute("PRAGMA user_version").fetchone()
+                found_content = _content(lambda query: connection.execute(query).fetchall())
+            complete = found > write or found_content == content  # another process may have written meanwhile
+            stored = read_stored(self._file) if in_file else Stored(0, found)
+            reason = "" if complete and stored and stored.writes >= write else "it holds other content"
+        except sqlite3.Error as error:
+            reason = str(error)
+        if reason:
+            raise PrefVLMError(
+                f"What was just written to the label queue {self.name} cannot be read back from its file ({reason}): "
+                "another program has changed it; put back a copy of the file, and open the queue again."
+            )
 
     def _make_tables(self) -> None:
+        if self._file:
+            try:
+                keep_log(self._file)
+            except sqlite3.Error as error:
+                raise PrefVLMError(self._failure(error)) from error
+            self._engine.dispose()  # connections so far know of no log
         try:
             with self.transaction() as connection:
                 _metadata.create_all(connection)
@@ -229,41 +278,9 @@ class Database:
                     )
 
 
-def _files(file: str) -> list[str]:
-    """The files of a SQLite database: itself, its write-ahead log and the log's index."""
-    return [f"{file}{suffix}" for suffix in ("", "-wal", "-shm")]
-
-
-def _identities(file: str) -> list[tuple[int, int] | None]:
-    """Device and inode of each of `_files`; None for one that does not exist, and for a database that was emptied."""
-    found = [_status(name) for name in _files(file)]
-    emptied = found[0] is not None and found[0].st_size == 0
-    return [None if one is None or emptied else (one.st_dev, one.st_ino) for one in found]
-
-
-def _status(file: str) -> os.stat_result | None:
-    try:
-        return os.stat(file)
-    except OSError:
-        return None
-
-
-def _prepare_sqlite(engine: sqlalchemy.Engine, file: str, create: bool) -> None:
-    """Have an engine open the database `file` with durable commits, and remember which files it has opened.
-
-    WAL mode is a property of the file, so only those who may create a queue set it.
-    """
-
-    @sqlalchemy.event.listens_for(engine, "connect")
-    def connect(connection: sqlite3.Connection, record: Any) -> None:
-        connection.isolation_level = None  # `begin` begins transactions, not the driver
-        pragmas = f"busy_timeout={_LOCKED_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON"
-        for pragma in (*pragmas, *(["journal_mode=WAL"] if create else [])):
-            connection.execute(f"PRAGMA {pragma}").close()
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchall()  # opens the write-ahead log
-        record.info["files"] = _identities(file)
-
-    @sqlalchemy.event.listens_for(engine, "begin")
-    def begin(connection: sqlalchemy.Connection) -> None:
-        # A writer takes the lock at once, because a transaction that reads first and writes later can fail as "locked".
-        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
+def _content(read: Callable[[str], Sequence[Sequence[Any]]]) -> list[tuple[Any, ...]]:
+    """Everything that a queue holds but the clips, as `read` finds it for a query."""
+    columns = ", ".join(str(column) for table in (PAIRS, ANSWERS) for column in table.columns if column.name != "clip")
+    everything = f"SELECT {columns} FROM pairs LEFT JOIN answers ON pair_id = pairs.id ORDER BY pairs.id, answers.id"
+    by_name = "SELECT run_id, session, pair, id FROM pairs ORDER BY run_id, session, pair"  # from the index
+    return [tuple(row) for query in (everything, by_name) for row in read(query)]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from sqlalchemy import URL
-from tqdm.auto import tqdm
 
 from prefvlm_core.agent.replay import Replay, RunReplay
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.labelling.address import read_address
@@ -46,6 +46,13 @@ def open_queue(execution: Execution) -> LabelQueue:
     if not execution.labels:
         write_probe(Path(execution.results))
     return LabelQueue(queue_url(execution))
+
+
+def check_queue(execution: Execution) -> None:
+    """Raise `PrefVLMError` if the label queue that `execution` names cannot be used; the default one may be missing."""
+    url = queue_url(execution)
+    if execution.labels or Path(str(url.database)).exists():
+        LabelQueue(url)
 
 
 def stored_queue(execution: Execution) -> LabelQueue | None:

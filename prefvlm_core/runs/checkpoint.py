@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import Timeout
 from torch import Tensor
 
 from prefvlm_core.common.errors import PrefVLMError
@@ -21,8 +23,10 @@ from prefvlm_core.runs.files import (
     damaged,
     read_tensors,
     remove_temporary_files,
+    write_probe,
     write_tensors,
 )
+from prefvlm_core.runs.locks import file_lock
 
 FORMAT = 2
 """Of checkpoints; raise it with every change after which earlier ones cannot be read."""
@@ -133,3 +137,40 @@ def remove_checkpoints(directories: Sequence[RunDirectory], results: str | Path)
 def _fleets(directories: Sequence[RunDirectory]) -> set[tuple[str, ...]]:
     """Fleets that the runs were last trained in, from their manifests."""
     return {tuple(fleet) for directory in directories if (fleet := directory.manifest.get("fleet"))}
+
+
+@contextmanager
+def lock_runs(directories: Sequence[RunDirectory], results: str | Path) -> Iterator[None]:
+    """Hold the runs for this process, and clear away what a killed one left half written in their folders.
+
+    Raises `PrefVLMError` where another process is training one of them, and where a lock cannot be taken. Where such an
+    error ends the training before its first checkpoint, the folders that were not there before are removed.
+    """
+    with ExitStack() as stack, _removed_if_refused(directories, results):  # while the locks are still held
+        for directory in directories:
+            write_probe(directory.path)
+            try:
+                stack.enter_context(file_lock(directory.lock, timeout=0))
+            except Timeout as error:
+                raise PrefVLMError(f"{directory.path} is being trained by another process; wait for it.") from error
+            directory.held = directory.lock.stat().st_ino
+            remove_temporary_files(directory.path)
+        yield
+
+
+@contextmanager
+def _removed_if_refused(directories: Sequence[RunDirectory], results: str | Path) -> Iterator[None]:
+    places = [directory.path for directory in directories]
+    if directories:
+        places.append(FleetCheckpoint(results, [directory.config.run_id for directory in directories]).path)
+    created = [[folder for folder in (place, *place.parents) if not folder.exists()] for place in places]
+    try:
+        yield
+    except PrefVLMError:
+        if any(created) and not any(FleetCheckpoint(results, fleet).file.exists() for fleet in _fleets(directories)):
+            for place, *above in filter(None, created):
+                shutil.rmtree(place, ignore_errors=True)
+                for folder in above:
+                    with suppress(OSError):  # another process has put something there meanwhile
+                        folder.rmdir()
+        raise

@@ -7,13 +7,11 @@ results/<profile>/<task>/<method>/<seed>-<hash>/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas
-from filelock import Timeout
 from torch import Tensor
 
 from prefvlm_core.common.errors import PrefVLMError
@@ -23,13 +21,10 @@ from prefvlm_core.runs.files import (
     UNREADABLE,
     damaged,
     read_tensors,
-    remove_temporary_files,
     write_atomically,
     write_json,
-    write_probe,
     write_tensors,
 )
-from prefvlm_core.runs.locks import file_lock
 from prefvlm_core.runs.published import PublishedRun, published_runs
 from prefvlm_core.runs.rows import check_rows, csv_bytes, read_labels, read_metrics, rows_hash
 
@@ -187,21 +182,3 @@ def read_config(path: Path) -> StoredConfig:
         return read_stored_config(text)
     except UNREADABLE as error:
         raise PrefVLMError(f"{path} cannot be read: {error}") from error
-
-
-@contextmanager
-def lock_runs(directories: Sequence[RunDirectory]) -> Iterator[None]:
-    """Hold the runs for this process, and clear away what a killed one left half written in their folders.
-
-    Raises `PrefVLMError` where another process is training one of them, and where a lock cannot be taken.
-    """
-    with ExitStack() as stack:
-        for directory in directories:
-            write_probe(directory.path)
-            try:
-                stack.enter_context(file_lock(directory.lock, timeout=0))
-            except Timeout as error:
-                raise PrefVLMError(f"{directory.path} is being trained by another process; wait for it.") from error
-            directory.held = directory.lock.stat().st_ino
-            remove_temporary_files(directory.path)
-        yield

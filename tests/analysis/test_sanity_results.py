@@ -92,3 +92,59 @@ def test_damaged_files_are_named(tmp_path: Path, computed: list[str], name: str)
         PrefVLMError, match=rf"{re.escape(str(path.parent))}.* is damaged \(.*\); restore it, or remove"
     ):
         sanity_results("quick", tmp_path, compute=False)
+
+
+DAMAGED = {
+    "accuracies.csv": [b"", b"a\0b", b"\xff\xfe", b"task,draw\nx,0\n", b"task\n", b"[]"],
+    "rewards.csv": [b"", b"task,behavior\n", b"\xff", b"x" * 200_000],
+    "rewards.webp": [b"", b"RIFF", b"no picture"],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("compute", [True, False])
+def test_a_broken_file_is_named_and_never_replaced(
+    tmp_path: Path, computed: list[str], name: str, compute: bool
+) -> None:
+    sanity_results("quick", tmp_path, compute=True)
+    path = tmp_path / "quick" / "sanity" / name
+    for content in DAMAGED[name]:
+        path.write_bytes(content)
+        with pytest.raises(PrefVLMError, match=rf"{re.escape(str(path))} is damaged \(.*\); restore it, or remove"):
+            sanity_results("quick", tmp_path, compute)
+        assert path.read_bytes() == content
+    assert computed == ["quick"]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("accuracies.csv", "zero_shot", "nan"),
+        ("accuracies.csv", "adapted", "7"),
+        ("accuracies.csv", "adapted", "high"),
+        ("rewards.csv", "vlm_reward", "1e300"),
+        ("rewards.csv", "true_reward", "inf"),
+        ("rewards.csv", "frame", "7"),
+        ("rewards.csv", "first_success", "soon"),
+    ],
+)
+def test_no_value_is_believed_unchecked(
+    tmp_path: Path, computed: list[str], name: str, column: str, value: str
+) -> None:
+    sanity_results("quick", tmp_path, compute=True)
+    path = tmp_path / "quick" / "sanity" / name
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[0, column] = value
+    table.to_csv(path, index=False)
+    with pytest.raises(PrefVLMError, match=rf"{re.escape(str(path))} is damaged"):
+        sanity_results("quick", tmp_path, compute=False)
+
+
+def test_a_row_that_is_missing_or_there_twice_is_noticed(tmp_path: Path, computed: list[str]) -> None:
+    sanity_results("quick", tmp_path, compute=True)
+    path = tmp_path / "quick" / "sanity" / "accuracies.csv"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for changed in (lines[:-1], [*lines, lines[-1]]):
+        path.write_text("".join(changed), encoding="utf-8")
+        with pytest.raises(PrefVLMError, match="No sanity check of profile quick"):
+            sanity_results("quick", tmp_path, compute=False)

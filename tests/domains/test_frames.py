@@ -1,6 +1,7 @@
 """Frames show what Meta-World shows, the right way up, and say clearly what cannot be drawn."""
 
 import multiprocessing
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -257,3 +258,16 @@ def test_bad_input_is_named(door):
         renderer.render(door[0] * np.float32("nan"), door[1])
     with pytest.raises(PrefVLMError, match="do not fit this model"):
         renderer.render(door[0][:, :5], door[1])
+
+
+@pytest.mark.parametrize("caches", ["relative", "file", "home is no folder"])
+def test_a_cache_that_cannot_be_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caches: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", {"relative": "here", "file": str(tmp_path / "file")}.get(caches, ""))
+    monkeypatch.setenv("HOME", str(tmp_path / ("file" if caches != "relative" else "home")))
+    mesh = frames._cache_folder() / "mesh.npz"
+    vertices, faces = np.eye(3, dtype=np.float32), np.arange(3, dtype=np.int32)[None]
+    frames._store(mesh, vertices, faces)
+    assert (frames._stored_mesh(mesh) is not None) == (caches == "relative")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", *(["home"] if caches == "relative" else [])]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy
 from builders.queue import pair, post, stored
@@ -15,7 +16,7 @@ from builders.queue import pair, post, stored
 from prefvlm_core.cli import main
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
-from prefvlm_core.labelling import database as label_database
+from prefvlm_core.labelling import sqlite_file
 from prefvlm_core.labelling.agreement import agreement_table, progress, status_table
 from prefvlm_core.labelling.annotator import Annotator
 from prefvlm_core.labelling.database import ANSWERS, PAIRS, Database
@@ -26,7 +27,7 @@ from prefvlm_core.labelling.widget import Labeller
 
 
 def test_a_locked_database_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label_database, "_LOCKED_SECONDS", 0)
+    monkeypatch.setattr(sqlite_file, "LOCKED_SECONDS", 0)
     queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
     post(queue, 1)
     ann = Annotator(queue, "Ann")
@@ -64,8 +65,8 @@ def test_an_answer_that_the_disk_refuses_can_be_given_again(tmp_path: Path) -> N
     ann = Annotator(queue, "Ann")
     question = ann.claim()
     assert question is not None
-    written, (soft, hard) = (tmp_path / "labels.sqlite-wal").stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (written, hard))  # the system lets no file grow beyond this one
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # less than the log needs for one page
     try:
         with pytest.raises(PrefVLMError, match="Nothing was stored"):
             ann.answer(question, "left", 1)
@@ -118,6 +119,46 @@ HARM: list[Callable[[Path], object]] = [
 ]
 
 
+def written_over(content: Callable[[Path], bytes]) -> Callable[[Path], object]:
+    """Put other content into the file itself, as `cp` does: it stays the same file for whoever has it open."""
+
+    def harm(folder: Path) -> None:
+        with open(folder / "labels.sqlite", "r+b") as file:
+            new = content(folder)
+            file.truncate(0)
+            file.write(new)
+
+    return harm
+
+
+def another(folder: Path) -> bytes:
+    """The file of another queue, which looks the same to its last answer."""
+    (folder.parent / "another").mkdir()
+    other, _, _ = answered_once(folder.parent / "another")
+    other.database._engine.dispose()
+    return (folder.parent / "another" / "labels.sqlite").read_bytes()
+
+
+def of_an_earlier_release(folder: Path) -> bytes:
+    content = bytearray(another(folder))
+    content[60:64] = content[68:72] = bytes(4)  # the two numbers that are new
+    return bytes(content)
+
+
+def itself(folder: Path) -> bytes:
+    return (folder / "labels.sqlite").read_bytes()
+
+
+HARM += [
+    written_over(another),
+    written_over(of_an_earlier_release),
+    written_over(lambda folder: b"no database, but a text\n" * 2000),
+    written_over(lambda folder: bytes(len(itself(folder)))),
+    written_over(lambda folder: itself(folder)[:16]),
+    written_over(lambda folder: bytes(100) + itself(folder)[100:]),
+]
+
+
 @pytest.mark.parametrize("harm", HARM)
 def test_no_answer_is_acknowledged_once_the_file_is_another(tmp_path: Path, harm: Callable[[Path], object]) -> None:
     folder = tmp_path / "results"
@@ -137,6 +178,88 @@ def test_no_answer_is_acknowledged_once_the_file_is_another(tmp_path: Path, harm
         with pytest.raises(PrefVLMError, match=r"Nothing was stored: the file of the label queue .* was moved"):
             act()
     assert sorted(tmp_path.rglob("*")) == before  # no empty database in its place
+
+
+def test_an_older_copy_put_into_the_file_is_noticed(tmp_path: Path) -> None:
+    """It is the same queue, but lacks an answer: after the one that is given now, nobody would know."""
+    _, ann, question = answered_once(tmp_path)
+    older = itself(tmp_path)
+    ann.answer(question, "left", 1)
+    question = ann.claim()
+    written_over(lambda folder: older)(tmp_path)
+    with pytest.raises(PrefVLMError, match="was moved, deleted or replaced"):
+        ann.answer(question, "left", 1)
+    again = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")  # who opens it anew takes it as it is
+    ann = Annotator(again, "Ann")
+    ann.answer(ann.claim(), "right", 1)
+    assert stored(again) == [(0, "Ann", "left"), (1, "Ann", "right")]
+
+
+@pytest.mark.parametrize("content", [another, lambda folder: b"x" * 50_000], ids=["another", "text"])
+def test_content_that_changes_between_question_and_commit_is_noticed(tmp_path: Path, content: Any) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    queue, _, _ = answered_once(folder)
+    with pytest.raises(PrefVLMError, match="was moved"), queue.transaction() as connection:
+        connection.execute(PAIRS.update().values(budget=5))
+        written_over(content)(folder)
+
+
+def found_by_others(folder: Path, copy: Path) -> list[tuple[int, str, str]]:
+    """The answers that whoever opens the file alone finds, as after a crash that took the log."""
+    shutil.copy(folder / "labels.sqlite", copy / "labels.sqlite")
+    return stored(LabelQueue(f"sqlite:///{copy}/labels.sqlite", create=False))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_answer_that_was_acknowledged_is_in_the_file(tmp_path: Path, seed: int) -> None:
+    """Bytes written over, a file cut off, a log written over or emptied: it is refused, or others find the answer."""
+    generator = np.random.default_rng(seed)
+    for trial in range(6):
+        folder, copy = tmp_path / f"{trial}", tmp_path / f"copy-{trial}"
+        folder.mkdir(), copy.mkdir()
+        _, ann, question = answered_once(folder)
+        with open(folder / ("labels.sqlite" + ("", "", "-wal")[trial % 3]), "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(start := int(generator.integers(size)))
+            if trial < 3:
+                file.truncate(start)
+            else:
+                file.write(generator.bytes(int(generator.integers(1, 20_000))))
+        try:
+            ann.answer(question, "right", 1)
+        except PrefVLMError:
+            continue
+        assert (1, "Ann", "right") in found_by_others(folder, copy)
+
+
+def test_a_queue_of_an_earlier_release_gets_its_identity(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "labels.sqlite").write_bytes(of_an_earlier_release(tmp_path / "new"))
+    url = f"sqlite:///{tmp_path}/old/labels.sqlite"
+    reader = LabelQueue(url, create=False)
+    assert stored(reader) == [(0, "Ann", "left")] and itself(tmp_path / "old")[68:72] == bytes(4)  # nothing was written
+    writer = LabelQueue(url)
+    assert itself(tmp_path / "old")[68:72] != bytes(4)
+    ann = Annotator(reader, "Ann")  # opened before, and goes on
+    ann.answer(ann.claim(), "right", 1)
+    assert stored(writer) == stored(reader) == [(0, "Ann", "left"), (1, "Ann", "right")]
+    os.makedirs(tmp_path / "x")
+    written_over(lambda folder: another(tmp_path / "x" / "y"))(tmp_path / "old")
+    with pytest.raises(PrefVLMError, match="was moved, deleted or replaced"):
+        ann.undo()
+
+
+def test_polling_writes_nothing(tmp_path: Path) -> None:
+    queue, ann, _ = answered_once(tmp_path)
+    held: list[Question] = []
+    while question := ann.claim(held):
+        held.append(question)
+    before = itself(tmp_path)
+    for _ in range(3):
+        assert ann.claim(held) is None and queue.unanswered("run", 1) == 2
+    assert itself(tmp_path) == before
 
 
 def test_a_file_that_is_moved_between_question_and_commit_is_noticed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from prefvlm_core.labelling import database as label_database
+from prefvlm_core.labelling import sqlite_file
 from prefvlm_core.labelling import widget as widgets
 from prefvlm_core.labelling.database import ANSWERS
 from prefvlm_core.labelling.queue import LabelQueue, Pair
@@ -18,7 +18,7 @@ from prefvlm_core.labelling.widget import Labeller
 @pytest.fixture
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelQueue:
     monkeypatch.setattr(widgets, "SOONEST_SECONDS", 0)
-    monkeypatch.setattr(label_database, "_LOCKED_SECONDS", 0)
+    monkeypatch.setattr(sqlite_file, "LOCKED_SECONDS", 0)
     queue = LabelQueue(f"sqlite:///{tmp_path}/<i>labels.sqlite")
     for number in range(3):
         text = "close <script>the drawer</script>"

@@ -17,8 +17,8 @@ from builders.runs import config_of, contents
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
 from prefvlm_core.preferences.log import LabelLog
-from prefvlm_core.runs.checkpoint import FleetCheckpoint
-from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, lock_runs, read_config
+from prefvlm_core.runs.checkpoint import FleetCheckpoint, lock_runs
+from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, read_config
 from prefvlm_core.runs.files import write_atomically, write_tensors
 from prefvlm_core.runs.locks import file_lock
 from prefvlm_core.runs.stored import find_runs, load_metrics
@@ -191,7 +191,7 @@ with FileLock(sys.argv[1]):
 
 def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None:
     directories = [RunDirectory(tmp_path, config_of(seed)) for seed in (0, 1)]
-    with lock_runs(directories):
+    with lock_runs(directories, tmp_path):
         pass
     lock = directories[1].path / ".lock"
     with subprocess.Popen(
@@ -201,10 +201,10 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None
         words = f"{directories[1].path} is being trained by another process; wait for it."
         with pytest.raises(PrefVLMError, match=re.escape(words)):
             train([config_of(0), config_of(1)], Execution(results=str(tmp_path), progress=False))
-        with lock_runs(directories[:1]):  # the refused fleet has let go of what it held
+        with lock_runs(directories[:1], tmp_path):  # the refused fleet has let go of what it held
             pass
         other.communicate()
-    with lock_runs(directories):
+    with lock_runs(directories, tmp_path):
         pass
     assert contents(tmp_path) == {}
 
@@ -214,7 +214,7 @@ def test_what_a_killed_process_left_half_written_goes_when_the_run_is_locked(tmp
     directory.open()
     for name in (".metrics.csv.0a1b2c3d.tmp", ".weights.safetensors.00000000.tmp"):
         (directory.path / name).write_bytes(b"half")
-    with lock_runs([directory]):
+    with lock_runs([directory], tmp_path):
         assert contents(tmp_path).keys() == {f"{directory.run_id}/config.json"}
 
 
@@ -227,7 +227,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("fcntl.flock", without)
     directory = RunDirectory(tmp_path, config_of())
     words = f"The folder {directory.path} cannot be locked ({os.strerror(number)}), so two processes could write to it"
-    with pytest.raises(PrefVLMError, match=re.escape(words)), lock_runs([directory]):
+    with pytest.raises(PrefVLMError, match=re.escape(words)), lock_runs([directory], tmp_path):
         pass
 
 

@@ -1,0 +1,28 @@
+"""tqdm, which draws progress bars: imported here alone, since it fails for values of its environment variables."""
+
+from __future__ import annotations
+
+import io
+import os
+
+from prefvlm_core.common.errors import PrefVLMError
+
+__all__ = ["tqdm"]
+
+_GIVEN = sorted(name for name in os.environ if name.startswith("TQDM_"))
+
+try:
+    from tqdm.auto import tqdm
+
+    if _GIVEN:  # some values are read when tqdm is imported, others when a bar is drawn
+        from tqdm.std import tqdm as plain
+
+        with plain(total=1, disable=False, file=io.StringIO()) as bar:
+            bar.update()
+except Exception as error:  # whatever tqdm makes of the values
+    if not _GIVEN or isinstance(error, ImportError):
+        raise
+    raise PrefVLMError(
+        f"tqdm, which draws progress bars, cannot use what its environment variables hold ({', '.join(_GIVEN)}): "
+        f"{type(error).__name__}, {error}; correct or unset them."
+    ) from error
