@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -23,6 +24,8 @@ def exit_code(command: Callable[[], int]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
+        if any(name.startswith("TQDM_") for name in os.environ):
+            importlib.import_module("prefvlm_core.common.progress")  # before torch imports tqdm
         code = command()
         sys.stdout.flush()
         return code
