@@ -21,7 +21,8 @@ from prefvlm_core.preferences.teachers import HUMAN, TEACHERS
 from prefvlm_core.reward.learners import LEARNERS
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.vlm import VLMS, load
-from prefvlm_core.vlm.encoder import uses_vlm
+from prefvlm_core.vlm.encoder import asks_endpoint, uses_vlm
+from prefvlm_core.vlm.endpoint.source import check_endpoint
 from prefvlm_core.vlm.labeller import source_adapters
 
 
@@ -30,7 +31,7 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
 
     For all runs these are names that no registry knows, and runs that cannot share a fleet. For those that are not
     finished they are also a device or memory that this machine does not have, a model whose weights cannot be read,
-    adapters to start from that are missing or do not fit, and a label queue that cannot be reached.
+    adapters to start from that are missing or do not fit, and a label queue or an endpoint that does not answer.
     """
     check_main_guard()
     if isinstance(configs, RunConfig) or not all(isinstance(config, RunConfig) for config in configs):
@@ -45,6 +46,9 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
         _check_models(waiting, execution)
         if any(config.feedback.teacher == HUMAN for config in waiting):
             check_queue(execution)
+        for config in waiting:  # last, because the answers are stored
+            if asks_endpoint(config):
+                check_endpoint(config, execution)
 
 
 def check_names(config: RunConfig) -> None:
@@ -60,7 +64,7 @@ def check_names(config: RunConfig) -> None:
     HUMAN_SELECTIONS.check(config.filter.human_selection)
     FILTERS.check(config.filter.mode)
     LEARNERS.check(config.reward.learning)
-    if config.vlm.simulated_accuracy is None:
+    if config.vlm.simulated_accuracy is None and config.vlm.endpoint is None:
         VLMS.check(config.vlm.model)
 
 

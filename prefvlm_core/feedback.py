@@ -29,7 +29,10 @@ from prefvlm_core.preferences.teachers import Query, Teacher, VLMOpinion
 from prefvlm_core.reward.ensemble import RewardEnsemble, RunEnsemble, reward_accuracy
 from prefvlm_core.reward.learners import LEARNERS
 from prefvlm_core.reward.learning import LearningSetting
-from prefvlm_core.vlm.encoder import FleetEncoder, uses_vlm
+from prefvlm_core.vlm.encoder import FleetEncoder, asks_endpoint, uses_vlm
+from prefvlm_core.vlm.endpoint.client import EndpointClient
+from prefvlm_core.vlm.endpoint.source import EndpointVLM
+from prefvlm_core.vlm.endpoint.strips import StripMaker
 from prefvlm_core.vlm.labeller import LabelSource, labels_of, make_label_source
 
 
@@ -81,7 +84,7 @@ class Feedback:
             self._log(pool)
             asked = self._choose_for_human(self.human_selection(pool.partition, pool.new))
             self._ask_human(pool.starts[asked], VLMOpinion(pool.labels, pool.divergences, pool.sorted_as).of(asked))
-            metrics |= pool.metrics(self.filter)
+            metrics |= self.vlm.columns() | pool.metrics(self.filter)
             self._keep(pool, ~asked)
         if self.vlm is not None and len(self.labels.human):
             recent = self.labels.asked_vlm.starts[-self.config.vlm.queries :]
@@ -134,15 +137,18 @@ class Feedback:
         return np.concatenate((earlier, new))
 
     def _label(self, vlm: LabelSource, starts: IntArray) -> LabelledPool:
-        """Label pairs (n, 2) by the VLM, and sort the labels by the filter (PrefVLM §4.2)."""
+        """Label pairs (n, 2) by the VLM, and sort the labels by the filter (PrefVLM §4.2); unanswered ones drop out."""
+        new = np.arange(len(starts)) >= len(starts) - self.config.vlm.queries
         judgement = vlm.judge(starts)
+        answered = judgement.answered
+        starts, judgement = starts[answered], judgement.of(answered)
         labels = labels_of(judgement.returns, self.config.vlm.ties)
         divergences = divergence(labels, self._probabilities(starts))
         if self.filter.uses_trusted and len(trusted := self.labels.for_learning()):
             self.filter.observe(divergence(trusted.labels, self._probabilities(trusted.starts)))
         return LabelledPool(
             starts=starts,
-            new=np.arange(len(starts)) >= len(starts) - self.config.vlm.queries,
+            new=new[answered],
             labels=labels,
             zero_shot=judgement.zero_shot,
             divergences=divergences,
@@ -242,10 +248,15 @@ def make_feedback(
 ) -> list[Feedback]:
     """The feedback sessions of every run of a fleet, each with its own label source, teacher and random stream."""
     teachers = make_teachers(configs, replay, execution)
+    client = EndpointClient(execution)
     feedback = []
     for run, (config, teacher) in enumerate(zip(configs, teachers, strict=True)):
         seen, stream = replay.of_run(run), generators[Stream.FEEDBACK][run]
-        run_encoder = encoder.of_run(run) if uses_vlm(config) else None
-        vlm = make_label_source(config, seen, run_encoder, stream, stopwatch, Path(execution.results))
+        vlm: LabelSource | None
+        if asks_endpoint(config):
+            vlm = EndpointVLM(config, StripMaker(encoder, run, config), client, stopwatch)
+        else:
+            run_encoder = encoder.of_run(run) if uses_vlm(config) else None
+            vlm = make_label_source(config, seen, run_encoder, stream, stopwatch, Path(execution.results))
         feedback.append(Feedback(config, seen, ensemble.of_run(run), vlm, teacher, stream))
     return feedback

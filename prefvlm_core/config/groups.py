@@ -13,6 +13,8 @@ from prefvlm_core.config.fields import count, fraction, quantity, setting
 
 SIMULATED_VLMS = ("simulated", "simulated-segments", "simulated-features")
 """Kinds of simulated VLMs (`vlm.simulated.SIMULATED`). A model's name is one of them, a colon and a probability."""
+ENDPOINT_PREFIX = "endpoint:"
+"""What the names of models behind an endpoint begin with; the name that the endpoint knows follows."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,10 @@ class VLMConfig:
     """Whether the VLM labels pairs."""
     model: str = "liv"
     """Name of the VLM, an entry of `vlm.VLMS`: tinyliv, tinyliv-heldout, tinyliv-indomain, random, liv, decisionnce or
-    open_clip:<model>; or simulated:<p>, simulated-segments:<p> or simulated-features:<p>, which look at no frames but
-    order a pair as the true reward does with probability p: they misjudge pairs, segments, or whatever looks alike."""
+    open_clip:<model>; endpoint:<model>, a large model behind the OpenAI-compatible endpoint that the environment
+    variable PREFVLM_ENDPOINT names; or simulated:<p>, simulated-segments:<p> or simulated-features:<p>, which look at
+    no frames but order a pair as the true reward does with probability p: they misjudge pairs, segments, or whatever
+    looks alike."""
     queries: int = count(128)
     """New pairs that the VLM labels per session."""
     frame_stride: int = count(1)
@@ -195,6 +199,23 @@ class VLMConfig:
     them, as in RL-VLM-F)."""
     relabel: bool = True
     """Whether earlier pairs are labeled and filtered again at each session, with the current VLM and ensemble."""
+    question: Literal["pair", "rating", "done"] = "pair"
+    """What a model behind an endpoint is asked: pair (which of two segments is better, as in RL-VLM-F), rating (how far
+    one segment gets, from 0 to 10) or done (whether one segment ends with the task done, of which the log probability
+    counts, as in TOPReward)."""
+    strip_frames: int = count(4, most=32)
+    """Frames of a segment, evenly spaced, that a model behind an endpoint sees side by side in one image."""
+    strip_pixels: int = count(224, least=16, most=1024)
+    """Height and width of each of these frames, in pixels."""
+
+    @property
+    def endpoint(self) -> str | None:
+        """The name of a model behind an endpoint; None for other models. Raises `PrefVLMError` if it is empty."""
+        if not self.model.startswith(ENDPOINT_PREFIX):
+            return None
+        if not (name := self.model.removeprefix(ENDPOINT_PREFIX)).strip():
+            raise PrefVLMError(f"vlm.model {self.model} must name a model, for example endpoint:gemma3:4b.")
+        return name
 
     @property
     def simulated_accuracy(self) -> float | None:

@@ -35,6 +35,7 @@ from prefvlm_core.config.groups import (
     SURFConfig,
     VLMConfig,
 )
+from prefvlm_core.config.limits import EndpointLimits
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.domains.tasks import check_horizon, check_task
 
@@ -160,7 +161,7 @@ def from_fields(values: Mapping[str, Any]) -> RunConfig:
 
 
 @dataclass(frozen=True)
-class Execution:
+class Execution(EndpointLimits):
     """How and where runs are trained. Nothing here is part of a run's identity.
 
     Raises `PrefVLMError` for a value that is not allowed, and if there is no module `plugin`.
@@ -215,6 +216,7 @@ class Execution:
         for name, least in (("workers", 0), ("threads", 1)):
             fields.check_number(name, getattr(self, name), least, PROCESSES_PER_CORE * usable_cores())
         fields.check_number("checkpoint_seconds", self.checkpoint_seconds)
+        self.check_endpoint_limits()
         if not self.label_timeout >= 0:
             raise PrefVLMError(f"label_timeout must be at least 0 seconds, got {self.label_timeout}.")
         if self.plugin:
@@ -303,6 +305,13 @@ def _check_vlm(config: RunConfig) -> None:
             f"vlm.model {config.vlm.model} looks at no frames, so it can neither be adapted nor reward single steps; "
             "unset adapter.enabled and set reward.source to learned."
         )
+    if config.vlm.endpoint and (config.adapter.enabled or config.reward.source == "vlm"):
+        raise PrefVLMError(
+            f"vlm.model {config.vlm.model} gives no embeddings, so it can neither be adapted nor reward single steps; "
+            "unset adapter.enabled and set reward.source to learned."
+        )
+    if config.vlm.endpoint and config.vlm.labels and config.vlm.ties == "none" and config.vlm.question != "done":
+        raise PrefVLMError(f"vlm.model {config.vlm.model} can find segments equal; set vlm.ties to drop or keep.")
     if config.adapter.source and not (config.vlm.labels and config.adapter.enabled):
         raise PrefVLMError(
             f"adapter.source is {config.adapter.source}, but the run trains no adapters; set vlm.labels and "

@@ -47,17 +47,22 @@ class LabelledPool:
         return {
             "vlm_accuracy": self._accuracy(self.zero_shot[:, 1] > self.zero_shot[:, 0], np.ones_like(decided)),
             "adapted_vlm_accuracy": self._accuracy(labels, decided),
-            "vlm_equal_fraction": float(np.mean(~decided)),
+            "vlm_equal_fraction": _fraction(~decided),
             "clean_accuracy": self._accuracy(labels, clean & decided),
             "flipped_accuracy": self._accuracy(1 - labels, flipped),
             "uncertain_accuracy": self._accuracy(labels, uncertain),
-            "clean_fraction": float(clean.mean()),
-            "flipped_fraction": float(flipped.mean()),
-            "uncertain_fraction": float(uncertain.mean()),
+            "clean_fraction": _fraction(clean),
+            "flipped_fraction": _fraction(flipped),
+            "uncertain_fraction": _fraction(uncertain),
             "tau_lower": kl_filter.lower,
             "tau_upper": kl_filter.upper,
         }
 
     def _accuracy(self, said: FloatArray | BoolArray, where: BoolArray) -> float:
         counted = where & (self.truth != 0.5)
-        return float(np.mean(said[counted] == self.truth[counted])) if counted.any() else math.nan
+        return _fraction(said[counted] == self.truth[counted])
+
+
+def _fraction(true: BoolArray) -> float:
+    """The fraction of a mask that is true; nan for an empty one, of a session whose pairs got no answer."""
+    return float(true.mean()) if len(true) else math.nan

@@ -83,8 +83,8 @@ VLMS: Registry[Callable[[str, str | Path | None], VisionLanguageModel]] = Regist
     "vision-language model",
     dict.fromkeys(TINYLIV_NAMES, _load_tinyliv) | dict.fromkeys((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX), _load_open_clip),
 )
-"""Maps `vlm.model` to what loads the model from its name and its weights file. Simulated models see no frames and are
-not among them (see `vlm.simulated.SIMULATED`)."""
+"""Maps `vlm.model` to what loads the model from its name and its weights file. Not among them are simulated models,
+which see no frames (`vlm.simulated.SIMULATED`), and those behind an endpoint, which embed none (`vlm.endpoint`)."""
 
 
 def check_frames(frames: ImageArray, size: int) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from prefvlm_core.agent.replay import Replay, RunReplay
-from prefvlm_core.common.arrays import FloatArray, IntArray
+from prefvlm_core.common.arrays import FloatArray, ImageArray, IntArray
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm import VisionLanguageModel, load
+from prefvlm_core.vlm.endpoint import prompts
 from prefvlm_core.vlm.feature_cache import FeatureCache
 
 
@@ -58,6 +59,13 @@ class FleetEncoder:
         model, text = self._models[config.vlm.model], self._texts[config.vlm.model, config.task]
         return RunEncoder(self, run, config, text, model.fingerprint)
 
+    def fingerprint(self, run: int) -> str | None:
+        """What the manifest of a run says of the model that sees its frames; None if none does."""
+        config = self.configs[run]
+        if asks_endpoint(config):
+            return prompts.fingerprint(config.vlm)
+        return self.of_run(run).fingerprint if uses_vlm(config) else None
+
     def reward_episode(self, episode: int) -> None:
         """Write the rewards of a complete episode for the runs whose agent learns from the VLM's cosine."""
         for run in sorted(self.replay.rewarded_by_episode):
@@ -71,13 +79,17 @@ class FleetEncoder:
         return cache.get(np.full(len(steps), run), steps, self._embed)
 
     def _embed(self, runs: IntArray, steps: IntArray) -> FloatArray:
-        config = self.configs[int(runs[0])]
-        model = self._models[config.vlm.model]
-        with self.stopwatch("rendering"):
-            renderer = self._renderer(config.task, model.frame_size)
-            pictures = renderer.render(*self.replay.shown(runs, steps))
+        run = int(runs[0])
+        model = self._models[self.configs[run].vlm.model]
+        pictures = self.pictures(run, steps, model.frame_size)
         with self.stopwatch("embedding"):
             return model.encode_image(pictures)
+
+    def pictures(self, run: int, steps: IntArray, size: int) -> ImageArray:
+        """Frames (n, size, size, 3) of one run at `steps` (n,)."""
+        with self.stopwatch("rendering"):
+            renderer = self._renderer(self.configs[run].task, size)
+            return renderer.render(*self.replay.shown(np.full(len(steps), run), steps))
 
     def _renderer(self, task: str, size: int) -> FrameRenderer:
         if (task, size) not in self._renderers:
@@ -131,5 +143,11 @@ class RunEncoder:
 
 
 def uses_vlm(config: RunConfig) -> bool:
-    """Whether a run shows frames to a model."""
-    return (config.vlm.labels and config.vlm.simulated_accuracy is None) or config.reward.source == "vlm"
+    """Whether a run embeds frames by a model of this process."""
+    elsewhere = config.vlm.endpoint is not None or config.vlm.simulated_accuracy is not None
+    return (config.vlm.labels and not elsewhere) or config.reward.source == "vlm"
+
+
+def asks_endpoint(config: RunConfig) -> bool:
+    """Whether a run shows frames to a model behind an endpoint."""
+    return config.vlm.labels and config.vlm.endpoint is not None

@@ -1,4 +1,7 @@
-"""Sources of labels in place of the human: the frozen VLM, the adapted VLM, or a simulated one."""
+"""Sources of labels in place of the human: the frozen VLM, the adapted VLM, or a simulated one.
+
+A model behind an endpoint is one as well, see `vlm.endpoint.source`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor
 
 from prefvlm_core.agent.replay import RunReplay
-from prefvlm_core.common.arrays import FloatArray, IntArray
+from prefvlm_core.common.arrays import BoolArray, FloatArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig
@@ -31,9 +34,18 @@ class Judgement(NamedTuple):
     """The returns that a label source gives to pairs."""
 
     returns: FloatArray
-    """The source's returns of both segments, (n, 2), from which labels follow."""
+    """The source's returns of both segments, (n, 2), from which labels follow; nan for pairs without an answer."""
     zero_shot: FloatArray
     """The returns by the frozen model, (n, 2), for comparison."""
+
+    @property
+    def answered(self) -> BoolArray:
+        """Which pairs have returns, (n,)."""
+        return np.asarray(~np.isnan(self.returns).any(axis=1))
+
+    def of(self, chosen: BoolArray) -> Judgement:
+        """The returns of the pairs that the mask `chosen` (n,) marks."""
+        return Judgement(self.returns[chosen], self.zero_shot[chosen])
 
 
 class LabelSource(ABC):
@@ -42,7 +54,11 @@ class LabelSource(ABC):
 
     @abstractmethod
     def judge(self, starts: IntArray) -> Judgement:
-        """The returns of both segments of pairs `starts` (n, 2)."""
+        """The returns of both segments of pairs `starts` (n, 2); the last `vlm.queries` of them are new."""
+
+    def columns(self) -> dict[str, float]:
+        """Columns for metrics.csv about what was judged so far."""
+        return {}
 
     def adapt(self, human: PreferenceBuffer, recent: IntArray, generator: np.random.Generator) -> dict[str, float]:
         """Learn from all labels of the human so far, and from the actions in recently labeled pairs `recent` (n, 2).
@@ -173,6 +189,6 @@ def labels_of(returns: FloatArray, ties: str) -> FloatArray:
     """
     difference = returns[:, 1] - returns[:, 0]
     labels = (difference > 0).astype(np.float32)
-    if ties != "none":
-        labels[np.abs(difference) < TIE_MARGIN * returns.std()] = 0.5
+    if ties != "none" and len(returns):
+        labels[(np.abs(difference) < TIE_MARGIN * returns.std()) | (difference == 0)] = 0.5
     return labels
