@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot follow `_HOMES`
     from prefvlm_core.runs.stored import load_metrics as load_metrics
     from prefvlm_core.train import train as train
     from prefvlm_core.vlm import VLMS as VLMS
+    from prefvlm_core.vlm.goal_pictures import register_goal_pictures as register_goal_pictures
     from prefvlm_core.vlm.texts import register_task_text as register_task_text
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ _HOMES = {
     "evaluations": "prefvlm_core.experiments.plan",
     "load_labels": "prefvlm_core.runs.stored",
     "load_metrics": "prefvlm_core.runs.stored",
+    "register_goal_pictures": "prefvlm_core.vlm.goal_pictures",
     "register_task_text": "prefvlm_core.vlm.texts",
     "run_config": "prefvlm_core.methods",
     "train": "prefvlm_core.train",

@@ -42,7 +42,6 @@ from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory
 from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
 from prefvlm_core.vlm.encoder import FleetEncoder
-from prefvlm_core.vlm.texts import task_text
 
 
 def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> list[RunDirectory]:
@@ -283,13 +282,10 @@ class Fleet:
 
     def _manifest(self, run: int, status: str) -> dict[str, Any]:
         fleet = [config.run_id for config in self.configs]
-        seen_by_vlm = self.encoder.fingerprint(run)
         return describe_training(self.execution, self.device, self.environments.workers) | {
             "status": status,
             "fleet": fleet,
             "seconds": round(self.stopwatch.seconds, 1),
-            "vlm_fingerprint": seen_by_vlm,
-            "vlm_text": task_text(self.configs[run].task) if seen_by_vlm else None,
-            "frames": "after the action" if seen_by_vlm else None,  # until 0.1.0 the VLM saw those before it
+            **self.encoder.description(run),
             "pairs_left_open": self.feedback[run].budget.waiting,
         }

@@ -66,7 +66,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Examples]:
 
 
 def test_the_script_trains_one_fleet_and_draws_it(examples: Examples) -> None:
-    assert len(examples.fleets) == 1 and len(examples.runs) == 7
+    assert len(examples.fleets) == 1 and len(examples.runs) == 8
     assert set(examples.names["table"]["run_id"]) == {run.config.run_id for run in examples.runs}
     assert examples.names["table"]["step"].max() == 400 * 5
     assert Path("what_is_mine.png").read_bytes().startswith(b"\x89PNG")
@@ -74,7 +74,8 @@ def test_the_script_trains_one_fleet_and_draws_it(examples: Examples) -> None:
 
 def test_every_registry_has_an_example(examples: Examples) -> None:
     added = {name: set(registry) - registry._packaged for name, registry in REGISTRIES.items()}
-    assert all(len(names) == 1 for names in added.values()), added
+    counts = {name: len(names) for name, names in added.items()}
+    assert counts == dict.fromkeys(REGISTRIES, 1) | {"VLMS": 2}, added
 
 
 def test_the_teacher_answers_by_the_last_step(examples: Examples) -> None:
@@ -135,6 +136,16 @@ def test_the_vlm_sees_frames_and_the_registered_text(examples: Examples) -> None
     assert len(examples.labels("vlm", vlm__model="color-names")) > 0
     assert run.manifest["vlm_fingerprint"] == "color-names-1"
     assert run.manifest["vlm_text"] == "push the green drawer until it is closed"
+
+
+def test_the_encoder_without_language_knows_the_task_by_pictures(examples: Examples) -> None:
+    frames = np.zeros((1, 64, 64, 3), np.uint8)
+    frames[0, 8:16, 24:32, 1] = 64  # the second row and fourth column of the thumbnail
+    embedding = examples.names["Thumbnails"]().encode_image(frames).reshape(8, 8, 3)
+    assert embedding[1, 3, 1] == pytest.approx(65 * embedding[0, 0, 0])
+    run = examples.run(vlm__model="thumbnails", method="prefvlm")
+    assert run.manifest["vlm_fingerprint"].startswith("thumbnails-1-goals-")
+    assert len(examples.labels("vlm", vlm__model="thumbnails")) > 0
 
 
 def test_the_learner_sees_the_newest_labels(examples: Examples) -> None:

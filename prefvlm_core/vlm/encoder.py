@@ -15,9 +15,10 @@ from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.tasks import ACTION_SIZE
-from prefvlm_core.vlm import VisionLanguageModel, load
+from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load
 from prefvlm_core.vlm.endpoint import prompts
 from prefvlm_core.vlm.feature_cache import FeatureCache
+from prefvlm_core.vlm.texts import task_text
 
 
 class FleetEncoder:
@@ -57,14 +58,20 @@ class FleetEncoder:
         """The model and the frames of one run, which must show frames to a model (see `uses_vlm`)."""
         config = self.configs[run]
         model, text = self._models[config.vlm.model], self._texts[config.vlm.model, config.task]
-        return RunEncoder(self, run, config, text, model.fingerprint)
+        return RunEncoder(self, run, config, text, model)
 
-    def fingerprint(self, run: int) -> str | None:
-        """What the manifest of a run says of the model that sees its frames; None if none does."""
-        config = self.configs[run]
+    def description(self, run: int) -> dict[str, str | None]:
+        """What a run's manifest says of the model that sees its frames and of the text that it reads; None without."""
+        config, fingerprint, reads_text = self.configs[run], None, False
         if asks_endpoint(config):
-            return prompts.fingerprint(config.vlm)
-        return self.of_run(run).fingerprint if uses_vlm(config) else None
+            fingerprint, reads_text = prompts.fingerprint(config.vlm), True
+        elif uses_vlm(config):
+            fingerprint, reads_text = self.of_run(run).fingerprint, self.of_run(run).reads_text
+        return {
+            "vlm_fingerprint": fingerprint,
+            "vlm_text": task_text(config.task) if reads_text else None,
+            "frames": "after the action" if fingerprint else None,  # until 0.1.0 the VLM saw those before it
+        }
 
     def reward_episode(self, episode: int) -> None:
         """Write the rewards of a complete episode for the runs whose agent learns from the VLM's cosine."""
@@ -106,13 +113,15 @@ class RunEncoder:
     """The vision-language model of one run.
 
     Of every `vlm.frame_stride` steps it sees the frame of the last one (`domains.frame_steps`), so overlapping segments
-    share frames. `text` (D,) is the embedding of the task's text, `fingerprint` the name and hash of the model's
-    weights.
+    share frames. `text` (D,) is the embedding of the task's text, or of what else the model compares frames with;
+    `reads_text` says which. `fingerprint` is the name and hash of the model's weights.
     """
 
-    def __init__(self, fleet: FleetEncoder, run: int, config: RunConfig, text: FloatArray, fingerprint: str) -> None:
+    def __init__(
+        self, fleet: FleetEncoder, run: int, config: RunConfig, text: FloatArray, model: VisionLanguageModel
+    ) -> None:
         self._fleet, self._run = fleet, run
-        self.text, self.fingerprint = text, fingerprint
+        self.text, self.fingerprint, self.reads_text = text, model.fingerprint, isinstance(model, ImageTextModel)
         self.replay: RunReplay = fleet.replay.of_run(run)
         self.stride, self.length = config.vlm.frame_stride, config.feedback.segment_length
 

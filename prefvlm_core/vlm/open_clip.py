@@ -96,7 +96,7 @@ def load(name: str, weights: str | Path | None) -> OpenClip:
     Raises PrefVLMError if open_clip is not installed, if it does not know the model, and if the file is missing, is
     something else, could run code, or holds other tensors than the model.
     """
-    open_clip = _import_open_clip()
+    open_clip = import_open_clip()
     if name.startswith(OPEN_CLIP_PREFIX):
         checkpoint = _Checkpoint(name.removeprefix(OPEN_CLIP_PREFIX), "the model's page, as .pt or .safetensors")
     else:
@@ -122,7 +122,7 @@ def load(name: str, weights: str | Path | None) -> OpenClip:
     return OpenClip(model, open_clip.get_tokenizer(checkpoint.architecture), f"{name}-{digest[:12]}")
 
 
-def _import_open_clip() -> Any:
+def import_open_clip() -> Any:
     """open_clip. Raises PrefVLMError, with what helps, where it is missing or cannot be imported."""
     try:
         importlib.import_module("torchvision")  # alone first: what open_clip raises does not tell whose fault it is
