@@ -20,7 +20,7 @@ from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
 from prefvlm_core.vlm import VisionLanguageModel, load, tinyliv
-from prefvlm_core.vlm.adapters import Adapters
+from prefvlm_core.vlm.labeller import ADAPTERS
 from prefvlm_core.vlm.pretraining.recordings import (
     FRAME_EVERY,
     SEGMENT_FRAMES,
@@ -195,7 +195,8 @@ def before_and_after(
     learned, judged = np.split(np.arange(len(embedded.features)), [len(embedded.features) * 2 // 3])
     frames, truth = _pairs(embedded, learned, labels, stride, generator)
     held_out, held_out_truth = _pairs(embedded, judged, _TEST_PAIRS, stride, generator)
-    adapters = Adapters(config or AdapterConfig(), len(embedded.text), generator, torch.device("cpu"))
+    config = config or AdapterConfig()
+    adapters = ADAPTERS[config.kind](config, len(embedded.text), generator, torch.device("cpu"))
     zero_shot = adapters.returns(embedded.text, held_out)
     adapters.learn(embedded.text, frames, truth, _dynamics(embedded, stride), generator)
     adapted = adapters.returns(embedded.text, held_out)

@@ -277,6 +277,9 @@ class AdapterConfig:
 
     enabled: bool = False
     """Whether adapters are trained."""
+    kind: Literal["mlp", "kernel"] = "mlp"
+    """What adapts the embeddings: mlp (the papers' networks) or kernel (a logistic regression on random features of the
+    frames, which learns in milliseconds, without inverse dynamics; of the fields below it uses folds and source)."""
     hidden: int = count(256)
     """Units of each adapter's hidden layer."""
     output: int = count(64)

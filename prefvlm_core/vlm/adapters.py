@@ -2,15 +2,13 @@
 
 PrefVLM (§4.3): G_L and G_I map the embeddings of text and frames into a space of their own, in which the segments that
 humans prefer are closer to the text, and in which two successive frames predict the action between them (inverse
-dynamics). The sizes are ROVED's. The guard is an addition: adapters that learned from few labels can be worse than the
-model beneath them, so cross-validation on the human labels decides in each session whether they are used.
+dynamics). The sizes are ROVED's.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,29 +19,11 @@ from torch.nn import functional
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, uniform_fan_in
 from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.common.tensors import check_tensors, copy_tensors
-from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.preferences.pairs import bradley_terry_loss
-from prefvlm_core.runs.files import damaged, read_tensors, write_tensors
+from prefvlm_core.vlm.adaptation import RETURN_SCALE, AdapterLearning, FrameAdapter, accuracy, raw_returns
 
-_RETURN_SCALE = 50.0  # return = 50 x mean cosine, the sum over the 50 steps of the paper's segments at any stride
 _CHUNK = 64  # pairs evaluated at once, which bounds memory
-
-
-class AdapterLearning(NamedTuple):
-    """The outcome of one session of learning; nan if there were no data for a value."""
-
-    preference_loss: float
-    """Bradley–Terry loss, nats per pair, mean over the session's updates."""
-    dynamics_loss: float
-    """Mean squared error of the predicted actions, mean over the session's updates."""
-    zero_shot_accuracy: float
-    """Fraction of the human labels other than 1/2 with which the frozen embeddings agree; equal returns count half."""
-    adapted_accuracy: float
-    """The same for the adapted embeddings; each pair is evaluated by adapters that never learned from it."""
-    accepted: bool
-    """Whether the adapted embeddings are used from now on."""
 
 
 class _LabeledPairs(NamedTuple):
@@ -95,7 +75,7 @@ class AdapterNetworks:
         cosines = functional.cosine_similarity(
             self._adapt(self.text, text.unsqueeze(0)), self._adapt(self.image, frames.flatten(0, 2)), dim=-1
         )
-        return _RETURN_SCALE * cosines.unflatten(1, frames.shape[:3]).mean(-1)
+        return RETURN_SCALE * cosines.unflatten(1, frames.shape[:3]).mean(-1)
 
     def dynamics_loss(self, before: Tensor, after: Tensor, actions: Tensor) -> Tensor:
         """Mean squared error (models,) of the actions (m, 4) predicted from the frames before and after, (m, D) each.
@@ -122,23 +102,15 @@ class AdapterNetworks:
         return features + adapted if self.residual else adapted
 
 
-class Adapters:
+class Adapters(FrameAdapter):
     """The adapters of one run, which learn side by side from the same batches.
 
     There is one for each cross-validation fold, which never learns from the pairs of its fold. The last one learns from
     all pairs and is the one that is used.
-
-    Args:
-        config: See `AdapterConfig`.
-        dimension: D, the length of the frozen embeddings.
-        generator: Draws the initial parameters.
-        device: The device on which they learn.
     """
 
-    def __init__(
-        self, config: AdapterConfig, dimension: int, generator: np.random.Generator, device: torch.device
-    ) -> None:
-        self.config, self.dimension, self.device = config, dimension, device
+    def _initialise(self, generator: np.random.Generator) -> None:
+        config, dimension, device = self.config, self.dimension, self.device
         adapted = dimension if config.residual else config.output
         adapter = (dimension, config.hidden, adapted)
         self._sizes = (adapter, adapter, (2 * adapted, config.output, ACTION_SIZE))
@@ -146,18 +118,12 @@ class Adapters:
         gradients = torch.zeros_like(self.values)
         self.networks = AdapterNetworks(self._sizes, config.residual, self.values, gradients)
         self.optimizer = StackedAdam(self.values, gradients, config.learning_rate)
-        self._accepted = torch.tensor(False)
         for network in (self.networks.text, self.networks.image, self.networks.head):
             network.initialise(0, uniform_fan_in, generator)
         if config.residual:  # residual adapters start as the identity
             with torch.no_grad():
                 for parameter in (*self.networks.text.layers[-1], *self.networks.image.layers[-1]):
                     parameter.zero_()
-
-    @property
-    def accepted(self) -> bool:
-        """Whether `returns` uses the adapted embeddings."""
-        return bool(self._accepted)
 
     def learn(
         self,
@@ -167,40 +133,19 @@ class Adapters:
         dynamics: tuple[FloatArray, FloatArray, FloatArray],
         generator: np.random.Generator,
     ) -> AdapterLearning:
-        """Continue to learn from all human labels so far, then decide whether the adapters are used.
-
-        Args:
-            text: Embedding of the task, (D,).
-            frames: Embeddings (n, 2, F, D) of the frames of all pairs so far. New pairs must follow earlier ones, so
-                that every pair stays in its fold.
-            labels: Human labels, P(second preferred), 0, 1/2 or 1, (n,).
-            dynamics: Embeddings (m, D) of frames, (m, D) of the frames that followed, and (m, 4) the mean actions in
-                between. Ignored if `dynamics_weight` is 0.
-            generator: Draws the batches.
-
-        Raises:
-            PrefVLMError: For shapes that do not match, without labels, and for values that are not finite.
-        """
+        """See `FrameAdapter.learn`. The dynamics are ignored if `dynamics_weight` is 0."""
         text_tensor, frame_tensor = self._checked(text, frames)
-        folds = torch.arange(len(frames), device=self.device) % self.config.folds
-        pairs = _LabeledPairs(frame_tensor, self._checked_labels(labels, len(frames)), folds)
+        pairs = _LabeledPairs(frame_tensor, self._checked_labels(labels, len(frames)), self._folds(len(frames)))
         transitions = self._checked_transitions(*dynamics) if self.config.dynamics_weight else None
         updates = self.config.later_updates if self.optimizer.steps.any() else self.config.first_updates
         losses = [self._update(text_tensor, pairs, transitions, generator) for _ in range(updates)]
         preference_loss, dynamics_loss = torch.stack(losses).mean(0).tolist()
-        zero_shot = _accuracy(_raw_returns(text_tensor, pairs.frames), pairs.labels)
-        adapted = _accuracy(self._held_out_returns(text_tensor, pairs), pairs.labels)
-        self._accepted.fill_(adapted >= zero_shot)
-        return AdapterLearning(preference_loss, dynamics_loss, zero_shot, adapted, self.accepted)
+        zero_shot = accuracy(raw_returns(text_tensor, pairs.frames), pairs.labels)
+        adapted = accuracy(self._held_out_returns(text_tensor, pairs), pairs.labels)
+        return self._decide(preference_loss, dynamics_loss, zero_shot, adapted)
 
-    def returns(self, text: FloatArray, frames: FloatArray) -> FloatArray:
-        """Segment returns (n, 2) of text (D,) and frames (n, 2, F, D): 50 x their mean cosine.
-
-        The embeddings are the adapted ones if accepted, else the frozen ones. Raises `PrefVLMError` as `learn` does.
-        """
-        tensors = self._checked(text, frames)
-        returns = self._adapted_returns(self.config.folds, *tensors) if self.accepted else _raw_returns(*tensors)
-        return returns.cpu().numpy()
+    def _learned_returns(self, text: Tensor, frames: Tensor) -> Tensor:
+        return self._adapted_returns(self.config.folds, text, frames)
 
     def _update(
         self, text: Tensor, pairs: _LabeledPairs, transitions: _Transitions | None, generator: np.random.Generator
@@ -249,27 +194,6 @@ class Adapters:
         chosen = generator.choice(count, min(wanted, count), replace=False)
         return torch.from_numpy(chosen).to(self.device)
 
-    def _tensor(self, array: FloatArray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
-
-    def _checked(self, text: FloatArray, frames: FloatArray) -> tuple[Tensor, Tensor]:
-        if text.shape != (self.dimension,) or frames.ndim != 4 or frames.shape[1::2] != (2, self.dimension):
-            raise PrefVLMError(
-                f"These adapters take text ({self.dimension},) and frames (n, 2, F, {self.dimension}), "
-                f"got {text.shape} and {frames.shape}."
-            )
-        if not (np.isfinite(text).all() and np.isfinite(frames).all()):
-            raise PrefVLMError("The embeddings of text or frames hold NaN or infinity; adapters cannot use them.")
-        return self._tensor(text), self._tensor(frames)
-
-    def _checked_labels(self, labels: FloatArray, pairs: int) -> Tensor:
-        if labels.shape != (pairs,) or not pairs or not np.isin(labels, (0, 0.5, 1)).all():
-            raise PrefVLMError(
-                f"Adapters learn from one label 0, 1/2 or 1 for each of at least one pair, got labels {labels.shape} "
-                f"for {pairs} pairs."
-            )
-        return self._tensor(labels)
-
     def _checked_transitions(self, before: FloatArray, after: FloatArray, actions: FloatArray) -> _Transitions:
         frames_shape, actions_shape = (len(before), self.dimension), (len(before), ACTION_SIZE)
         shapes = before.shape, after.shape, actions.shape
@@ -283,56 +207,16 @@ class Adapters:
         return _Transitions(self._tensor(before), self._tensor(after), self._tensor(actions))
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors that learning changes, by name."""
-        return {"values": self.values, "accepted": self._accepted} | {
-            f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()
-        }
+        """See `FrameAdapter`."""
+        return self._passed_on() | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned."""
-        copy_tensors(tensors, self.state())
+    def _passed_on(self) -> dict[str, Tensor]:
+        return {"values": self.values, "accepted": self._accepted}
 
-    def save(self, path: Path, backbone: str) -> None:
-        """Store what was learned for other runs; `backbone` is the `fingerprint` of the model beneath."""
-        write_tensors(path, {"values": self.values, "accepted": self._accepted}, self._description(backbone))
-
-    @classmethod
-    def read(cls, path: Path, backbone: str, config: AdapterConfig, dimension: int, device: torch.device) -> Adapters:
-        """Adapters that start from what `save` stored; they are used from the start if they were in use there.
-
-        Raises `PrefVLMError` for a damaged file, and for adapters of another backbone, of other sizes or not finite.
-        """
-        adapters = cls(config, dimension, np.random.default_rng(0), device)
-        stored = read_tensors(path)
-        for name, wanted in adapters._description(backbone).items():
-            if (found := stored.metadata.get(name)) != wanted:
-                raise PrefVLMError(f"The adapters in {path} have {name} '{found}', but this run needs '{wanted}'.")
-        targets = {"values": adapters.values, "accepted": adapters._accepted}
-        try:
-            check_tensors(stored.tensors, targets)
-        except PrefVLMError as error:
-            raise damaged(path, str(error).removesuffix(".")) from error
-        if not stored.tensors["values"].isfinite().all():
-            raise damaged(path, "it holds NaN or infinity")
-        adapters.load(adapters.state() | stored.tensors)
-        return adapters
-
-    def _description(self, backbone: str) -> dict[str, str]:
+    def _kind(self) -> str:
         layers = ", ".join("-".join(map(str, each)) for each in self._sizes)
-        kind = "residual" if self.config.residual else "plain"
-        return {"backbone": backbone, "networks": f"{kind} {layers}", "folds": str(self.config.folds)}
+        return f"{'residual' if self.config.residual else 'plain'} {layers}"
 
 
 def _parameters(sizes: Sequence[int]) -> int:
     return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
-
-
-def _raw_returns(text: Tensor, frames: Tensor) -> Tensor:
-    """Segment returns (n, 2) of the frozen embeddings, text (D,) and frames (n, 2, F, D)."""
-    return _RETURN_SCALE * functional.cosine_similarity(frames, text, dim=-1).mean(-1)
-
-
-def _accuracy(returns: Tensor, labels: Tensor) -> float:
-    """Fraction of labels other than 1/2 with which returns (n, 2) agree; equal returns count half; nan without any."""
-    agreement = torch.sign(returns[:, 1] - returns[:, 0]) * torch.sign(labels - 0.5)
-    return float(((agreement + 1) / 2)[labels != 0.5].mean())

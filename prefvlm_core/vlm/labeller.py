@@ -21,13 +21,20 @@ from prefvlm_core.config.run import RunConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.runs.directory import ADAPTERS_FILE
 from prefvlm_core.runs.published import published_runs
+from prefvlm_core.vlm.adaptation import FrameAdapter
 from prefvlm_core.vlm.adapters import Adapters
 from prefvlm_core.vlm.encoder import RunEncoder
+from prefvlm_core.vlm.kernel_adapters import KernelAdapters
 from prefvlm_core.vlm.simulated import SIMULATED, SimulatedModel
 
 TIE_MARGIN = 0.5
 """Difference of returns below which a pair is a tie, where ties are allowed, as a multiple of the standard deviation of
 all returns of the session."""
+ADAPTERS: dict[str, type[FrameAdapter]] = {"mlp": Adapters, "kernel": KernelAdapters}
+"""Maps `adapter.kind` to the class that learns from human labels."""
+_CHUNK = 512
+"""Pairs whose frames are looked up at once: in the paper's schedule, the embeddings of all pairs that are labeled again
+in the last session would take 17 GB."""
 
 
 class Judgement(NamedTuple):
@@ -83,20 +90,27 @@ class FrozenVLM(LabelSource):
 
     def judge(self, starts: IntArray) -> Judgement:
         """See `LabelSource`."""
-        returns = self.encoder.zero_shot_returns(self.encoder.frames(starts))
+        chunks = np.split(starts, range(_CHUNK, len(starts), _CHUNK))
+        parts = [self._judge_frames(self.encoder.frames(chunk)) for chunk in chunks]
+        return Judgement(
+            np.concatenate([part.returns for part in parts]), np.concatenate([part.zero_shot for part in parts])
+        )
+
+    def _judge_frames(self, frames: FloatArray) -> Judgement:
+        """The returns of both segments of pairs whose frames have embeddings (n, 2, F, D)."""
+        returns = self.encoder.zero_shot_returns(frames)
         return Judgement(returns, returns)
 
 
 class AdaptedVLM(FrozenVLM):
     """The model with adapters that learn from the human's labels (PrefVLM §4.3)."""
 
-    def __init__(self, encoder: RunEncoder, adapters: Adapters, stopwatch: Stopwatch) -> None:
+    def __init__(self, encoder: RunEncoder, adapters: FrameAdapter, stopwatch: Stopwatch) -> None:
         super().__init__(encoder)
         self.adapters, self.stopwatch = adapters, stopwatch
 
-    def judge(self, starts: IntArray) -> Judgement:
-        """See `LabelSource`. If cross-validation rejected the adapters, the returns are the frozen model's."""
-        frames = self.encoder.frames(starts)
+    def _judge_frames(self, frames: FloatArray) -> Judgement:
+        """See `FrozenVLM`. If cross-validation rejected the adapters, the returns are the frozen model's."""
         zero_shot = self.encoder.zero_shot_returns(frames)
         return Judgement(np.asarray(self.adapters.returns(self.encoder.text, frames)), zero_shot)
 
@@ -161,10 +175,11 @@ def make_label_source(
     dimension = len(encoder.text)
     if config.adapter.source:
         return AdaptedVLM(encoder, source_adapters(config, encoder.fingerprint, dimension, results), stopwatch)
-    return AdaptedVLM(encoder, Adapters(config.adapter, dimension, generator, torch.device("cpu")), stopwatch)
+    adapters = ADAPTERS[config.adapter.kind](config.adapter, dimension, generator, torch.device("cpu"))
+    return AdaptedVLM(encoder, adapters, stopwatch)
 
 
-def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results: Path) -> Adapters:
+def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results: Path) -> FrameAdapter:
     """The adapters of the run that `adapter.source` names (transfer, as in PrefVLM and ROVED).
 
     `fingerprint` and `dimension` are those of the model's embeddings. Raises `PrefVLMError` if the adapters are missing
@@ -179,7 +194,8 @@ def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results
                 "copy the file from there."
             )
         raise PrefVLMError(f"{missing}; train that run first.")
-    return Adapters.read(path, fingerprint, config.adapter, dimension, torch.device("cpu"))
+    kind = ADAPTERS[config.adapter.kind]
+    return kind.read(path, fingerprint, config.adapter, dimension, torch.device("cpu"))
 
 
 def labels_of(returns: FloatArray, ties: str) -> FloatArray:

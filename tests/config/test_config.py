@@ -205,6 +205,7 @@ def test_the_hash_changes_with_every_field() -> None:
     config = run_config("drawer-close-v3", "prefvlm", 0, "quick")
     human_only = {"vlm.labels": False, "adapter.enabled": False}
     other = {"task": "door-open-v3", "method": "sac", "profile": "laptop", "reward.source": "true"} | {
+        "adapter.kind": "kernel",
         "adapter.source": "quick/a",
         "feedback.sampling": "disagreement",
         "feedback.segment_length": 25,
