@@ -218,8 +218,9 @@ class Database:
         if not self._file:
             return
         earlier = self._stored  # taken before the file is looked at, since another thread may be doing the same
-        stored = read_stored(self._file)
-        if connection.info["files"] != identities(self._file) or not stored or not stored.follows(earlier):
+        same = connection.info["files"] == identities(self._file)
+        stored = read_stored(self._file) if same else None
+        if not stored or not stored.follows(earlier):
             raise PrefVLMError(
                 f"Nothing was stored: the file of the label queue {self.name} was moved, deleted or replaced while it "
                 "was open; put it back, or open the queue again (in a notebook, run the cell again)."

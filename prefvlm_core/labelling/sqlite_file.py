@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import time
 import urllib.parse
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import sqlalchemy
 
 LOCKED_SECONDS = 30
 """How long a transaction waits for another process's."""
+_ATTEMPTS = 100
 _NUMBERS = ("application_id", "user_version")  # of `Stored`
 
 
@@ -30,13 +32,19 @@ class Stored(NamedTuple):
 
 
 def read_stored(file: str) -> Stored | None:
-    """The numbers in the file itself, whatever waits in its write-ahead log; None if it is no database."""
-    try:
-        # SQLite reads it, because closing the file any other way would release SQLite's locks of this process.
-        with closing(sqlite3.connect(f"{uri(file)}?mode=ro&immutable=1", uri=True)) as connection:
-            return Stored(*(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _NUMBERS))
-    except sqlite3.Error:
-        return None
+    """The numbers in the file itself, whatever waits in its write-ahead log; None if it is no database.
+
+    While another process moves its log into the file, this looks malformed for a moment, so it is read again for a
+    second.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            # SQLite reads it, because closing the file any other way would release SQLite's locks of this process.
+            with closing(sqlite3.connect(f"{uri(file)}?mode=ro&immutable=1", uri=True)) as connection:
+                return Stored(*(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _NUMBERS))
+        except sqlite3.Error:
+            time.sleep(1 / _ATTEMPTS if attempt < _ATTEMPTS - 1 else 0)
+    return None
 
 
 def changed_rows(connection: sqlalchemy.Connection) -> int:

@@ -524,3 +524,23 @@ def test_what_a_server_refuses_is_said_in_a_sentence(postgres: str, bad: dict[st
     with pytest.raises(PrefVLMError, match="Nothing was stored") as error:
         LabelQueue(postgres).post(pair(0, **bad))
     assert "\n" not in str(error.value)
+
+
+def test_a_file_that_looks_malformed_for_a_moment_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does to whoever looks while another process moves its log into the file."""
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    failures = []
+
+    def connect(*arguments: Any, connect=sqlite3.connect, **options: Any) -> sqlite3.Connection:
+        if "immutable" in arguments[0] and len(failures) < 3:
+            failures.append(arguments[0])
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(sqlite_file.sqlite3, "connect", connect)
+    post(queue, 2)
+    assert len(failures) == 3 and len(stored(queue)) == 0
+    with queue.database.transaction(reading=True) as connection:
+        assert len(connection.execute(sqlalchemy.select(PAIRS)).fetchall()) == 2
