@@ -43,5 +43,5 @@ def _installed() -> Iterator[tuple[str, VisionLanguageModel]]:
 
 
 def _embedding_time(name: str, model: VisionLanguageModel) -> Measurement:
-    milliseconds = 1000 / embedding_speed(model, _FRAMES, rounds=3)
+    milliseconds = 1000 / embedding_speed(model, _FRAMES)
     return Measurement(f"a frame embedded by {name}", milliseconds, "ms", f"{model.frame_size} px", "")

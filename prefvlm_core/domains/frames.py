@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.domains.gl import gl_context
 from prefvlm_core.domains.metaworld import model_path, restore
+from prefvlm_core.domains.perturbations import CLEAN, ImageChanges, Perturbation, Scenery
 from prefvlm_core.domains.tasks import check_task
 
 METAWORLD_CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
@@ -33,7 +34,7 @@ CAMERAS = (DEFAULT_CAMERA, *METAWORLD_CAMERAS)
 _FREE_CAMERA = "free"
 _KEPT_FACES = 0.1  # of a mesh's faces
 _SMALLEST_MESH = 200  # faces; smaller meshes lose their shape before they save time
-_DEFAULT_COLOR = np.array((0.5, 0.5, 0.5, 1.0), np.float32)  # of a geom in MuJoCo, red, green, blue and opacity
+_FLOOR = 0  # the number of its geom in every task
 _HIDDEN_EFFECTS = ("SHADOW", "REFLECTION", "HAZE", "FOG")
 
 
@@ -45,31 +46,6 @@ class Camera:
     position: tuple[float, float, float]
     target: tuple[float, float, float]
     fovy: float = 30.0
-
-
-@dataclass(frozen=True)
-class Perturbation:
-    """Visual changes of the scene. The default changes nothing; what is drawn with `seed` is the same in all frames."""
-
-    light: float = 0.0
-    """Spread of the brightness of each light and color channel, 0 to 1 (each factor uniform in 1 ± light)."""
-    color: float = 0.0
-    """Spread of each surface's red, green and blue, 0 to 1 (each factor uniform in 1 ± color)."""
-    camera: float = 0.0
-    """Standard deviation of the camera's position along each axis, meters."""
-    occluder: float = 0.0
-    """Side of a gray square in front of the image, as a fraction of the image's side, 0 to 1."""
-    noise: float = 0.0
-    """Standard deviation of the sensor noise of each pixel and channel, gray levels (0 to 255); new in every frame."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("light", "color", "occluder"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise PrefVLMError(f"Perturbation.{name} is {getattr(self, name)}, allowed are 0 to 1.")
-        for name in ("camera", "noise", "seed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise PrefVLMError(f"Perturbation.{name} is {getattr(self, name)}, allowed are finite values ≥ 0.")
 
 
 class FrameRenderer:
@@ -94,7 +70,7 @@ class FrameRenderer:
         task: str,
         size: int = 64,
         camera: str | Camera = DEFAULT_CAMERA,
-        perturbation: Perturbation = Perturbation(),
+        perturbation: Perturbation = CLEAN,
         goal_marker: bool = True,
     ) -> None:
         check_task(task)
@@ -105,9 +81,7 @@ class FrameRenderer:
         self._model = model = light_model(task)
         model.vis.global_.offwidth = model.vis.global_.offheight = size
         self._data = mujoco.MjData(model)
-        self._original = {
-            name: getattr(model, name).copy() for name in ("light_diffuse", "geom_rgba", "mat_rgba", "cam_pos")
-        }
+        self._scenery = Scenery(model)
         gl_context().make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         self._visible = mujoco.MjvScene(model, maxgeom=2 * (model.ngeom + model.nsite))
@@ -118,7 +92,7 @@ class FrameRenderer:
             self._option.sitegroup[:] = 0
         self.look(camera, perturbation)
 
-    def look(self, camera: str | Camera, perturbation: Perturbation = Perturbation()) -> None:
+    def look(self, camera: str | Camera, perturbation: Perturbation = CLEAN) -> None:
         """Change camera and perturbation of the frames rendered from now on, at little cost.
 
         Raises `PrefVLMError` for an unknown camera.
@@ -126,8 +100,7 @@ class FrameRenderer:
         model = self._model
         if isinstance(camera, str) and camera not in CAMERAS:
             raise unknown_name("camera", camera, CAMERAS)
-        for name, values in self._original.items():
-            getattr(model, name)[:] = values
+        self._scenery.restore()
         camera_id = model.camera(camera if isinstance(camera, str) else _FREE_CAMERA).id
         if isinstance(camera, Camera):
             model.cam_pos[camera_id] = camera.position
@@ -136,18 +109,11 @@ class FrameRenderer:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
         self._camera.fixedcamid = camera_id
-        self._perturbation = perturbation
-        generator = np.random.default_rng(perturbation.seed)
-        model.light_diffuse *= generator.uniform(
-            1 - perturbation.light, 1 + perturbation.light, model.light_diffuse.shape
-        )
-        for colors, drawn in ((model.geom_rgba, _has_own_color(model)), (model.mat_rgba, np.s_[:])):
-            factors = generator.uniform(1 - perturbation.color, 1 + perturbation.color, (len(colors), 3))
-            colors[drawn, :3] = np.clip(colors[drawn, :3] * factors[drawn], 0, 1)
-        model.cam_pos[camera_id] += generator.normal(0, perturbation.camera, 3)
-        side = round(perturbation.occluder * self.size)
-        top, left = generator.integers(0, self.size - side + 1, 2)
-        self._occluded = np.s_[top : top + side, left : left + side]
+        self._films = perturbation.background > 0
+        self._changes = ImageChanges(perturbation, self.size)
+        gl_context().make_current()
+        for texture in self._scenery.perturb(perturbation, camera_id):
+            mujoco.mjr_uploadTexture(model, self._context, texture)
 
     def render(self, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Render `snapshots` (N, S) and `scenes` (N, C), as `Environment` returns them, as RGB frames.
@@ -166,9 +132,7 @@ class FrameRenderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         for frame, snapshot, scene in zip(frames, snapshots, scenes, strict=True):
             restore(self._model, self._data, snapshot, scene)
-            self._draw(frame)
-            if self._perturbation.noise:
-                self._add_noise(frame, snapshot)
+            self._changes.apply(frame, snapshot[: self._model.nq + 3], self._draw(frame))  # without what pads it
         return frames
 
     def close(self) -> None:
@@ -176,23 +140,28 @@ class FrameRenderer:
         gl_context().make_current()
         self._context.free()
 
-    def _draw(self, frame: NDArray[np.uint8]) -> None:
+    def _draw(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+        """Draw the pose of the model, and find where (size, size) only the floor and what is behind it are seen."""
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, self._data, self._option, None, self._camera, everything, self._visible)
-        rectangle = mujoco.MjrRect(0, 0, self.size, self.size)
-        mujoco.mjr_render(rectangle, self._visible, self._context)
-        pixels = np.empty_like(frame)
-        mujoco.mjr_readPixels(pixels, None, rectangle, self._context)
+        self._scenery.turn_lights(self._visible)
         # OpenGL's first row is the bottom one, but the top one for Meta-World's corner cameras, which are upside down.
         upside_down = self._data.cam_xmat[self._camera.fixedcamid][7] < -0.1
-        frame[:] = pixels[:, ::-1] if upside_down else pixels[::-1]
-        frame[self._occluded] = 128
+        upright = np.s_[:, ::-1] if upside_down else np.s_[::-1]
+        empty_depth = self._drawn(_FLOOR + 1)[1] if self._films else None
+        pixels, depth = self._drawn(self._visible.ngeom)
+        frame[:] = pixels[upright]
+        return None if empty_depth is None else (depth >= empty_depth)[upright]
 
-    def _add_noise(self, frame: NDArray[np.uint8], snapshot: NDArray[np.float32]) -> None:
-        """Add noise that depends only on seed and snapshot, so that a frame is the same in every batch."""
-        digest = hashlib.blake2b(snapshot.tobytes(), digest_size=8).digest()
-        generator = np.random.default_rng([self._perturbation.seed, int.from_bytes(digest, "little")])
-        frame[:] = np.clip(frame + generator.normal(0, self._perturbation.noise, frame.shape), 0, 255).round()
+    def _drawn(self, geoms: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Pixels (size, size, 3) and depth (size, size) of the first `geoms` of the visible geoms, bottom row first."""
+        pixels, depth = np.empty((self.size, self.size, 3), np.uint8), np.empty((self.size, self.size), np.float32)
+        rectangle = mujoco.MjrRect(0, 0, self.size, self.size)
+        visible, self._visible.ngeom = self._visible.ngeom, geoms
+        mujoco.mjr_render(rectangle, self._visible, self._context)
+        self._visible.ngeom = visible
+        mujoco.mjr_readPixels(pixels, depth, rectangle, self._context)
+        return pixels, depth
 
 
 def light_model(task: str) -> mujoco.MjModel:
@@ -273,14 +242,6 @@ def _store(path: Path, vertices: NDArray[np.float32], faces: NDArray[np.int32]) 
     except OSError:  # with a read-only or full home folder, each start spends a second on decimation
         with suppress(OSError):
             temporary.unlink()
-
-
-def _has_own_color(model: mujoco.MjModel) -> NDArray[np.bool_]:
-    """Which geoms (G,) MuJoCo draws in their own color: those without a material, or whose color is not the default.
-
-    A geom that gets its color from its material must keep the default, or the material would no longer be seen.
-    """
-    return (model.geom_matid < 0) | (model.geom_rgba != _DEFAULT_COLOR).any(axis=1)
 
 
 def _looking_at(camera: Camera) -> NDArray[np.float64]:

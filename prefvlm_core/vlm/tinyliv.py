@@ -1,7 +1,8 @@
 """TinyLIV: a LIV of 1.6 million parameters that comes with the package, for machines where LIV's RN50 is too slow.
 
-`pretraining/pretrain.py` trains it with LIV's objective on demonstrations of Meta-World's scripted experts;
-`weights/tinyliv.md` reports its accuracy.
+`pretraining/pretrain.py` trains its second generation on films of Meta-World's scripted experts. The cards
+`weights/tinyliv.md` and `weights/tinyliv2.md` report the accuracy of the first, which was trained with LIV's objective,
+and of the second.
 """
 
 import hashlib
@@ -65,7 +66,7 @@ class TinyLIVNetwork(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def encode_image(self, frames: Tensor) -> Tensor:
-        """Embeddings (N, 128), not normalized, of frames (N, 64, 64, 3) uint8."""
+        """Embeddings (N, 128), not normalized, of frames (N, 64, 64, 3) in [0, 255]."""
         # A view of NHWC memory as NCHW is torch's channels_last format, so nothing is copied.
         return self.image(frames.permute(0, 3, 1, 2).float().div(255))
 

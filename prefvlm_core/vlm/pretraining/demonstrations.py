@@ -1,88 +1,176 @@
-"""Demonstrations by Meta-World's scripted experts: the frames on which TinyLIV is trained."""
+"""Films of Meta-World's scripted experts, on the way to success and back from mistakes: what TinyLIV is trained on."""
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.experts import Expert
-from prefvlm_core.domains.frames import Camera, FrameRenderer, Perturbation
+from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
+from prefvlm_core.domains.frames import Camera, FrameRenderer
 from prefvlm_core.domains.metaworld import Environment
-from prefvlm_core.domains.tasks import TASKS
+from prefvlm_core.domains.perturbations import Perturbation
+from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
 
 View = Literal["around", "evaluation"]
-FRAMES_PER_DEMONSTRATION = 20
+FRAMES_PER_FILM = 16
 
-_LONGEST_DEMONSTRATION = 300  # steps; an expert that needs more has failed
-_STEPS_AFTER_SUCCESS = 5
+_FILMS_PER_LOOK = 2  # painting a lab takes longer than a film
+_LONGEST_BEGINNING = 90  # steps of the expert before it is disturbed
+_LONGEST_DISTURBANCE = 70  # steps; there are at most two of them
+_LONGEST_EXPERT = 240  # steps; an expert that needs more has failed
+_STEPS_AFTER_SUCCESS = 25
+_LONGEST_EPISODE = _LONGEST_BEGINNING + 2 * _LONGEST_DISTURBANCE + _LONGEST_EXPERT + _STEPS_AFTER_SUCCESS
+_DISTURBERS = tuple(task for task in TASKS if task not in PAPER_TASKS)  # held-out tasks stay unseen
+_HAND_LOW, _HAND_HIGH = (-0.45, 0.4, 0.05), (0.45, 0.95, 0.4)  # meters; within reach in every task
 _EVALUATION_POSITION = np.array((1.3, -0.2, 1.1))  # of Meta-World's corner2, meters
 _EVALUATION_TARGET = np.array((-0.165, 0.70, 0.15))  # the point at which it looks, at the height of the objects
 
 
-def collect_demonstrations(
-    tasks: Sequence[str], view: View, count: int, views_each: int, seed: int
-) -> NDArray[np.uint8]:
-    """Render successful episodes of the experts, each as T = 20 frames evenly spaced from start to success.
+@dataclass(frozen=True)
+class Episode:
+    """The last part of a successful episode: N states from where the expert takes over, until shortly after success."""
+
+    snapshots: NDArray[np.float32]
+    """(N, S), as `Environment.snapshot` returns them."""
+    scene: NDArray[np.float32]
+    """(C,), as `Environment.scene` returns it."""
+    remaining: NDArray[np.int64]
+    """(N,): steps that the expert then needed to the first success, and 0 in the states of success after it."""
+
+
+@dataclass(frozen=True)
+class Films:
+    """F films of T = 16 frames of each of K tasks."""
+
+    frames: NDArray[np.uint8]
+    """(K, F, T, 64, 64, 3), RGB, in the order of time."""
+    remaining: NDArray[np.int64]
+    """(K, F, T): the expert's steps from each frame to success."""
+
+
+def collect_films(tasks: Sequence[str], view: View, clean: int, recoveries: int, seed: int) -> Films:
+    """Film successful episodes of the experts, each as 16 frames evenly spaced in an `Episode`.
 
     Args:
         tasks: Names of K tasks.
-        view: "around": each rendering has its own distance, aim, light and colors, and a camera 8 to 25 degrees of
+        view: "around": every two films have their own distance, aim, light and colors, and a camera 8 to 25 degrees of
             azimuth and up to 8 degrees of elevation away from the evaluation camera, so that the evaluation view is
             never among them. "evaluation": that view, with Meta-World's light and colors.
-        count: Number of episodes per task.
-        views_each: Number of renderings per episode.
+        clean: Number of episodes per task in which the expert acts from the start.
+        recoveries: Number of episodes per task in which it takes over after a disturbance, which is not filmed;
+            F = clean + recoveries.
         seed: Determines every byte of the result.
-
-    Returns:
-        Frames (K, count x views_each, T, 64, 64, 3) uint8 RGB.
 
     Raises:
         PrefVLMError: If an expert fails too often.
     """
-    frames = []
+    frames, remaining = [], []
     for task in tasks:
         generator = np.random.default_rng((seed, TASKS.index(task)))
-        of_task = []
+        frames_of_task, remaining_of_task = [], []
         with closing(FrameRenderer(task)) as renderer:
-            for snapshots, scene in _expert_successes(task, count, generator):
-                chosen = np.linspace(0, len(snapshots) - 1, FRAMES_PER_DEMONSTRATION).round().astype(int)
-                scenes = np.repeat(scene[None], len(chosen), axis=0)
-                for _ in range(views_each):
-                    if view == "around":
-                        renderer.look(_camera_around(generator), _changed_lab(generator))
-                    of_task.append(renderer.render(snapshots[chosen], scenes))
-        frames.append(np.stack(of_task))
-    return np.stack(frames)
+            for index, episode in enumerate(successful_episodes(task, clean, recoveries, generator)):
+                chosen = np.linspace(0, len(episode.remaining) - 1, FRAMES_PER_FILM).round().astype(int)
+                scenes = np.repeat(episode.scene[None], len(chosen), axis=0)
+                if view == "around" and index % _FILMS_PER_LOOK == 0:
+                    renderer.look(_camera_around(generator), _changed_lab(generator))
+                frames_of_task.append(renderer.render(episode.snapshots[chosen], scenes))
+                remaining_of_task.append(episode.remaining[chosen])
+        frames.append(np.stack(frames_of_task))
+        remaining.append(np.stack(remaining_of_task))
+    return Films(np.stack(frames), np.stack(remaining))
 
 
-def _expert_successes(
-    task: str, count: int, generator: np.random.Generator
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Snapshots (steps, S) and scene (C,) of `count` successful episodes; failures are repeated with less noise."""
-    environment = Environment(task, _LONGEST_DEMONSTRATION, goal_visible=True)
-    found = 0
-    for attempt in range(10 * count):
-        expert = Expert(task, generator.uniform(0, 0.5 / (1 + attempt - found)), generator)
-        observation = environment.reset(int(generator.integers(2**31)))
-        snapshots, steps_left = [environment.snapshot()], _LONGEST_DEMONSTRATION
-        succeeded = False
-        while steps_left:
-            observation, _, success = environment.step(expert(observation, len(snapshots) - 1))
+def successful_episodes(task: str, clean: int, recoveries: int, generator: np.random.Generator) -> Iterator[Episode]:
+    """Episodes of the expert of `task` with noise on its actions: first the clean ones, then the recoveries.
+
+    Failures are left out and repeated with less noise. Raises `PrefVLMError` if there are too many.
+    """
+    environment = Environment(task, _LONGEST_EPISODE, goal_visible=True)
+    for count, disturbed, most_noise in ((clean, False, 0.5), (recoveries, True, 0.2)):
+        found = 0
+        for attempt in range(10 * count):
+            observation = environment.reset(int(generator.integers(2**31)))
+            if disturbed:
+                observation = _disturb(environment, observation, generator)
+            expert = Expert(task, generator.uniform(0, most_noise / (1 + attempt - found)), generator)
+            episode = _until_success(environment, observation, expert, generator)
+            if episode is not None:
+                found += 1
+                yield episode
+                if found == count:
+                    break
+        if found < count:
+            raise PrefVLMError(f"The scripted expert of '{task}' succeeded in only {found} of {10 * count} episodes.")
+
+
+def _until_success(
+    environment: Environment, observation: NDArray[np.float64], expert: Expert, generator: np.random.Generator
+) -> Episode | None:
+    """Let the expert act until it succeeds, and then anything for a few steps. None if it fails."""
+    snapshots, success = [environment.snapshot()], False
+    while not success:
+        if len(snapshots) > _LONGEST_EXPERT:
+            return None
+        observation, _, success = environment.step(expert(observation, len(snapshots) - 1))
+        snapshots.append(environment.snapshot())
+    remaining = list(range(len(snapshots) - 1, -1, -1))
+    afterwards = (expert, RandomActions(generator), _constant(generator))[generator.integers(3)]
+    for step in range(_STEPS_AFTER_SUCCESS):
+        observation, _, success = environment.step(afterwards(observation, step))
+        if success:  # a state after the success has been undone has an unknown number of steps to the next one
             snapshots.append(environment.snapshot())
-            steps_left -= 1
-            if success and not succeeded:
-                succeeded = True
-                steps_left = min(steps_left, _STEPS_AFTER_SUCCESS)
-        if succeeded:
-            found += 1
-            yield np.stack(snapshots), environment.scene()
-            if found == count:
-                return
-    raise PrefVLMError(f"The scripted expert of '{task}' succeeded in only {found} of {10 * count} episodes.")
+            remaining.append(0)
+    return Episode(np.stack(snapshots), environment.scene(), np.array(remaining))
+
+
+def _disturb(
+    environment: Environment, observation: NDArray[np.float64], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """In half of the cases some steps of the expert, then once or twice another behavior. Returns the observation."""
+    phases: list[tuple[Behavior, int]] = []
+    if generator.random() < 0.5:
+        beginning = Expert(environment.task, 0.2, generator)
+        phases.append((beginning, int(generator.integers(5, _LONGEST_BEGINNING + 1))))
+    for _ in range(generator.integers(1, 3)):
+        disturbance = _disturbance(environment.task, generator)
+        phases.append((disturbance, int(generator.integers(5, _LONGEST_DISTURBANCE + 1))))
+    for behavior, steps in phases:
+        for step in range(steps):
+            observation, _, _ = environment.step(behavior(observation, step))
+    return observation
+
+
+def _disturbance(task: str, generator: np.random.Generator) -> Behavior:
+    """Drift, the expert reversed, another expert, a constant action, or the way to a random point."""
+    kind = generator.integers(5)
+    if kind == 0:
+        return RandomActions(generator)
+    if kind == 1:
+        expert = Expert(task, 0.2, generator)
+        return lambda observation, step: -expert(observation, step)
+    if kind == 2:
+        return Expert(str(generator.choice([name for name in _DISTURBERS if name != task])), 0.2, generator)
+    return _constant(generator) if kind == 3 else _to_a_point(generator)
+
+
+def _constant(generator: np.random.Generator) -> Behavior:
+    action = generator.uniform(-1, 1, ACTION_SIZE).astype(np.float32)
+    return lambda _observation, _step: action
+
+
+def _to_a_point(generator: np.random.Generator) -> Behavior:
+    point, effort = generator.uniform(_HAND_LOW, _HAND_HIGH), generator.uniform(-1, 1)
+
+    def act(observation: NDArray[np.float64], _step: int) -> NDArray[np.float32]:
+        return np.clip((*(10 * (point - observation[:3])), effort), -1, 1).astype(np.float32)
+
+    return act
 
 
 def _camera_around(generator: np.random.Generator) -> Camera:
@@ -98,4 +186,8 @@ def _camera_around(generator: np.random.Generator) -> Camera:
 
 
 def _changed_lab(generator: np.random.Generator) -> Perturbation:
-    return Perturbation(light=0.25, color=0.1, seed=int(generator.integers(2**31)))
+    """Lights and surfaces that are clearly not Meta-World's."""
+    light, turn, color, texture = generator.uniform(0.3, 1, 4) * (0.6, 60, 0.5, 0.3)
+    return Perturbation(
+        light=light, light_angle=turn, color=color, texture=texture, seed=int(generator.integers(2**31))
+    )

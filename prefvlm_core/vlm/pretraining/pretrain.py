@@ -1,9 +1,8 @@
 """Train TinyLIV from scratch and measure the accuracy of its labels: `prefvlm pretrain`.
 
-The objective is LIV's (Ma et al. 2023): VIP's implicit time-contrastive loss with the last frame and with the text as
-goals, and InfoNCE between last frames and texts. Deviations from LIV: a batch holds one demonstration of each task (so
-that no text is its own negative), InfoNCE has a temperature, words are dropped at random, and the demonstrations are
-those of scripted experts in a simulator instead of videos of kitchens.
+The cosine of a frame and its task's text is to fall with the number of steps that a scripted expert needs from there to
+success. Pairs of frames of a task are ranked by it with a Bradley–Terry loss, since PrefVLM only compares sums of
+cosines, and frames near success are told apart by the texts of their tasks, as in LIV (Ma et al. 2023).
 """
 
 import math
@@ -23,7 +22,7 @@ from prefvlm_core.config.fields import LARGEST_SEED, check_number
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.runs.files import write_probe
 from prefvlm_core.vlm import VisionLanguageModel
-from prefvlm_core.vlm.pretraining.demonstrations import View, collect_demonstrations
+from prefvlm_core.vlm.pretraining.demonstrations import Films, View, collect_films
 from prefvlm_core.vlm.pretraining.recordings import (
     Recording,
     record_mixed_behaviors,
@@ -33,7 +32,7 @@ from prefvlm_core.vlm.pretraining.recordings import (
 from prefvlm_core.vlm.texts import task_text
 from prefvlm_core.vlm.tinyliv import TinyLIV, TinyLIVNetwork, random, word_indices, words_of
 
-Variant = Literal["tinyliv", "tinyliv-heldout", "tinyliv-indomain"]
+Variant = Literal["tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain"]
 
 
 @dataclass(frozen=True)
@@ -42,55 +41,76 @@ class Recipe:
 
     tasks: tuple[str, ...]
     view: View
-    demonstrations: int = 12
+    clean: int = 12
     """Expert episodes per task."""
-    views_each: int = 2
-    """Renderings of each episode, each with its own camera in the view "around"."""
-    steps: int = 1000
+    recoveries: int = 40
+    """Expert episodes per task that begin with a disturbance."""
+    film_seed: int = 0
+    """Draws the films, which all training seeds share."""
+    steps: int = 4000
+    batch: tuple[int, int] = (16, 8)
+    """Tasks of a training step, and frames of each of them."""
     learning_rate: float = 1e-3
-    discount: float = 0.95
-    """γ; LIV uses 0.98 for videos of more frames."""
-    negatives: int = 3
-    """Transitions of other demonstrations per transition in the VIP loss."""
-    temperature: float = 0.3
-    """Temperature of InfoNCE; LIV has none."""
+    weight_decay: float = 0.1
+    tolerance: float = 5.0
+    """Difference in steps to success at which the nearer frame is to be preferred with a probability of σ(1)."""
+    near: int = 10
+    """Steps to success below which a frame is told apart by the texts."""
+    naming_weight: float = 0.3
+    temperature: float = 0.1
+    """Of the softmax over texts."""
     word_dropout: float = 0.1
     """Fraction of words replaced by the unknown word, so that its embedding is learned."""
 
 
 RECIPES: dict[Variant, Recipe] = {
-    "tinyliv": Recipe(TASKS, "around"),
-    "tinyliv-heldout": Recipe(tuple(task for task in TASKS if task not in PAPER_TASKS), "evaluation", views_each=1),
-    "tinyliv-indomain": Recipe(TASKS, "evaluation", views_each=1),
+    "tinyliv2": Recipe(TASKS, "around"),
+    "tinyliv2-heldout": Recipe(tuple(task for task in TASKS if task not in PAPER_TASKS), "evaluation"),
+    "tinyliv2-indomain": Recipe(TASKS, "evaluation"),
 }
 
+_FIRST_SCALE, _LARGEST_SCALE = 10.0, 50.0  # of cosines to logits
+_LARGEST_SHIFT = 3  # pixels
 
-def train(name: str, recipe: Recipe, seed: int) -> TinyLIV:
-    """Train a network from scratch, for minutes on one thread. Equal seeds give equal weights on one machine."""
+
+def train(name: str, recipe: Recipe, films: Films, seed: int) -> TinyLIV:
+    """Train a network from scratch on films of the recipe's tasks, for minutes on one thread.
+
+    Equal seeds give equal weights on equal machines. Machines with bfloat16 arithmetic (AVX512-BF16) train in it, twice
+    as fast, and so to other weights than those without.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several threads sum gradients in varying order
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            frames = collect_demonstrations(recipe.tasks, recipe.view, recipe.demonstrations, recipe.views_each, seed)
-            return _train_on(name, recipe, frames, np.random.default_rng((seed, 1)))
+            return _train(name, recipe, films, np.random.default_rng((seed, 1)))
     finally:
         torch.set_num_threads(threads)
 
 
-def _train_on(name: str, recipe: Recipe, demonstrations: NDArray[np.uint8], generator: np.random.Generator) -> TinyLIV:
+def _train(name: str, recipe: Recipe, films: Films, generator: np.random.Generator) -> TinyLIV:
     texts = [task_text(task) for task in recipe.tasks]
     vocabulary = words_of(texts)
-    network = TinyLIVNetwork(len(vocabulary), folded=False)
-    optimizer = torch.optim.Adam(network.parameters(), recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
     words, starts = word_indices(texts, vocabulary)
+    network = TinyLIVNetwork(len(vocabulary), folded=False)
+    log_scale = nn.Parameter(torch.tensor(math.log(_FIRST_SCALE)))
+    optimizer = torch.optim.AdamW(
+        [*network.parameters(), log_scale], recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
     for _ in range(recipe.steps):
-        frames = torch.from_numpy(_sample(demonstrations, generator))
+        batch = _sample(films, recipe.batch, generator)
         dropped = torch.from_numpy(generator.random(len(words)) < recipe.word_dropout)
-        frames_embedded = nn.functional.normalize(network.encode_image(frames.flatten(0, 1)), dim=1)
-        texts_embedded = nn.functional.normalize(network.encode_text(words.masked_fill(dropped, 0), starts), dim=1)
-        loss = liv_loss(frames_embedded.unflatten(0, frames.shape[:2]), texts_embedded, recipe, generator)
+        with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
+            frames = network.encode_image(batch.frames.flatten(0, 1)).float()
+            named = network.encode_text(words.masked_fill(dropped, 0), starts).float()
+        frames = nn.functional.normalize(frames, dim=1).unflatten(0, recipe.batch)
+        named = nn.functional.normalize(named, dim=1)
+        scale = log_scale.exp().clamp(max=_LARGEST_SCALE)
+        scores = (frames * named[batch.tasks, None]).sum(2)
+        loss = ranking_loss(scale * scores, batch.remaining, recipe.tolerance)
+        loss = loss + recipe.naming_weight * naming_loss(frames @ named.T / recipe.temperature, batch, recipe.near)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -98,53 +118,61 @@ def _train_on(name: str, recipe: Recipe, demonstrations: NDArray[np.uint8], gene
     return TinyLIV(name, network.eval().fold(), vocabulary)
 
 
-def _sample(demonstrations: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Frames of one demonstration per task: a random start, two successive frames not before it, and the last one.
+@dataclass(frozen=True)
+class Batch:
+    """N frames of each of B tasks."""
 
-    demonstrations: (K, D, T, 64, 64, 3), as `collect_demonstrations` returns them. Returns (4, K, 64, 64, 3).
-    """
-    tasks, count, length = demonstrations.shape[:3]
-    chosen = demonstrations[np.arange(tasks), [generator.choice(count) for _ in range(tasks)]]
-    first = generator.integers(0, length - 1, tasks)
-    now = generator.integers(first, length - 1)
-    return np.stack([chosen[np.arange(tasks), step] for step in (first, now, now + 1, np.full_like(now, length - 1))])
+    frames: Tensor
+    """(B, N, 64, 64, 3) float32 in [0, 255], augmented."""
+    remaining: Tensor
+    """(B, N) int64: the expert's steps to success."""
+    tasks: Tensor
+    """(B,) int64: which of the recipe's tasks they are, all different."""
 
 
-def liv_loss(frames: Tensor, texts: Tensor, recipe: Recipe, generator: np.random.Generator) -> Tensor:
-    """LIV's loss of B demonstrations.
+def _sample(films: Films, size: tuple[int, int], generator: np.random.Generator) -> Batch:
+    """Draw tasks without replacement, and frames of each: from all its films or, in half of the cases, from one."""
+    task_count, film_count, length = films.remaining.shape
+    tasks = generator.permutation(task_count)[: size[0]]
+    film = generator.integers(0, film_count, size)
+    one = generator.random(size[0]) < 0.5
+    film[one] = film[one, :1]
+    drawn = tasks[:, None], film, generator.integers(0, length, size)
+    frames = augmented(films.frames[drawn].reshape(-1, *films.frames.shape[3:]), generator)
+    remaining = torch.from_numpy(films.remaining[drawn])
+    return Batch(torch.from_numpy(frames).unflatten(0, size), remaining, torch.from_numpy(tasks))
+
+
+def augmented(frames: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.float32]:
+    """Shift each frame (N, S, S, 3) by up to 3 pixels, repeating its edge, and change its colors and brightness."""
+    count, size = frames.shape[:2]
+    edge = ((0, 0), (_LARGEST_SHIFT, _LARGEST_SHIFT), (_LARGEST_SHIFT, _LARGEST_SHIFT), (0, 0))
+    padded = np.pad(frames, edge, mode="edge")
+    corners = generator.integers(0, 2 * _LARGEST_SHIFT + 1, (count, 2))
+    cut = [frame[top : top + size, left : left + size] for frame, (top, left) in zip(padded, corners, strict=True)]
+    shifted = np.stack(cut).astype(np.float32)
+    gain = generator.uniform(0.75, 1.25, (count, 1, 1, 3)) * generator.uniform(0.8, 1.2, (count, 1, 1, 1))
+    return np.clip(shifted * gain.astype(np.float32), 0, 255)
+
+
+def ranking_loss(scores: Tensor, remaining: Tensor, tolerance: float) -> Tensor:
+    """Cross entropy of all pairs of frames of a task, between the softened order in time and a Bradley–Terry model.
 
     Args:
-        frames: Embeddings (4, B, D) of the first, current, next and last frame, of length 1.
-        texts: Embeddings (B, D) of the tasks' texts, of length 1.
-        recipe: Discount, number of negatives and temperature.
-        generator: Draws the negatives.
+        scores: Scaled cosines (B, N) of the frames of B tasks with their tasks' texts.
+        remaining: Steps to success (B, N).
+        tolerance: Of two frames whose steps differ by so many, the nearer one is the better with probability σ(1).
     """
-    first, now, following, last = frames
-    shuffles = [torch.from_numpy(generator.permutation(len(last))) for _ in range(recipe.negatives)]
-    vip = sum(_vip_loss(first, now, following, goal, shuffles, recipe.discount) for goal in (last, texts))
-    logits = last @ texts.T / recipe.temperature
-    target = torch.arange(len(last))
-    contrast = (nn.functional.cross_entropy(logits, target) + nn.functional.cross_entropy(logits.T, target)) / 2
-    return vip + contrast
+    first, second = torch.triu_indices(remaining.shape[1], remaining.shape[1], 1)
+    target = ((remaining[:, second] - remaining[:, first]) / tolerance).sigmoid()
+    return nn.functional.binary_cross_entropy_with_logits(scores[:, first] - scores[:, second], target)
 
 
-def _vip_loss(
-    first: Tensor, now: Tensor, following: Tensor, goal: Tensor, shuffles: list[Tensor], discount: float
-) -> Tensor:
-    """(1-γ) E[-V(o_0)] + log E[exp(1 - γ V(o_t+1) + V(o_t))] with V = cos/(1-γ), and the second term for the negatives.
-
-    The negatives are transitions of other demonstrations. The 1 is minus the reward of -1 at each step before the goal.
-    """
-
-    def value(frame: Tensor) -> Tensor:
-        return (frame * goal).sum(1) / (1 - discount)
-
-    def log_mean_exp(errors: Tensor) -> Tensor:
-        return errors.logsumexp(0) - math.log(len(errors))
-
-    loss = -(1 - discount) * value(first).mean() + log_mean_exp(1 - discount * value(following) + value(now))
-    others = [1 - discount * value(following[shuffle]) + value(now[shuffle]) for shuffle in shuffles]
-    return loss + log_mean_exp(torch.cat(others))
+def naming_loss(logits: Tensor, batch: Batch, near: int) -> Tensor:
+    """Cross entropy of the texts (B, N, K) of frames that have fewer than `near` steps left, 0 if there are none."""
+    chosen = batch.remaining < near
+    tasks = batch.tasks[:, None].expand_as(chosen)[chosen]
+    return nn.functional.cross_entropy(logits[chosen], tasks, reduction="sum") / max(len(tasks), 1)
 
 
 @dataclass(frozen=True)
@@ -218,7 +246,8 @@ def pretrain(variant: Variant, seeds: Sequence[int], output: Path, evaluation_se
 
     Args:
         variant: One of `RECIPES`.
-        seeds: Training seeds; the weights of the first are saved as `output/<variant>.safetensors`.
+        seeds: Training seeds; the weights of each are saved as `output/seed<n>/<variant>.safetensors`. A seed whose
+            weights are already there is not trained again.
         output: The folder for the weights.
         evaluation_seed: Draws the episodes and pairs on which the networks are judged.
 
@@ -233,12 +262,19 @@ def pretrain(variant: Variant, seeds: Sequence[int], output: Path, evaluation_se
     for seed in (*seeds, evaluation_seed):
         check_number("A seed", seed, most=LARGEST_SEED)
     write_probe(output)
-    models: list[VisionLanguageModel] = []
-    for seed in seeds:
+    paths = {seed: output / f"seed{seed}" / f"{variant}.safetensors" for seed in seeds}
+    if missing := {seed: path for seed, path in paths.items() if not path.exists()}:
+        _train_and_save(variant, missing)
+    models: list[VisionLanguageModel] = [TinyLIV.load(path) for path in paths.values()]
+    return accuracy_table({"random": [random(seed) for seed in paths], variant: models}, evaluation_seed)
+
+
+def _train_and_save(variant: Variant, paths: dict[int, Path]) -> None:
+    """Train one network for each seed in `paths`, all on the same films."""
+    recipe, start = RECIPES[variant], time.perf_counter()
+    films = collect_films(recipe.tasks, recipe.view, recipe.clean, recipe.recoveries, recipe.film_seed)
+    print(f"{variant}, films: {(time.perf_counter() - start) / 60:.1f} min", flush=True)
+    for seed, path in paths.items():
         start = time.perf_counter()
-        trained = train(variant, RECIPES[variant], seed)
+        train(variant, recipe, films, seed).save(path)
         print(f"{variant}, training seed {seed}: {(time.perf_counter() - start) / 60:.1f} min", flush=True)
-        if seed == seeds[0]:
-            trained.save(output / f"{variant}.safetensors")
-        models.append(trained)
-    return accuracy_table({"random": [random(seed) for seed in seeds], variant: models}, evaluation_seed)
