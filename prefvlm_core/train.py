@@ -276,6 +276,8 @@ class Fleet:
             )
             if (vlm := self.feedback[run].vlm) is not None:
                 vlm.save(directory.path)
+            if self.execution.keep_replay:
+                directory.write_replay({name: of[run] for name, of in self.replay.piece(0, self.replay.size).items()})
         for run, directory in enumerate(self.directories):
             directory.write_manifest(self._manifest(run, FINISHED) | directory.row_hashes())
         self.encoder.close()

@@ -19,8 +19,9 @@ from prefvlm_core import METHODS, Execution, evaluations, register_task_text, ru
 from prefvlm_core.cli import main
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.fleet import EnvironmentFleet
-from prefvlm_core.domains.frames import FrameRenderer, Perturbation
+from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.perturbations import Perturbation
 from prefvlm_core.domains.tasks import TASKS, meant_task
 from prefvlm_core.experiments.opened import open_experiment
 from prefvlm_core.vlm import load
@@ -127,12 +128,12 @@ COMMAND_LINES = {
     f"{RUN} --methods prefvlm --vlm.model simulated:2": "vlm.model simulated:2 must name a probability",
     f"{RUN} --methods prefvlm --vlm.model simulated:nan": "vlm.model simulated:nan must name a probability",
     f"{RUN} --methods prefvlm --vlm.model simulated-feature:0.8": "Did you mean 'simulated-features'?",
-    f"{RUN} --methods prefvlm --vlm.model simulated-features:0.8": "looks at no frames, so it can neither be adapted",
+    f"{RUN} --methods prefvlm --vlm.model simulated-features:0.8": "gives no embeddings, so it can neither be adapted",
     f"{RUN} --methods prefvlm --vlm-weights nothing.pt": "'tinyliv' comes with the package and takes no weights file",
     f"{RUN} --methods prefvlm --adapter.source quick/a": "adapter.source is quick/a, but there is no results/quick/a",
     f"{RUN} --methods prefvlm --adapter.source ../../x": "adapter.source is ../../x, but there is no",
     f"{RUN} --adapter.source quick/a": "adapter.source is quick/a, but the run trains no adapters",
-    f"{RUN} --methods vlm-reward --vlm.model simulated:0.8": "looks at no frames",
+    f"{RUN} --methods vlm-reward --vlm.model simulated:0.8": "gives no embeddings",
     f"{RUN} --methods prefvlm --vlm.model endpoint:": "vlm.model endpoint: must name a model",
     f"{RUN} --methods prefvlm --vlm.model endpoint:a": "gives no embeddings, so it can neither be adapted nor reward",
     f"{RUN} --methods vlm-reward --vlm.model endpoint:a": "gives no embeddings, so it can neither be adapted",
@@ -188,7 +189,8 @@ COMMAND_LINES = {
     f"pretrain --seeds {2**64}": f"A seed must be at most {2**63 - 1}",
     "pretrain --evaluation-seed -1": "A seed must be at least 0, got -1.",
     "pretrain --output ''": "--output must name a folder",
-    "pretrain --variant tinylivv": "Unknown --variant 'tinylivv'. Did you mean 'tinyliv'?",
+    "pretrain --variant tinylivv": "Unknown --variant 'tinylivv'. Did you mean 'tinyliv2'?",
+    "pretrain --variant tinyliv": "Unknown --variant 'tinyliv'.",  # the first generation is kept, but not trained again
     "bench --only speed": "Unknown benchmark group 'speed'.",
     "bench --results ''": "--results must name a folder, got ''.",
 }

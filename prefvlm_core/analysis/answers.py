@@ -37,7 +37,7 @@ def differences_in_words(table: pd.DataFrame, baseline: str) -> str:
     One line for all tasks together or, where none is pooled, one per task; a task without the baseline has none.
     """
     lines = []
-    for task, rows in _pooled(table).groupby("task", sort=False):
+    for task, rows in pooled(table).groupby("task", sort=False):
         reference = rows[rows["arm"] == baseline].to_dict("records")
         others = rows[rows["arm"] != baseline].sort_values("success", ascending=False).to_dict("records")
         if reference and others:
@@ -88,7 +88,7 @@ def labels_needed_in_words(needed: pd.DataFrame, baseline: str) -> str:
     return "\n".join(lines)
 
 
-def _pooled(table: pd.DataFrame) -> pd.DataFrame:
+def pooled(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of all tasks together, if there are any."""
     pooled = table[table["task"] == ALL_TASKS]
     return table if pooled.empty else pooled

@@ -3,8 +3,8 @@
 The measures use recorded episodes of good and bad behaviors in the evaluation view, and compare with the true reward.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,20 +13,26 @@ import pandas as pd
 import scipy.stats
 import torch
 
-from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.analysis.beds import expert_films
+from prefvlm_core.analysis.stats import ALL_TASKS, student_interval
+from prefvlm_core.analysis.vlm_quality import episode_order, value_orders
 from prefvlm_core.common.arrays import DoubleArray, FloatArray, ImageArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.machine import one_thread
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
+from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
 from prefvlm_core.vlm import VisionLanguageModel, load, tinyliv
 from prefvlm_core.vlm.labeller import ADAPTERS
 from prefvlm_core.vlm.pretraining.recordings import (
     FRAME_EVERY,
     SEGMENT_FRAMES,
+    Episodes,
     Recording,
+    play,
+    play_mixed_behaviors,
     record,
-    record_mixed_behaviors,
     segment_returns,
 )
 
@@ -36,6 +42,7 @@ MODELS = ("tinyliv", "random")
 
 _TEST_PAIRS = 500
 _RANDOM_EPISODES = 5  # for inverse dynamics
+_FILMS = 3  # of the expert, per task and draw
 _ACTION_NOISE = 3.0  # of the noisy expert
 _SEED = 20260301  # of everything recorded here; TinyLIV's recipe and model card are based on other seeds
 
@@ -61,18 +68,6 @@ PLANS = {
 }
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread. With 2 threads on 2 cores that another process used too, adapters learned 12 to 60 times
-    slower (measured)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 @dataclass(frozen=True)
 class RewardCurve:
     """The VLM's and the true reward along one episode of a behavior, with F = 40 frames, one every 5 steps."""
@@ -89,7 +84,7 @@ class RewardCurve:
     """The first step, counted from 1, that met Meta-World's success criterion; None without success."""
 
 
-@_one_thread()
+@one_thread()
 def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
     """Rewards along an episode of the expert, of a noisy expert and of random actions, from the same initial state."""
     generator = np.random.default_rng((_SEED, TASKS.index(task)))
@@ -142,7 +137,21 @@ class EmbeddedTask:
 
 
 def record_task(task: str, trajectories: int, seed: int) -> RecordedTask:
-    """Record new `trajectories` of mixed quality, and episodes of random actions.
+    """What `play_task` plays, in the evaluation view."""
+    played = play_task(task, trajectories, seed)
+    with closing(FrameRenderer(task)) as renderer:
+        return RecordedTask(played.mixed.seen_by(renderer), played.explored.seen_by(renderer))
+
+
+class PlayedTask(NamedTuple):
+    """The episodes of a `RecordedTask` before they are rendered."""
+
+    mixed: Episodes
+    explored: Episodes
+
+
+def play_task(task: str, trajectories: int, seed: int) -> PlayedTask:
+    """Play new `trajectories` of mixed quality, and episodes of random actions.
 
     Raises `PrefVLMError` for fewer than 12 trajectories, because the third on which labels are judged would then lack a
     kind of behavior.
@@ -153,10 +162,10 @@ def record_task(task: str, trajectories: int, seed: int) -> RecordedTask:
         )
     generator = np.random.default_rng(seed)
     explorers = ((RandomActions(generator), int(generator.integers(2**31))) for _ in range(_RANDOM_EPISODES))
-    return RecordedTask(explored=record(task, explorers), mixed=record_mixed_behaviors(task, trajectories, seed))
+    return PlayedTask(explored=play(task, explorers), mixed=play_mixed_behaviors(task, trajectories, seed))
 
 
-@_one_thread()
+@one_thread()
 def embed(model: VisionLanguageModel, recorded: RecordedTask) -> EmbeddedTask:
     """Embed the frames and the text of a recorded task."""
     features, explored = (
@@ -172,7 +181,7 @@ def embed(model: VisionLanguageModel, recorded: RecordedTask) -> EmbeddedTask:
     )
 
 
-@_one_thread()
+@one_thread()
 def before_and_after(
     embedded: EmbeddedTask, stride: int, labels: int, seed: int, config: AdapterConfig | None = None
 ) -> tuple[float, float]:
@@ -193,12 +202,12 @@ def before_and_after(
     """
     generator = np.random.default_rng(seed)
     learned, judged = np.split(np.arange(len(embedded.features)), [len(embedded.features) * 2 // 3])
-    frames, truth = _pairs(embedded, learned, labels, stride, generator)
-    held_out, held_out_truth = _pairs(embedded, judged, _TEST_PAIRS, stride, generator)
+    frames, truth = draw_pairs(embedded, learned, labels, stride, generator)
+    held_out, held_out_truth = draw_pairs(embedded, judged, _TEST_PAIRS, stride, generator)
     config = config or AdapterConfig()
     adapters = ADAPTERS[config.kind](config, len(embedded.text), generator, torch.device("cpu"))
     zero_shot = adapters.returns(embedded.text, held_out)
-    adapters.learn(embedded.text, frames, truth, _dynamics(embedded, stride), generator)
+    adapters.learn(embedded.text, frames, truth, dynamics(embedded, stride), generator)
     adapted = adapters.returns(embedded.text, held_out)
     before, after = (
         float(((returns[:, 1] > returns[:, 0]) == held_out_truth).mean()) for returns in (zero_shot, adapted)
@@ -206,8 +215,16 @@ def before_and_after(
     return before, after
 
 
+ACCURACY_COLUMNS = ("task", "model", "draw", "zero_shot", "adapted", "value_order", "episode_order")
+"""Columns of `label_accuracies`; checks that were stored before there were the last two hold nan in them."""
+
+
 def label_accuracies(plan: SanityPlan, labels: int = HUMAN_LABELS) -> pd.DataFrame:
-    """One row per task, draw and model of `MODELS`, with columns task, model, draw, zero_shot and adapted (0..1).
+    """One row per task, draw and model of `MODELS`: the accuracy of its labels and the order of its values.
+
+    Columns: task, model, draw, zero_shot and adapted (0..1, see `before_and_after`), value_order (-1..1, the VOC: mean
+    rank correlation of value and time along 3 expert episodes, until success) and episode_order (-1..1, Kendall's tau
+    of the mean value and the true return of the trajectories).
 
     Draws are independent: each has its own trajectories, pairs, adapters and random weights of the untrained network.
     All models see the same frames.
@@ -215,21 +232,26 @@ def label_accuracies(plan: SanityPlan, labels: int = HUMAN_LABELS) -> pd.DataFra
     rows = []
     for task in plan.tasks:
         for draw in range(plan.draws):
-            recorded = record_task(task, plan.trajectories, seed=_SEED + draw)
+            recorded, films = record_task(task, plan.trajectories, _SEED + draw), expert_films(task, draw, _FILMS, 64)
             for name in MODELS:
                 model = tinyliv.random(draw) if name == "random" else load(name)
-                accuracies = before_and_after(embed(model, recorded), plan.stride, labels, draw)
-                rows.append((task, name, draw, *accuracies))
-    return pd.DataFrame(rows, columns=["task", "model", "draw", "zero_shot", "adapted"])
+                embedded = embed(model, recorded)
+                scores = (embedded.features @ embedded.text).mean(1)
+                orders = np.mean(value_orders(model, films)), episode_order(scores, embedded.rewards.sum(1))
+                rows.append((task, name, draw, *before_and_after(embedded, plan.stride, labels, draw), *orders))
+    return pd.DataFrame(rows, columns=list(ACCURACY_COLUMNS))
+
+
+_LEAST = {"zero_shot": 0.0, "adapted": 0.0, "gain": -1.0, "value_order": -1.0, "episode_order": -1.0}
 
 
 def accuracy_table(accuracies: pd.DataFrame) -> pd.DataFrame:
     """Means over draws and 95 % intervals, one row per model and task, and one for "all tasks" if there are several.
 
-    Columns: model, task, draws (per task), and for each of zero_shot, adapted and gain (adapted - zero_shot of a draw)
-    the mean, `_low` and `_high`. The interval is Student's t interval, clipped to the possible range: it is exact for
-    normal values even with few draws, for which a bootstrap interval is too narrow. "all tasks" is the mean of the
-    tasks' means, whose draws are independent. Raises `PrefVLMError` for fewer than 2 draws of a task.
+    Columns: model, task, draws (per task), and for each of zero_shot, adapted, gain (adapted - zero_shot of a draw),
+    value_order and episode_order the mean, `_low` and `_high`. The interval is `stats.student_interval`, clipped to the
+    possible range. "all tasks" is the mean of the tasks' means, whose draws are independent. Raises `PrefVLMError` for
+    fewer than 2 draws of a task.
     """
     values = accuracies.assign(gain=accuracies["adapted"] - accuracies["zero_shot"])
     rows = []
@@ -239,13 +261,10 @@ def accuracy_table(accuracies: pd.DataFrame) -> pd.DataFrame:
             draws = of_model[of_model["task"].isin(included)].groupby("task")
             if draws.size().min() < 2:
                 raise PrefVLMError(f"There is 1 draw of {name}; an interval needs at least 2.")
-            quantile = scipy.stats.t.ppf(0.975, (draws.size() - 1).sum())
             row: dict[str, object] = {"model": model, "task": name, "draws": draws.size().min()}
-            for column, least in (("zero_shot", 0.0), ("adapted", 0.0), ("gain", -1.0)):
-                mean = draws[column].mean().mean()
-                margin = quantile * np.sqrt((draws[column].sem() ** 2).sum()) / len(included)
-                row |= {column: mean}
-                row |= {f"{column}_low": max(mean - margin, least), f"{column}_high": min(mean + margin, 1.0)}
+            for column, least in _LEAST.items():
+                mean, low, high = student_interval([values for _, values in draws[column]])
+                row |= {column: mean, f"{column}_low": max(low, least), f"{column}_high": min(high, 1.0)}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -280,7 +299,32 @@ def accuracies_in_words(table: pd.DataFrame, labels: int = HUMAN_LABELS) -> str:
     return "\n".join(lines)
 
 
-def _pairs(
+def orders_by_task(table: pd.DataFrame) -> pd.DataFrame:
+    """The orders of an `accuracy_table`: one row per task, with 95 % intervals; cells are empty where they were not
+    measured."""
+    columns = {}
+    for model, rows in table.groupby("model", sort=False):
+        for name, title in (("value_order", "VOC"), ("episode_order", "Kendall's τ")):
+            cells = [
+                "" if np.isnan(mean) else f"{mean:z.2f} ({low:z.2f} to {high:z.2f})"
+                for mean, low, high in rows[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+            ]
+            columns[f"{title}, {model}"] = pd.Series(cells, index=rows["task"])
+    return pd.DataFrame(columns)
+
+
+def orders_in_words(table: pd.DataFrame) -> str:
+    """Markdown that states the orders of the last row of each model in an `accuracy_table`, or that there are none."""
+    if table["value_order"].isna().all():
+        return "- The order of values was not measured when this check was stored; `train = True` measures it."
+    return "\n".join(
+        f"- **{row['model']}**, {row['task']}: values follow time along an expert's episode with ρ = "
+        f"{row['value_order']:z.2f}, and rank episodes of mixed quality with τ = {row['episode_order']:z.2f}."
+        for row in table.groupby("model", sort=False).tail(1).to_dict("records")
+    )
+
+
+def draw_pairs(
     embedded: EmbeddedTask, trajectories: IntArray, count: int, stride: int, generator: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     """Frames (count, 2, F, D) of random pairs of segments, and P(second preferred) (count,) by their true return."""
@@ -294,7 +338,7 @@ def _pairs(
     return embedded.features[chosen[kept, :, None], steps], (difference[kept] > 0).astype(np.float32)
 
 
-def _dynamics(embedded: EmbeddedTask, stride: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+def dynamics(embedded: EmbeddedTask, stride: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Embeddings (m, D) of frames, (m, D) of those `stride` steps later, and (m, 4) the mean actions between them."""
     skip = stride // FRAME_EVERY
     frames = embedded.explored[:, skip - 1 :: skip]

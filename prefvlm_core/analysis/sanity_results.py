@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from prefvlm_core.analysis.sanity import MODELS, PLANS, RewardCurve, label_accuracies, reward_curves
+from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS, MODELS, PLANS, RewardCurve, label_accuracies, reward_curves
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.files import write_atomically
 from prefvlm_core.runs.rows import csv_bytes
@@ -28,6 +28,7 @@ from prefvlm_core.vlm import load
 MODEL = "tinyliv"
 """The VLM that is checked."""
 _ACCURACY_COLUMNS = ("task", "model", "draw", "zero_shot", "adapted", "vlm_fingerprint")
+_ORDERS = ("value_order", "episode_order")  # columns that a check of an earlier release lacks
 _REWARD_COLUMNS = ("task", "behavior", "frame", "vlm_reward", "true_reward", "first_success")
 _ACCURACIES, _REWARDS, _FRAMES = "accuracies.csv", "rewards.csv", "rewards.webp"
 
@@ -45,11 +46,12 @@ class SanityResults:
 def sanity_results(profile: str, results: str | Path, compute: bool) -> SanityResults:
     """The sanity check of a profile, from `results/<profile>/sanity`.
 
-    With `compute`, it is computed and stored where it is missing, or where what is stored belongs to other weights of
-    the VLM or to another plan. Raises `PrefVLMError` where that is so without `compute`, and for damaged files.
+    With `compute`, it is computed and stored where it is missing, where what is stored belongs to other weights of the
+    VLM or to another plan, and where a release stored it that measured less. Without `compute`, numbers that were not
+    measured are nan. Raises `PrefVLMError` where nothing current is stored without `compute`, and for damaged files.
     """
     folder = Path(results) / profile / "sanity"
-    if _is_current(folder, profile):
+    if _is_current(folder, profile) and not (compute and _lacks_columns(folder)):
         return _read(folder)
     if not compute:
         raise PrefVLMError(
@@ -70,10 +72,15 @@ def compute_sanity(profile: str) -> SanityResults:
 def _is_current(folder: Path, profile: str) -> bool:
     if not all((folder / name).exists() for name in (_ACCURACIES, _REWARDS, _FRAMES)):
         return False
-    plan, rows = PLANS[profile], _read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS)
+    plan, rows = PLANS[profile], _read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS, _ORDERS)
     stored = sorted((row["vlm_fingerprint"], row["task"], row["draw"], row["model"]) for row in rows)
     draws = map(str, range(plan.draws))
     return stored == sorted(itertools.product([load(MODEL).fingerprint], plan.tasks, draws, MODELS))
+
+
+def _lacks_columns(folder: Path) -> bool:
+    """Whether the check was stored by a release that did not measure everything."""
+    return not set(_ORDERS) <= set(_read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS, _ORDERS)[0])
 
 
 def _write(folder: Path, check: SanityResults) -> None:
@@ -110,12 +117,15 @@ def _read(folder: Path) -> SanityResults:
         raise _damaged(folder / _REWARDS, error) from error
     try:
         rows = [
-            (row["task"], row["model"], int(row["draw"]), _fraction(row["zero_shot"]), _fraction(row["adapted"]))
-            for row in _read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS)
+            (
+                *(row["task"], row["model"], int(row["draw"]), _fraction(row["zero_shot"]), _fraction(row["adapted"])),
+                *(_correlation(row.get(name, "")) for name in _ORDERS),
+            )
+            for row in _read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS, _ORDERS)
         ]
     except ValueError as error:
         raise _damaged(folder / _ACCURACIES, error) from error
-    return SanityResults(curves, pd.DataFrame(rows, columns=["task", "model", "draw", "zero_shot", "adapted"]))
+    return SanityResults(curves, pd.DataFrame(rows, columns=list(ACCURACY_COLUMNS)))
 
 
 def _read_pictures(path: Path, episodes: int, frames: int) -> NDArray[np.uint8]:
@@ -156,13 +166,19 @@ def _fraction(text: str) -> float:
     return number
 
 
-def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def _correlation(text: str) -> float:
+    if text and not abs(float(text)) <= 1:
+        raise ValueError(f"{text} is no correlation")
+    return float(text or "nan")
+
+
+def _read_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, str]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
     except (OSError, UnicodeError, csv.Error) as error:
         raise _damaged(path, error) from error
-    if not rows or any(row.keys() != set(columns) or None in row.values() for row in rows):
+    if not rows or any(row.keys() - set(optional) != set(columns) or None in row.values() for row in rows):
         raise _damaged(path, f"it is no table of {', '.join(columns)}")
     return rows
 

@@ -22,6 +22,7 @@ class Stream(enum.IntEnum):
     HELD_OUT = 4
     EPISODE = 5
     SIMULATED_VLM = 6
+    VIEW = 9
 
 
 def generator(seed: int, stream: Stream, *path: int) -> np.random.Generator:

@@ -31,9 +31,9 @@ def count(default: int, least: int = 1, most: int = MOST, per_run: bool = False)
     return _declared(default, per_run, least=least, most=most)
 
 
-def quantity(default: float, zero: bool = False, per_run: bool = False) -> float:
-    """Declare a field for finite numbers above 0, or of at least 0 if `zero` is allowed."""
-    return _declared(default, per_run, least=0, exclusive=not zero)
+def quantity(default: float, zero: bool = False, per_run: bool = False, most: float = math.inf) -> float:
+    """Declare a field for finite numbers above 0, or of at least 0 if `zero` is allowed, up to `most`."""
+    return _declared(default, per_run, least=0, exclusive=not zero, most=most)
 
 
 def fraction(default: float, zero: bool = False, per_run: bool = False) -> float:

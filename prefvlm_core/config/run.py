@@ -37,6 +37,7 @@ from prefvlm_core.config.groups import (
 )
 from prefvlm_core.config.limits import EndpointLimits
 from prefvlm_core.config.profiles import check_profile
+from prefvlm_core.config.view import ViewConfig
 from prefvlm_core.domains.tasks import check_horizon, check_task
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class RunConfig:
     filter: FilterConfig = fields.group(FilterConfig, per_run=True)
     adapter: AdapterConfig = fields.group(AdapterConfig, per_run=True)
     evaluation: EvaluationConfig = fields.group(EvaluationConfig)
+    view: ViewConfig = fields.group(ViewConfig, per_run=True)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -183,6 +185,8 @@ class Execution(EndpointLimits):
     """Wall seconds after which the next end of an episode writes a checkpoint."""
     progress: bool = True
     """Whether a progress bar shows the time left."""
+    keep_replay: bool = False
+    """Whether the folder of a finished run keeps all that it has seen (replay.safetensors, about 1 kB a step)."""
     labels: str = dataclasses.field(default="", repr=False)  # not shown, since it may hold a password
     """Database URL of the label queue of teacher `human`, or env:NAME for the URL in the environment variable NAME
     (empty: SQLite file labels.sqlite in the results folder)."""
@@ -300,12 +304,8 @@ def _check_vlm(config: RunConfig) -> None:
         raise PrefVLMError(
             f"exploration.random_steps must cover one episode ({config.horizon} steps): the VLM rewards whole episodes."
         )
-    if config.vlm.simulated_accuracy and (config.adapter.enabled or config.reward.source == "vlm"):
-        raise PrefVLMError(
-            f"vlm.model {config.vlm.model} looks at no frames, so it can neither be adapted nor reward single steps; "
-            "unset adapter.enabled and set reward.source to learned."
-        )
-    if config.vlm.endpoint and (config.adapter.enabled or config.reward.source == "vlm"):
+    embeds = not (config.vlm.simulated_accuracy or config.vlm.endpoint)
+    if not embeds and (config.adapter.enabled or config.reward.source == "vlm"):
         raise PrefVLMError(
             f"vlm.model {config.vlm.model} gives no embeddings, so it can neither be adapted nor reward single steps; "
             "unset adapter.enabled and set reward.source to learned."

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefvlm_core.config.groups import FilterConfig
 from prefvlm_core.config.run import RunConfig
+from prefvlm_core.domains.perturbations import INTENSITIES, STRENGTHS
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,23 @@ def _behind(arm: Arm, kind: str, accuracy: float, changes: Mapping[str, Any]) ->
     family = arm.family or arm.method
     name = f"{family}, VLM {100 * accuracy:.0f} % right"
     return replace(arm, changes={**changes, **arm.changes, **vlm}, name=name, family=family)
+
+
+def disturbed(changes: Mapping[str, Any], factors: Sequence[str], strength: str) -> list[Arm]:
+    """PrefVLM in the clean scene, and where one factor disturbs what its VLM and its people see."""
+    arms = [Arm("prefvlm", changes, "clean")]
+    for factor in factors:
+        intensity = INTENSITIES[factor][STRENGTHS.index(strength)]
+        arms.append(Arm("prefvlm", {**changes, f"view.{factor}": intensity}, f"{factor.replace('_', ' ')}, {strength}"))
+    return arms
+
+
+def worth(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[Arm]:
+    """What the accuracy of a VLM's labels is worth: simulated VLMs, real ones, and none."""
+    simulated_arms = [arm for arm in simulated(changes, accuracies) if arm.family in ("prefvlm", "no filter")]
+    frozen = Arm("prefvlm-no-adaptation", changes, "TinyLIV, not adapted")
+    real = [Arm("prefvlm", changes, "TinyLIV"), frozen, *backbones(changes)]
+    return [Arm("pebble", changes, "human only"), *simulated_arms, *real]
 
 
 def transfer(source: Source, budgets: Mapping[Any, Mapping[str, Any]]) -> list[Arm]:

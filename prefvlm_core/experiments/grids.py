@@ -19,6 +19,7 @@ from prefvlm_core.experiments.arms import (
     Source,
     backbones,
     components,
+    disturbed,
     filters,
     noisy_teacher,
     people,
@@ -27,6 +28,7 @@ from prefvlm_core.experiments.arms import (
     structured_errors,
     thresholds,
     transfer,
+    worth,
 )
 
 
@@ -145,6 +147,13 @@ def _paper_transfer(target: str, source: str) -> list[Arm]:
     return transfer(source_run, budgets)
 
 
+DISTURBING = ("noise", "texture")
+"""The two factors that cost zero-shot labels of `tinyliv2` most at the strength below, in two draws of 12 trajectories
+of each of the four tasks of profile laptop."""
+DISTURBANCE = "strong"
+_SECOND = {"vlm.model": "tinyliv2"}
+
+
 _GRIDS: dict[str, dict[str, Grid]] = {
     "01_sanity_check": {
         "quick": Grid({"drawer-close-v3": [Arm("prefvlm", _QUICK, "prefvlm")]}, [0]),
@@ -249,6 +258,18 @@ _GRIDS: dict[str, dict[str, Grid]] = {
             range(3),
         ),
         "paper": Grid({"window-close-v3": noisy_teacher(("pebble", "rime", "prefvlm"), _WINDOW)}, range(5)),
+    },
+    "09_vlm_backbones": {
+        "quick": Grid({"drawer-close-v3": worth(_QUICK, [0.7, 1.0])}, [0]),
+        "laptop": Grid({task: worth(_laptop(task), _ACCURACIES) for task in _ABLATED}, range(3)),
+        "paper": Grid({"window-close-v3": worth(_WINDOW, _ACCURACIES)}, range(5)),
+    },
+    "10_visual_robustness": {
+        "quick": Grid({"drawer-close-v3": disturbed(_QUICK | _SECOND, DISTURBING[:1], DISTURBANCE)}, [0]),
+        "laptop": Grid(
+            {task: disturbed(_laptop(task) | _SECOND, DISTURBING, DISTURBANCE) for task in _ABLATED}, range(200, 210)
+        ),
+        "paper": Grid({"window-close-v3": disturbed(_WINDOW, DISTURBING, DISTURBANCE)}, range(5)),
     },
 }
 EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry("experiment", _GRIDS)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from prefvlm_core.common.errors import PrefVLMError, check_path, shown
 from prefvlm_core.config.run import Execution
-from prefvlm_core.experiments.plan import configs_of, evaluations, label_log, missing_runs
+from prefvlm_core.experiments.plan import configs_of, evaluations, finished_runs, label_log, missing_runs
 from prefvlm_core.experiments.project import project_folder
 from prefvlm_core.labelling.address import FROM_ENVIRONMENT, read_address, secrets_of
 from prefvlm_core.plots.show import show
@@ -43,6 +43,11 @@ class OpenExperiment:
         """One row per label of the same runs (`plan.label_log`)."""
         _ = self.evaluations  # trains what is missing
         return label_log(self.name, self.profile, self.execution)
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether there is something to draw: a finished run, or one that will be trained."""
+        return self.trains or bool(finished_runs(self.name, self.profile, self.execution.results))
 
     @property
     def status(self) -> str:

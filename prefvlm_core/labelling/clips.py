@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.perturbations import CLEAN, Perturbation
 from prefvlm_core.domains.tasks import check_task
 
 CLIP_SIZE = 240
@@ -28,15 +29,22 @@ class ClipMaker:
     """Renders clips of any task, from one thread only, like every renderer."""
 
     def __init__(self) -> None:
-        self._renderers: dict[str, FrameRenderer] = {}
+        self._renderers: dict[tuple[str, Perturbation], FrameRenderer] = {}
 
-    def make(self, task: str, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> tuple[int, bytes]:
+    def make(
+        self,
+        task: str,
+        snapshots: NDArray[np.float32],
+        scenes: NDArray[np.float32],
+        perturbation: Perturbation = CLEAN,
+    ) -> tuple[int, bytes]:
         """Render a pair of segments.
 
         Args:
             task: The task of both segments.
             snapshots: (2, length, S) float32, as the replay stores them.
             scenes: (2, C) float32, as the replay stores them.
+            perturbation: What the people of this run see, as its VLM does.
 
         Returns:
             The number of frames F ≤ `MOST_FRAMES`, evenly spaced from the first step to the last, and the sprite sheet.
@@ -45,14 +53,13 @@ class ClipMaker:
             PrefVLMError: For an unknown task, or if frames cannot be rendered.
         """
         check_task(task)
-        if task not in self._renderers:
-            self._renderers[task] = FrameRenderer(task, CLIP_SIZE)
+        if (task, perturbation) not in self._renderers:
+            self._renderers[task, perturbation] = FrameRenderer(task, CLIP_SIZE, perturbation=perturbation)
+        renderer = self._renderers[task, perturbation]
         length = snapshots.shape[1]
         shown = np.linspace(0, length - 1, min(length, MOST_FRAMES)).round().astype(int)
         repeated = (np.repeat(scene[None], len(shown), axis=0) for scene in scenes)
-        sides = [
-            self._renderers[task].render(side[shown], scene) for side, scene in zip(snapshots, repeated, strict=True)
-        ]
+        sides = [renderer.render(side[shown], scene) for side, scene in zip(snapshots, repeated, strict=True)]
         return len(shown), encode(np.stack(sides, axis=1))
 
 

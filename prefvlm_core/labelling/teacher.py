@@ -151,7 +151,10 @@ class HumanTeacher:
         steps = frame_steps(query.starts[number], length, stride=1)
         snapshots, scenes = self.replay.shown(steps.ravel())
         frames, clip = self.clips.make(
-            self.config.task, snapshots.reshape(2, length, -1), scenes.reshape(2, length, -1)[:, 0]
+            self.config.task,
+            snapshots.reshape(2, length, -1),
+            scenes.reshape(2, length, -1)[:, 0],
+            self.config.view.perturbation(self.config.seed),
         )
         returns = query.rewards[number].sum(-1)
         return Pair(

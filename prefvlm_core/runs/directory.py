@@ -29,6 +29,7 @@ from prefvlm_core.runs.published import PublishedRun, published_runs
 from prefvlm_core.runs.rows import check_rows, csv_bytes, read_labels, read_metrics, rows_hash
 
 ADAPTERS_FILE = "adapters.safetensors"
+REPLAY_FILE = "replay.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
 FINISHED = "finished"
 RUNNING = "running"
@@ -138,6 +139,20 @@ class RunDirectory:
     def write_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Store the trained networks."""
         write_tensors(self.path / WEIGHTS_FILE, tensors, {"run_id": self.config.run_id})
+
+    def write_replay(self, tensors: Mapping[str, Tensor]) -> None:
+        """Store all transitions of the run, see `agent.replay.Replay.piece`."""
+        write_tensors(self.path / REPLAY_FILE, tensors, {"run_id": self.config.run_id})
+
+    def read_replay(self) -> dict[str, Tensor]:
+        """Inverse of `write_replay`. Raises `PrefVLMError` where the run kept none."""
+        path = self.path / REPLAY_FILE
+        if not path.exists():
+            raise PrefVLMError(
+                f"There is no {path}: a run keeps what it has seen only if it is trained with keep_replay; train it so "
+                "in another results folder."
+            )
+        return read_tensors(path).tensors
 
     def write_session_reward(self, session: int, values: Tensor) -> None:
         """Store the reward ensemble, parameters (members, P), as a session left it."""

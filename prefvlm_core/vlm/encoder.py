@@ -14,6 +14,7 @@ from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.perturbations import Perturbation
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load
 from prefvlm_core.vlm.endpoint import prompts
@@ -43,7 +44,7 @@ class FleetEncoder:
         }
         self._texts: dict[tuple[str, str], FloatArray] = {}
         self._caches: dict[str, FeatureCache] = {}
-        self._renderers: dict[tuple[str, int], FrameRenderer] = {}
+        self._renderers: dict[tuple[str, int, Perturbation], FrameRenderer] = {}
         for config in configs:
             if uses_vlm(config):
                 model = self._models[config.vlm.model]
@@ -93,15 +94,17 @@ class FleetEncoder:
             return model.encode_image(pictures)
 
     def pictures(self, run: int, steps: IntArray, size: int) -> ImageArray:
-        """Frames (n, size, size, 3) of one run at `steps` (n,)."""
+        """Frames (n, size, size, 3) of one run at `steps` (n,), as its `view` shows them."""
         with self.stopwatch("rendering"):
-            renderer = self._renderer(self.configs[run].task, size)
+            renderer = self._renderer(self.configs[run], size)
             return renderer.render(*self.replay.shown(np.full(len(steps), run), steps))
 
-    def _renderer(self, task: str, size: int) -> FrameRenderer:
-        if (task, size) not in self._renderers:
-            self._renderers[task, size] = FrameRenderer(task, size)
-        return self._renderers[task, size]
+    def _renderer(self, config: RunConfig, size: int) -> FrameRenderer:
+        perturbation = config.view.perturbation(config.seed)
+        shared = (config.task, size, perturbation)
+        if shared not in self._renderers:
+            self._renderers[shared] = FrameRenderer(config.task, size, perturbation=perturbation)
+        return self._renderers[shared]
 
     def close(self) -> None:
         """Release the memory of the renderers."""

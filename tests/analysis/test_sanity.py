@@ -115,7 +115,7 @@ def test_inverse_dynamics_pair_frames_with_the_actions_between_them():
         np.arange(1, 201, dtype=np.float32)[:, None], (2, 1, 4)
     )  # action t leads to the state after step t
     seen = EmbeddedTask(seen.text, seen.features, seen.rewards, explored, actions)
-    before, after, mean_actions = sanity._dynamics(seen, 10)
+    before, after, mean_actions = sanity.dynamics(seen, 10)
     assert before.shape == after.shape == (2 * 19, 3) and mean_actions.shape == (2 * 19, 4)
     np.testing.assert_array_equal(before[:3, 0], [10, 20, 30])
     np.testing.assert_array_equal(after[:3, 0], [20, 30, 40])
@@ -136,17 +136,24 @@ def test_recordings_hold_whole_episodes_and_too_few_are_rejected():
 def test_each_draw_has_recordings_and_random_weights_of_its_own(monkeypatch):
     asked = []
     monkeypatch.setattr(sanity, "record_task", lambda task, trajectories, seed: (task, trajectories, seed))
-    monkeypatch.setattr(sanity, "embed", lambda model, recorded: (model.fingerprint, recorded))
+    seen = synthetic(1, 0)  # embeddings whose cosine rises with the true reward
 
-    def judge(seen, stride, labels, seed):
-        asked.append((*seen, stride, labels, seed))
-        return 0.5, 0.75
+    def embed(model, recorded):
+        asked.append((model.fingerprint, recorded))
+        return seen
 
-    monkeypatch.setattr(sanity, "before_and_after", judge)
+    monkeypatch.setattr(sanity, "embed", embed)
+    monkeypatch.setattr(
+        sanity, "before_and_after", lambda seen, *how: asked.append((*asked.pop(), *how)) or (0.5, 0.75)
+    )
+    monkeypatch.setattr(sanity, "expert_films", lambda task, draw, count, size: (draw, count))
+    monkeypatch.setattr(sanity, "value_orders", lambda model, films: [0.2, films[0]])
     plan = SanityPlan(("a", "b"), trajectories=12, draws=2, stride=5)
     accuracies = sanity.label_accuracies(plan, labels=7)
-    assert accuracies.columns.tolist() == ["task", "model", "draw", "zero_shot", "adapted"] and len(accuracies) == 8
+    assert accuracies.columns.tolist() == list(sanity.ACCURACY_COLUMNS) and len(accuracies) == 8
     assert set(accuracies["zero_shot"]) == {0.5} and set(accuracies["adapted"]) == {0.75}
+    np.testing.assert_allclose(accuracies["value_order"], (0.2 + accuracies["draw"]) / 2)  # the mean over films
+    np.testing.assert_allclose(accuracies["episode_order"], 1)
     assert len({fingerprint for fingerprint, *_ in asked}) == 3  # tinyliv, and two untrained networks
     assert len({recorded for _, recorded, *_ in asked}) == 4
     assert {tuple(rest[:2]) for _, _, *rest in asked} == {(5, 7)}
@@ -158,7 +165,8 @@ def accuracies(**zero_shot_and_adapted):
         for task, pairs in zero_shot_and_adapted.items()
         for draw, pair in enumerate(pairs)
     ]
-    return pd.DataFrame(rows, columns=["model", "task", "draw", "zero_shot", "adapted"])
+    table = pd.DataFrame(rows, columns=["model", "task", "draw", "zero_shot", "adapted"])
+    return table.assign(value_order=table["adapted"] - 1, episode_order=np.nan)
 
 
 def test_table_holds_means_and_t_intervals():
@@ -199,6 +207,16 @@ def test_words_say_before_after_and_whether_it_may_be_chance():
     )
     unchanged = sanity.accuracy_table(accuracies(door=[(0.60, 0.62), (0.62, 0.60)]))
     assert "0 points (-25 to 25), which may be chance." in sanity.accuracies_in_words(unchanged)
+
+
+def test_orders_are_shown_where_they_were_measured():
+    table = sanity.accuracy_table(accuracies(door=[(0.60, 0.70), (0.65, 0.72)], drawer=[(0.6, 0.5), (0.6, 0.5)]))
+    interval = scipy.stats.ttest_1samp([-0.3, -0.28], 0).confidence_interval(0.95)
+    shown = sanity.orders_by_task(table)
+    expected = f"-0.29 ({interval.low:.2f} to {interval.high:.2f})"
+    assert shown.loc["door", "VOC, tinyliv"] == expected and (shown["Kendall's τ, tinyliv"] == "").all()
+    assert "with ρ = -0.40, and" in sanity.orders_in_words(table.assign(episode_order=0.25))  # (-0.29 - 0.5) / 2
+    assert "was not measured when" in sanity.orders_in_words(table.assign(value_order=np.nan))
 
 
 def made_up_curves():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from prefvlm_core.analysis import sanity_results as stored
-from prefvlm_core.analysis.sanity import MODELS, PLANS, RewardCurve
+from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS, MODELS, PLANS, RewardCurve
 from prefvlm_core.analysis.sanity_results import SanityResults, sanity_results
 from prefvlm_core.common.errors import PrefVLMError
 
@@ -30,7 +30,8 @@ def made_up() -> SanityResults:
     ]
     draws = [(task, model, draw) for task in PLANS["quick"].tasks for draw in range(3) for model in MODELS]
     accuracies = pd.DataFrame(draws, columns=["task", "model", "draw"])
-    accuracies["zero_shot"], accuracies["adapted"] = generator.random((2, len(draws)))
+    for column in ACCURACY_COLUMNS[3:]:
+        accuracies[column] = generator.random(len(draws))
     return SanityResults(curves, accuracies)
 
 
@@ -80,6 +81,16 @@ def test_a_check_of_other_weights_or_another_plan_is_computed_again(
     with pytest.raises(PrefVLMError, match="No sanity check of profile quick"):
         sanity_results("quick", tmp_path, compute=False)
     assert len(sanity_results("quick", tmp_path, compute=True).accuracies) == len(table)
+    assert computed == ["quick", "quick"]
+
+
+def test_a_check_of_an_earlier_release_is_read_and_completed_when_asked(tmp_path: Path, computed: list[str]) -> None:
+    sanity_results("quick", tmp_path, compute=True)
+    path = tmp_path / "quick" / "sanity" / "accuracies.csv"
+    pd.read_csv(path).drop(columns=["value_order", "episode_order"]).to_csv(path, index=False)
+    read = sanity_results("quick", tmp_path, compute=False).accuracies
+    assert read["value_order"].isna().all() and read["zero_shot"].notna().all() and computed == ["quick"]
+    assert sanity_results("quick", tmp_path, compute=True).accuracies["value_order"].notna().all()
     assert computed == ["quick", "quick"]
 
 

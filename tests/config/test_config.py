@@ -291,6 +291,7 @@ def test_stored_configs_that_cannot_be_trusted_are_refused(tmp_path: Path) -> No
         ("horizon", 125, False),
         ("action_repeat", 2, False),
         ("reward.standardise", True, True),
+        ("view.background", 0.5, True),
         ("total_steps", 25_000, False),
         ("sac.width", 64, False),
         ("sac.discount", 0.9, False),

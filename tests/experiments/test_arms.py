@@ -5,8 +5,12 @@ import math
 
 import pytest
 
+from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.groups import FilterConfig
-from prefvlm_core.experiments.arms import Arm, Source, simulated, structured_errors, thresholds, transfer
+from prefvlm_core.config.run import replace
+from prefvlm_core.config.view import ViewConfig
+from prefvlm_core.domains.perturbations import INTENSITIES
+from prefvlm_core.experiments.arms import Arm, Source, disturbed, simulated, structured_errors, thresholds, transfer
 from prefvlm_core.experiments.plan import plan
 from prefvlm_core.methods import run_config
 
@@ -64,6 +68,16 @@ def test_threshold_settings_are_numbers() -> None:
     settings = [tuple(columns(arm)[name] for name in ("alpha", "beta", "upper")) for arm in by_hand]
     assert settings == [(0.25, 0.0, 2.0), (0.25, 3.0, 2.0), (0.5, 0.0, 2.0), (0.5, 3.0, 2.0)]
     assert math.isnan(columns(adaptive)["alpha"])  # type: ignore[arg-type]
+
+
+def test_disturbed_arms_differ_from_the_clean_one_in_one_factor_of_their_view() -> None:
+    clean, *arms = disturbed({"feedback.budget": 90}, ["noise", "camera_angle"], "strong")
+    assert clean.name == "clean" and [arm.name for arm in arms] == ["noise, strong", "camera angle, strong"]
+    configs = [run_config("drawer-close-v3", arm.method, 200, "quick", arm.changes) for arm in (clean, *arms)]
+    assert configs[0].view == ViewConfig() and configs[0].feedback.budget == 90
+    assert [replace(config, {"view.noise": 0.0, "view.camera_angle": 0.0}) for config in configs] == [configs[0]] * 3
+    assert configs[1].view.noise == INTENSITIES["noise"][1] and configs[2].view.camera_angle == 3.0
+    check_compatible(configs)
 
 
 def test_transfer_has_two_families_at_each_budget() -> None:

@@ -46,6 +46,12 @@ def test_folders_are_those_of_the_project_from_anywhere(tmp_path: Path, monkeypa
     assert (given.execution.results, given.figures) == (str(tmp_path), tmp_path / "figures" / "paper")
 
 
+def test_there_is_something_to_draw_once_a_run_is_finished_or_will_be(tmp_path: Path) -> None:
+    assert not at(tmp_path).has_runs and at(tmp_path, train=True).has_runs
+    finish(tmp_path, configs_of(NAME, "laptop")[0])
+    assert at(tmp_path).has_runs
+
+
 def test_an_installed_package_looks_around_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

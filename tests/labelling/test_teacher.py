@@ -20,6 +20,7 @@ from PIL import Image
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
 from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.perturbations import CLEAN, Perturbation
 from prefvlm_core.experiments.background import annotate_by_script, train_in_background, true_choice
 from prefvlm_core.labelling.agreement import answers_table, status_table
 from prefvlm_core.labelling.annotator import Annotator
@@ -236,9 +237,12 @@ def test_clips_are_small_and_show_the_right_side(task: str) -> None:
 
     sheet = np.asarray(Image.open(io.BytesIO(clip)).convert("RGB"), np.float64)
     assert sheet.shape == (MOST_FRAMES * CLIP_SIZE, 2 * CLIP_SIZE, 3)
-    last = maker._renderers[task].render(np.array(snapshots)[1, -1:], np.array(scenes)[1:])[0]
+    last = maker._renderers[task, CLEAN].render(np.array(snapshots)[1, -1:], np.array(scenes)[1:])[0]
     shown = sheet[-CLIP_SIZE:]
     assert np.abs(shown[:, CLIP_SIZE:] - last).mean() < 4 < np.abs(shown[:, :CLIP_SIZE] - last).mean()
+
+    _, hidden = maker.make(task, np.array(snapshots), np.array(scenes), Perturbation(occluder=1))
+    assert np.abs(np.asarray(Image.open(io.BytesIO(hidden)).convert("RGB"), np.float64) - 128).max() <= 2
 
 
 def test_the_timeout_has_a_range() -> None:

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 from builders.notebooks import NOTEBOOKS, Executed, execute
 
+from prefvlm_core.analysis.robustness_tables import scene_title
 from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.experiments.plan import finished_runs
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 STORED = NOTEBOOKS.parent / "results" / "laptop"
@@ -86,6 +88,14 @@ FIGURES = {
     },
     "07_human_labeling": {"What the reward learned": 1},
     "08_noisy_teacher": {"Success": 2, "The reward that each method learned": 1},
+    "09_vlm_backbones": {
+        **{"How many labels are right": 1, "Where labels are hard": 1, "Whether values follow": 1},
+        **{"What label accuracy is worth": 1},
+    },
+    "10_visual_robustness": {
+        **{"What the VLM sees": 1, "What happens to its labels": 1},
+        **({"What happens to policies": 1} if finished_runs("10_visual_robustness", "laptop", STORED.parent) else {}),
+    },
 }
 """Notebook -> beginning of a heading -> figures shown below it."""
 
@@ -147,6 +157,9 @@ def test_numbers_of_01_sanity_check(executed: Callable[[str], Executed]) -> None
             accuracies[column].xs(ALL_TASKS, level="task").sort_index(), by_task.groupby("model").mean()
         )
     assert len(by_task) == 2 * 8 and set(draws.size()) == {6}
+    orders = draws[["value_order", "episode_order"]].mean().loc[("tinyliv", "door-close-v3")]
+    (shown,) = [o.data["text/html"] for o in run.outputs() if "VOC" in o.get("data", {}).get("text/html", "")]
+    assert all(f"<td>{order:.2f} (" in shown for order in orders)
     expected = f"{100 * accuracies.loc[('tinyliv', ALL_TASKS), 'zero_shot']:.0f} %"
     assert f"- **tinyliv**, all tasks: {expected} (" in run.said()
     assert "All 12 runs of 01_sanity_check in profile laptop are stored." in run.printed()
@@ -254,6 +267,45 @@ def test_numbers_of_08_noisy_teacher(executed: Callable[[str], Executed]) -> Non
     assert set(run.table("data")["human"]) == {"mistake"}
     assert f"pebble ends at {100 * success['pebble']:.0f} (" in run.said()
     assert f"rime {100 * (success['rime'] - success['pebble']):+.0f} points" in run.said()
+
+
+def test_numbers_of_09_vlm_backbones(executed: Callable[[str], Executed]) -> None:
+    run = executed("09_vlm_backbones")
+    check_success(run.table("table"), "09_vlm_backbones")
+    labels = pd.read_csv(STORED / "backbones" / "labels.csv")
+    of_replays = labels[labels["kind"] == "replay"]
+    by_reader = of_replays.groupby(["model", "reader", "labels", "task"])[["all", "late", "near_goal"]].mean()
+    mine = run.table("replays").set_index(["model", "reader", "labels", "task"])
+    np.testing.assert_allclose(mine.drop(ALL_TASKS, level="task").sort_index()[by_reader.columns], by_reader)
+    pooled = by_reader.groupby(["model", "reader", "labels"]).mean()
+    np.testing.assert_allclose(mine.xs(ALL_TASKS, level="task").sort_index()[by_reader.columns], pooled)
+    assert set(of_replays.groupby(["model", "reader", "labels"]).size()) == {4 * 2}  # tasks x learners
+    frozen = pooled.xs("zero-shot", level="reader")["all"].droplevel("labels").drop("random")
+    assert f"the best model at hand, `{frozen.idxmax()}`, labels {100 * frozen.max():.0f} (" in run.said()
+    curve = stored("table", "09_vlm_backbones").set_index(["task", "arm"])["area_under_curve"][ALL_TASKS]
+    assert f"no VLM {100 * curve['human only']:.0f} %." in run.said()
+    taught = pooled.xs(("adapters", 50), level=("reader", "labels"))["all"]
+    assert f"an untrained network in {100 * taught.pop('random'):.0f} (" in run.said()
+    heights = [curve[f"prefvlm, VLM {right} % right"] for right in (70, 80, 90, 100)]
+    assert f"gives {100 * np.interp(taught.max(), (0.7, 0.8, 0.9, 1), heights):.0f} % success" in run.said()
+
+
+def test_numbers_of_10_visual_robustness(executed: Callable[[str], Executed]) -> None:
+    run = executed("10_visual_robustness")
+    scenes = pd.read_csv(STORED / "robustness" / "scenes.csv", keep_default_na=False, na_values={"value_order": [""]})
+    by_task = scenes.groupby(["factor", "strength", "reader", "task"])[["accuracy", "value_order"]].mean()
+    means = by_task.groupby(["factor", "strength", "reader"]).mean().sort_index()
+    mine = run.table("changes").set_index(["factor", "strength", "reader"]).sort_index()
+    np.testing.assert_allclose(mine[["accuracy", "value_order"]], means)
+    np.testing.assert_allclose(mine["accuracy_change"], means["accuracy"] - means["accuracy"]["clean", "", "zero-shot"])
+    strong = means["accuracy"].xs(("strong", "zero-shot"), level=("strength", "reader")).drop("everything")
+    said, costliest = run.said().splitlines(), scene_title(strong.idxmin(), "strong")
+    assert said[0].startswith("- **clean**: ") and said[1].startswith(f"- **{costliest}**: ")
+    assert f"zero-shot {100 * strong.min():.0f} (" in said[1]
+    if finished_runs("10_visual_robustness", "laptop", STORED.parent):
+        check_success(run.table("table"), "10_visual_robustness")
+    else:
+        assert said[-1] == "- **policies**: no run is stored yet."
 
 
 # ---- parameters

@@ -11,6 +11,7 @@ from builders.registries import restored_registries
 
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.common.stopwatch import Stopwatch
+from prefvlm_core.domains.perturbations import CLEAN, Perturbation
 from prefvlm_core.methods import run_config
 from prefvlm_core.vlm import VLMS, ImageTextModel, encoder
 
@@ -22,12 +23,12 @@ class Counted:
 
     drawn = 0
 
-    def __init__(self, task: str, size: int) -> None:
-        pass
+    def __init__(self, task: str, size: int, perturbation: Perturbation) -> None:
+        self.brightness = 0 if perturbation == CLEAN else 1000
 
     def render(self, snapshots: np.ndarray, scenes: np.ndarray) -> np.ndarray:
         Counted.drawn += len(snapshots)
-        return snapshots
+        return snapshots + self.brightness
 
 
 class Reader(ImageTextModel):
@@ -44,7 +45,10 @@ class Reader(ImageTextModel):
 
 @pytest.fixture
 def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[encoder.RunEncoder]:
-    """The second of two runs with three episodes of 4 steps; the frame after step s holds 100 + s, actions are s."""
+    """The second of three runs with three episodes of 4 steps; the frame after step s holds 100 + s, actions are s.
+
+    The third run differs in its view, in which frames hold 1000 more.
+    """
     monkeypatch.setattr(encoder, "FrameRenderer", Counted)
     monkeypatch.setattr(Counted, "drawn", 0)
     with restored_registries():
@@ -55,13 +59,17 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[encoder.Ru
 def fleet_encoder(folder: Path) -> encoder.FleetEncoder:
     changes = {"feedback.segment_length": 2, "vlm.frame_stride": 2, "vlm.model": "reader", "horizon": HORIZON}
     changes |= {"total_steps": 1_000, "evaluation.every": 20}
-    configs = [run_config("button-press-v3", "vlm-preference", seed, "quick", changes) for seed in (0, 1)]
-    replay = Replay(2, 12, HORIZON, 3, 4, 1, 1, torch.device("cpu"))
+    views: list[dict[str, Any]] = [{}, {}, {"view.light": 0.5}]
+    configs = [
+        run_config("button-press-v3", "vlm-preference", seed, "quick", changes | view)
+        for seed, view in enumerate(views)
+    ]
+    replay = Replay(3, 12, HORIZON, 3, 4, 1, 1, torch.device("cpu"))
     for step in range(12):
         if step % HORIZON == 0:
-            replay.begin_episode(torch.zeros(2, 3), np.full((2, 1), -1, np.float32), np.zeros((2, 1), np.float32))
-        after = np.array([[0], [100 + step]], np.float32)
-        replay.add(torch.full((2, 4), float(step)), torch.zeros(2), torch.zeros(2), torch.zeros(2, 3), after)
+            replay.begin_episode(torch.zeros(3, 3), np.full((3, 1), -1, np.float32), np.zeros((3, 1), np.float32))
+        after = np.array([[0], [100 + step], [100 + step]], np.float32)
+        replay.add(torch.full((3, 4), float(step)), torch.zeros(3), torch.zeros(3), torch.zeros(3, 3), after)
     return encoder.FleetEncoder(configs, replay, folder, Stopwatch())
 
 
@@ -75,6 +83,14 @@ def test_each_frame_is_rendered_once(seen: encoder.RunEncoder) -> None:
     for _ in range(2):
         seen.frames(np.array([[0, 1], [4, 10]]))
     assert Counted.drawn == 3
+
+
+def test_each_run_sees_its_own_view(seen: encoder.RunEncoder) -> None:
+    starts = np.array([[0, 1]])
+    disturbed = seen._fleet.of_run(2)
+    for _ in range(2):  # rendered, then from the cache
+        assert seen.frames(starts)[..., 0].tolist() == [[[101], [101]]]
+        assert disturbed.frames(starts)[..., 0].tolist() == [[[1101], [1101]]]
 
 
 def test_an_episode_is_rewarded_by_the_next_frame_of_each_step(seen: encoder.RunEncoder) -> None:

@@ -57,7 +57,7 @@ def test_a_simulated_vlm_labels_in_place_of_a_model(tmp_path: Path) -> None:
     sure, unsure = (directory.read_metrics()[-1] for directory in directories)
     assert sure["vlm_accuracy"] == sure["clean_accuracy"] == 1 > unsure["vlm_accuracy"] > 0.4
     assert sure["vlm_labels"] > 0 and "seconds_rendering" not in sure
-    with pytest.raises(PrefVLMError, match=r"vlm.model simulated:0.9 looks at no frames"):
+    with pytest.raises(PrefVLMError, match=r"vlm.model simulated:0.9 gives no embeddings"):
         small("prefvlm", {"vlm.model": "simulated:0.9"})
 
 

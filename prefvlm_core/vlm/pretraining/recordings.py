@@ -23,11 +23,11 @@ SEGMENT_FRAMES = 10
 
 @dataclass(frozen=True)
 class Recording:
-    """N episodes of H steps of one task, in the evaluation view."""
+    """N episodes of H steps of one task, as a camera sees them."""
 
     task: str
     frames: NDArray[np.uint8]
-    """(N, H / 5, 64, 64, 3), RGB: the frame after every 5th step."""
+    """(N, H / 5, size, size, 3), RGB: the frame after every 5th step."""
     rewards: NDArray[np.float64]
     """(N, H): Meta-World's reward of each step, in [0, 10]."""
     successes: NDArray[np.bool_]
@@ -36,39 +36,73 @@ class Recording:
     """(N, H, 4)."""
 
 
-def record(task: str, episodes: Iterable[tuple[Behavior, int]]) -> Recording:
-    """Record one episode of 200 steps per behavior and seed of its initial state.
+@dataclass(frozen=True)
+class Episodes:
+    """N episodes of H steps of one task, which can be rendered again and again; see `Recording`."""
+
+    task: str
+    snapshots: NDArray[np.float32]
+    """(N, H / 5, S): the pose after every 5th step."""
+    scenes: NDArray[np.float32]
+    """(N, C)."""
+    rewards: NDArray[np.float64]
+    successes: NDArray[np.bool_]
+    actions: NDArray[np.float32]
+
+    def seen_by(self, renderer: FrameRenderer) -> Recording:
+        """The episodes as a renderer of the same task draws them."""
+        count, shown, size = self.snapshots.shape
+        frames = renderer.render(self.snapshots.reshape(-1, size), np.repeat(self.scenes, shown, axis=0))
+        by_episode = frames.reshape(count, shown, *frames.shape[1:])
+        return Recording(self.task, by_episode, self.rewards, self.successes, self.actions)
+
+
+def play(task: str, episodes: Iterable[tuple[Behavior, int]]) -> Episodes:
+    """Play one episode of 200 steps per behavior and seed of its initial state.
 
     `episodes` is consumed lazily, each item after the episode before it, so that they may share a random generator.
     """
     environment = Environment(task, RECORDED_STEPS, goal_visible=True)
-    frames, rewards, successes, actions = [], [], [], []
-    with closing(FrameRenderer(task)) as renderer:
-        for behavior, seed in episodes:
-            observation = environment.reset(seed)
-            snapshots = []
-            for step in range(RECORDED_STEPS):
-                action = behavior(observation, step)
-                observation, reward, success = environment.step(action)
-                actions.append(action)
-                rewards.append(reward)
-                successes.append(success)
-                if has_frame(step, FRAME_EVERY):
-                    snapshots.append(environment.snapshot())
-            scenes = np.repeat(environment.scene()[None], len(snapshots), axis=0)
-            frames.append(renderer.render(np.stack(snapshots), scenes))
-    by_episode = (len(frames), RECORDED_STEPS)
-    return Recording(
+    snapshots, scenes, rewards, successes, actions = [], [], [], [], []
+    for behavior, seed in episodes:
+        observation = environment.reset(seed)
+        for step in range(RECORDED_STEPS):
+            action = behavior(observation, step)
+            observation, reward, success = environment.step(action)
+            actions.append(action)
+            rewards.append(reward)
+            successes.append(success)
+            if has_frame(step, FRAME_EVERY):
+                snapshots.append(environment.snapshot())
+        scenes.append(environment.scene())
+    by_episode = (len(scenes), RECORDED_STEPS)
+    return Episodes(
         task=task,
-        frames=np.stack(frames),
+        snapshots=np.reshape(snapshots, (len(scenes), RECORDED_STEPS // FRAME_EVERY, -1)),
+        scenes=np.stack(scenes),
         rewards=np.reshape(rewards, by_episode),
         successes=np.reshape(successes, by_episode),
         actions=np.reshape(actions, (*by_episode, ACTION_SIZE)),
     )
 
 
-def record_mixed_behaviors(task: str, count: int, seed: int) -> Recording:
-    """Record `count` episodes of mixed quality, as a learning agent might produce them.
+def record(task: str, episodes: Iterable[tuple[Behavior, int]], size: int = 64) -> Recording:
+    """What `play` plays, in the evaluation view, with frames of `size` pixels."""
+    return _seen(play(task, episodes), size)
+
+
+def record_mixed_behaviors(task: str, count: int, seed: int, size: int = 64) -> Recording:
+    """What `play_mixed_behaviors` plays, in the evaluation view, with frames of `size` pixels."""
+    return _seen(play_mixed_behaviors(task, count, seed), size)
+
+
+def _seen(episodes: Episodes, size: int) -> Recording:
+    with closing(FrameRenderer(episodes.task, size)) as renderer:
+        return episodes.seen_by(renderer)
+
+
+def play_mixed_behaviors(task: str, count: int, seed: int) -> Episodes:
+    """Play `count` episodes of mixed quality, as a learning agent might produce them.
 
     Equal shares are random actions, the expert with noise, the expert that stops or reverses, and the expert of another
     task.
@@ -80,7 +114,7 @@ def record_mixed_behaviors(task: str, count: int, seed: int) -> Recording:
             episode_seed = int(generator.integers(2**31))
             yield _mixed_behavior(task, index % 4, generator), episode_seed
 
-    return record(task, episodes())
+    return play(task, episodes())
 
 
 def segment_returns(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
