@@ -180,6 +180,7 @@ class Fleet:
             observations = torch.from_numpy(result.observations).to(self.device)
             self.replay.add(actions, true_rewards, rewards, observations, result.snapshots)
             progress.update()
+        self.agent.observe(self.replay.observations[:, episode])
 
     def _update(self, step: int) -> None:
         """Update the agent of every run by one gradient step, after meta-updates of the ensembles where due (MRN)."""
@@ -271,7 +272,7 @@ class Fleet:
         self._write_rows()
         for run, directory in enumerate(self.directories):
             directory.write_weights(
-                {"actor": self.agent.actor.values[run], "critic": self.agent.critic.values[run]}
+                {"actor": self.agent.actor.of_run(run).folded()[0], "critic": self.agent.critic.of_run(run).folded()[0]}
                 | {"reward": self.ensemble.of_run(run).networks.folded()[0]}
             )
             if (vlm := self.feedback[run].vlm) is not None:

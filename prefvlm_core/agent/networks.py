@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Layers = list[tuple[Tensor, Tensor]]
 Initialiser = Callable[[Tensor, Tensor, torch.Generator], None]
@@ -30,6 +31,11 @@ def uniform_fan_in(weight: Tensor, bias: Tensor, generator: torch.Generator) -> 
     bound = 1 / math.sqrt(weight.shape[0])
     weight.uniform_(-bound, bound, generator=generator)
     bias.uniform_(-bound, bound, generator=generator)
+
+
+def normalized_relu(hidden: Tensor) -> Tensor:
+    """ReLU of `hidden` (..., width) normalized to mean 0 and variance 1 over its units, without further parameters."""
+    return torch.relu(functional.layer_norm(hidden, hidden.shape[-1:]))
 
 
 def identity_scaling(runs: int, inputs: int, device: torch.device) -> Tensor:

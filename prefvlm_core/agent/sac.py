@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prefvlm_core.agent.networks import StackedAdam, StackedMLP, orthogonal
+from prefvlm_core.agent.networks import StackedAdam, StackedMLP, normalized_relu, orthogonal
+from prefvlm_core.agent.scaling import ObservationScaling
 from prefvlm_core.config.run import SACConfig
 from prefvlm_core.domains.tasks import ACTION_SIZE
 
@@ -70,6 +71,8 @@ class SAC:
     actor_optimizer: StackedAdam
     critic_optimizer: StackedAdam
     temperature_optimizer: StackedAdam
+    scaling: ObservationScaling | None
+    """How observations are standardized; None if they are not, and for the agent of one run, which does not decide."""
 
     @classmethod
     def create(
@@ -86,7 +89,12 @@ class SAC:
         actor_sizes = [observation_size, *hidden, 2 * action_size]
         critic_sizes = [observation_size + action_size, *hidden, 1]
         actor = StackedMLP.create(runs, 1, actor_sizes, torch.relu, orthogonal, generators, device)
-        critic = StackedMLP.create(runs, 2, critic_sizes, torch.relu, orthogonal, generators, device)
+        activation = normalized_relu if config.critic_norm else torch.relu
+        critic = StackedMLP.create(runs, 2, critic_sizes, activation, orthogonal, generators, device)
+        scaling = None
+        if config.standardise:
+            scaling = ObservationScaling(runs, observation_size, action_size, device)
+            scaling.attach(actor, critic)
         log_temperature = torch.tensor(temperatures, device=device).log().unsqueeze(1)
         assert actor.gradients is not None and critic.gradients is not None
         return cls(
@@ -98,6 +106,7 @@ class SAC:
             StackedAdam(actor.values, actor.gradients, config.actor_learning_rate),
             StackedAdam(critic.values, critic.gradients, config.critic_learning_rate),
             StackedAdam(log_temperature, torch.zeros_like(log_temperature), config.temperature_learning_rate),
+            scaling,
         )
 
     @torch.no_grad()
@@ -152,6 +161,11 @@ class SAC:
         self.temperature_optimizer.gradients.copy_(temperature * surplus)
         self.temperature_optimizer.step()
 
+    def observe(self, observations: Tensor) -> None:
+        """Take note of observations (runs, n, O) of complete episodes, if they are standardized."""
+        if self.scaling is not None:
+            self.scaling.add(observations)
+
     def of_run(self, run: int) -> SAC:
         """The agent of one run as a fleet of one, sharing memory."""
         return SAC(
@@ -163,6 +177,7 @@ class SAC:
             self.actor_optimizer.of_run(run),
             self.critic_optimizer.of_run(run),
             self.temperature_optimizer.of_run(run),
+            None,
         )
 
     def reset_critic(self, generator: np.random.Generator) -> None:
@@ -182,6 +197,8 @@ class SAC:
         for name in ("actor", "critic", "temperature"):
             optimizer: StackedAdam = getattr(self, f"{name}_optimizer")
             state |= {f"{name}_optimizer.{key}": value for key, value in optimizer.state().items()}
+        if self.scaling is not None:
+            state |= {f"scaling.{key}": value for key, value in self.scaling.state().items()}
         return state
 
 

@@ -43,6 +43,11 @@ class SACConfig:
     """Gradient updates from one target update to the next."""
     update_every: int = count(1)
     """Steps from one gradient update to the next."""
+    critic_norm: bool = False
+    """Whether the critics normalize each layer before its ReLU (layer normalization without parameters)."""
+    standardise: bool = False
+    """Whether actor and critics see standardized observations, by the mean and standard deviation so far, which are
+    renewed at the end of each episode."""
 
 
 @dataclass(frozen=True)
