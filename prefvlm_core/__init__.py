@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot follow `_HOMES`
     from prefvlm_core.preferences.selection import HUMAN_SELECTIONS as HUMAN_SELECTIONS
     from prefvlm_core.preferences.selection import SELECTIONS as SELECTIONS
     from prefvlm_core.preferences.teachers import TEACHERS as TEACHERS
+    from prefvlm_core.reward.inputs import REWARD_INPUTS as REWARD_INPUTS
     from prefvlm_core.reward.learners import LEARNERS as LEARNERS
     from prefvlm_core.runs.stored import load_labels as load_labels
     from prefvlm_core.runs.stored import load_metrics as load_metrics
@@ -50,6 +51,7 @@ _HOMES = {
     "METHODS": "prefvlm_core.methods",
     "Method": "prefvlm_core.methods",
     "PROFILES": "prefvlm_core.config.profiles",
+    "REWARD_INPUTS": "prefvlm_core.reward.inputs",
     "RunConfig": "prefvlm_core.config.run",
     "SELECTIONS": "prefvlm_core.preferences.selection",
     "TEACHERS": "prefvlm_core.preferences.teachers",

@@ -158,3 +158,8 @@ def test_the_files_that_the_page_names_exist() -> None:
     files = re.findall(r"`([\w/]+\.py)`", PAGE.split("\n## In the package\n")[1])
     assert len(files) >= 10
     assert [file for file in files if not (ROOT / "prefvlm_core" / file).exists()] == []
+
+
+def test_the_reward_sees_the_current_frame(examples: Examples) -> None:
+    steps = torch.arange(43.0).repeat(2, 1)
+    assert torch.equal(REGISTRIES["REWARD_INPUTS"]["current-frame"](steps), steps[:, :18])

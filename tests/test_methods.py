@@ -32,6 +32,7 @@ WRONG = [
     ("FILTERS", "filter.mode", "calibrated", "Unknown filter.mode 'calibrated'. Allowed: "),  # of an earlier release
     ("HUMAN_SELECTIONS", "filter.human_selection", "disagreement", "Unknown filter.human_selection 'disagreement'. "),
     ("LEARNERS", "reward.learning", "plan", "Unknown reward.learning 'plan'. Did you mean 'plain'? Allowed: "),
+    ("REWARD_INPUTS", "reward.inputs", "relation", "Unknown reward.inputs 'relation'. Did you mean 'relations'? "),
     ("VLMS", "vlm.model", "tinylv", "Unknown vision-language model 'tinylv'. Did you mean 'tinyliv'? Allowed: "),
 ]
 EACH_NAME = pytest.mark.parametrize(("field", "name", "message"), [case[1:] for case in WRONG])

@@ -176,7 +176,7 @@ class RunReplay:
         return Batch(observations[rows], self.actions[steps], self.rewards[steps], observations[rows + 1])
 
     def inputs(self, steps: Tensor) -> Tensor:
-        """Inputs (..., O + A) of the reward networks at `steps` (...): the observation and the action."""
+        """Observations with actions (..., O + A) at `steps` (...), from which the reward networks take their inputs."""
         return torch.cat((self.observations.flatten(0, 1)[rows_of(steps, self.horizon)], self.actions[steps]), -1)
 
     def steps_so_far(self) -> Tensor:

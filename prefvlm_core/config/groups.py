@@ -76,6 +76,9 @@ class RewardConfig:
     learning: str = setting("plain", per_run=True)
     """How the ensemble learns from labels, a name in `reward.learners.LEARNERS`: plain (as in PEBBLE), surf (with
     pseudo-labels and crops) or rime (with a denoiser)."""
+    inputs: str = "state-action"
+    """What the ensemble sees of a step, a name in `reward.inputs.REWARD_INPUTS`: state-action (as in the papers) or
+    relations (the observation, and the positions of hand and object relative to each other)."""
     standardise: bool = setting(False, per_run=True)
     """Whether the ensemble's inputs are standardized, at each session by the mean and standard deviation so far."""
     members: int = count(3, most=1_000)

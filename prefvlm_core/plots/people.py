@@ -47,9 +47,9 @@ def rewards_along_expert(directory: RunDirectory) -> pandas.DataFrame:
     tables = []
     for session, values in sessions.items():
         ensemble.networks.values.copy_(values.unsqueeze(0))
-        inputs = torch.cat((observations, actions), -1).unsqueeze(0)
         with torch.no_grad():
-            rewards = torch.tanh(ensemble.networks(inputs)).mean(1)[0, :, 0].numpy()
+            members = ensemble.of_run(0).member_rewards(torch.cat((observations, actions), -1))
+        rewards = members.mean(0).numpy()
         steps = repeat * np.arange(1, len(rewards) + 1)
         columns = {"session": session, "step": steps, "reward": rewards, "true_reward": true_rewards}
         tables.append(pandas.DataFrame({"task": config.task, "profile": config.profile, **columns}))

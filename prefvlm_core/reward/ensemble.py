@@ -14,6 +14,7 @@ from prefvlm_core.agent.replay import RunReplay
 from prefvlm_core.common.arrays import IntArray
 from prefvlm_core.config.run import RewardConfig, RunConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss, preference_probability
+from prefvlm_core.reward.inputs import REWARD_INPUTS
 
 RELABEL_CHUNK = 16_384
 """Steps evaluated at once when relabeling. It bounds memory and changes results by float rounding only."""
@@ -23,12 +24,17 @@ an input that has hardly moved is not magnified."""
 
 
 class RewardEnsemble:
-    """`members` networks per run, each of which maps an observation and an action to a reward in (-1, 1) (tanh)."""
+    """`members` networks per run, each of which maps an observation and an action to a reward in (-1, 1) (tanh).
+
+    What the networks see of these `step_size` = O + A numbers is up to `reward.inputs`.
+    """
 
     def __init__(
-        self, config: RewardConfig, input_size: int, generators: Sequence[np.random.Generator], device: torch.device
+        self, config: RewardConfig, step_size: int, generators: Sequence[np.random.Generator], device: torch.device
     ) -> None:
         self.config = config
+        self.inputs_of = REWARD_INPUTS[config.inputs]
+        input_size = self.inputs_of(torch.zeros(step_size)).shape[0]
         sizes = [input_size, *[config.width] * config.hidden_layers, 1]
         self.networks = StackedMLP.create(
             len(generators), config.members, sizes, functional.leaky_relu, uniform_fan_in, generators, device
@@ -45,8 +51,8 @@ class RewardEnsemble:
     @torch.no_grad()
     def predict(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Mean reward (runs,) over the members, for observations (runs, O) and actions (runs, A)."""
-        inputs = torch.cat((observations, actions), -1).unsqueeze(1)
-        return torch.tanh(self.networks(inputs)).mean(1)[:, 0, 0]
+        inputs = self.inputs_of(torch.cat((observations, actions), -1))
+        return torch.tanh(self.networks(inputs.unsqueeze(1))).mean(1)[:, 0, 0]
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that training changes, by name."""
@@ -60,11 +66,12 @@ class RunEnsemble:
 
     def __init__(self, config: RewardConfig, networks: StackedMLP, optimizer: StackedAdam) -> None:
         self.config, self.networks, self.optimizer = config, networks, optimizer
+        self.inputs_of = REWARD_INPUTS[config.inputs]
 
     @torch.no_grad()
     def standardise(self, replay: RunReplay) -> None:
         """Scale inputs from now on to mean 0 and standard deviation 1 over all steps of the run so far."""
-        inputs = replay.inputs(replay.steps_so_far())
+        inputs = self.inputs_of(replay.inputs(replay.steps_so_far()))
         assert self.networks.scaling is not None
         self.networks.scaling[:, 0, 0, 0] = torch.stack((inputs.mean(0), inputs.std(0).clamp(min=SMALLEST_SCALE)))
 
@@ -87,13 +94,13 @@ class RunEnsemble:
         return preference_probability(self.member_returns(replay, starts, length))
 
     def member_rewards(self, inputs: Tensor) -> Tensor:
-        """Rewards (members, n) in (-1, 1) that each member gives to inputs (n, O + A)."""
-        return torch.tanh(self.networks(inputs.unsqueeze(0)))[0, :, :, 0]
+        """Rewards (members, n) in (-1, 1) that each member gives to observations with actions (n, O + A)."""
+        return torch.tanh(self.networks(self.inputs_of(inputs).unsqueeze(0)))[0, :, :, 0]
 
     def segment_rewards(self, replay: RunReplay, starts: Tensor, length: int) -> Tensor:
         """Rewards (members, n, 2, length) that each member gives to its own pairs, `starts` (members, n, 2)."""
         steps = starts.unsqueeze(-1) + torch.arange(length, device=starts.device)
-        inputs = replay.inputs(steps)
+        inputs = self.inputs_of(replay.inputs(steps))
         return torch.tanh(self.networks(inputs.flatten(1, 3).unsqueeze(0))).view(steps.shape)
 
     def descend(self, loss: Tensor, learning_rate_scale: float = 1.0) -> None:
