@@ -41,7 +41,8 @@ class Feedback:
 
     Without a VLM, every query goes to the human (PEBBLE). With a VLM, the human alone labels the pairs of the first
     session. From then on the VLM labels pairs, the KL filter sorts its labels, and the human is asked about uncertain
-    ones (PrefVLM §4). Human labels are never filtered. `stream` is the generator of all random choices.
+    ones (PrefVLM §4). Human labels are never filtered. `stream` is the generator of all random choices but those of
+    adapters, which draw from `adapter_stream`.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class Feedback:
         vlm: LabelSource | None,
         teacher: Teacher,
         stream: np.random.Generator,
+        adapter_stream: np.random.Generator,
     ) -> None:
         self.config, self.length = config, config.feedback.segment_length
         self.replay, self.ensemble, self.vlm, self.teacher = replay, ensemble, vlm, teacher
-        self.generator = stream
+        self.generator, self.adapter_generator = stream, adapter_stream
         self.budget = Budget(config.feedback)
         self.filter = FILTERS[config.filter.mode](config.filter)
         self.selection = SELECTIONS[config.feedback.sampling](config.feedback)
@@ -88,7 +90,7 @@ class Feedback:
             self._keep(pool, ~asked)
         if self.vlm is not None and len(self.labels.human):
             recent = self.labels.asked_vlm.starts[-self.config.vlm.queries :]
-            metrics |= self.vlm.adapt(self.labels.human, recent, self.generator)
+            metrics |= self.vlm.adapt(self.labels.human, recent, self.adapter_generator)
         self.sessions += 1
         return {"sessions": self.sessions} | metrics
 
@@ -96,18 +98,11 @@ class Feedback:
         """Fit the ensemble to the labels and relabel the replay. Returns columns for metrics.csv."""
         if self.config.reward.standardise:
             self.ensemble.standardise(self.replay)
-        learning = self.learner.learn(self.labels.for_learning(), self.asked)
+        labels = self.labels.for_learning(self.config.reward.stop_on == "human")
+        learning = self.learner.learn(labels, self.asked)
         self.ensemble.relabel(self.replay)
         metrics = {"reward_epochs": learning.epochs, "reward_training_accuracy": learning.accuracy}
         return metrics | dict(learning.metrics)
-
-    def evaluation(self, step: int) -> dict[str, float]:
-        """Columns for metrics.csv at an evaluation: labels so far, and the ensemble's accuracy on held-out pairs."""
-        accuracy = float("nan")
-        if self.sessions:
-            held_out = generator(self.config.seed, Stream.HELD_OUT, step)
-            accuracy = reward_accuracy(self.replay, self.ensemble, self.config, held_out)
-        return {"human_labels": self.budget.spent, "vlm_labels": len(self.labels.kept), "reward_accuracy": accuracy}
 
     def meta_due(self, step: int) -> bool:
         """Whether MRN updates the ensemble through the critic before step `step`."""
@@ -119,7 +114,7 @@ class Feedback:
         return self.labels.newest_human(self.config.feedback.session_queries)
 
     def _queries(self) -> int:
-        return self.budget.queries(first_session=self.sessions == 0)
+        return self.budget.queries(self.sessions)
 
     def _select(self) -> IntArray:
         """Pairs (count, 2) for the human in a session without labels of the VLM.
@@ -127,6 +122,8 @@ class Feedback:
         The first session takes random pairs, because the ensemble has learned nothing yet.
         """
         self.asked = self._queries()
+        if self.config.feedback.paired_start and not self.sessions:
+            return self.pairs.first(self.asked)
         selection = self.selection if self.sessions else UniformSelection()
         return selection.choose(self.pairs, self.asked, self._member_probabilities)
 
@@ -237,6 +234,31 @@ class Feedback:
         self.sessions, self.asked = values["sessions"], values["asked"]
 
 
+def evaluation_columns(feedback: Feedback, step: int) -> dict[str, float]:
+    """Columns for metrics.csv at an evaluation: the labels so far and how many are right, and the learned reward's
+    accuracy on held-out pairs and standard deviation."""
+    config, replay, labels = feedback.config, feedback.replay, feedback.labels
+    accuracy = float("nan")
+    if feedback.sessions:
+        held_out = generator(config.seed, Stream.HELD_OUT, step)
+        accuracy = reward_accuracy(replay, feedback.ensemble, config, held_out)
+    return {
+        "human_labels": feedback.budget.spent,
+        "vlm_labels": len(labels.kept),
+        "human_label_accuracy": _accuracy(labels.human, replay, feedback.length),
+        "vlm_label_accuracy": _accuracy(labels.kept, replay, feedback.length),
+        "reward_accuracy": accuracy,
+        "reward_std": float(replay.rewards[: replay.size].std()),
+    }
+
+
+def _accuracy(buffer: PreferenceBuffer, replay: RunReplay, length: int) -> float:
+    """Fraction of labels that the true reward would give too, without its ties and labels 1/2; nan if all are."""
+    truth = replay.true_labels(buffer.starts, length)
+    decided = (truth != 0.5) & (buffer.labels != 0.5)
+    return float(np.mean(buffer.labels[decided] == truth[decided])) if decided.any() else float("nan")
+
+
 def make_feedback(
     configs: Sequence[RunConfig],
     replay: Replay,
@@ -252,11 +274,12 @@ def make_feedback(
     feedback = []
     for run, (config, teacher) in enumerate(zip(configs, teachers, strict=True)):
         seen, stream = replay.of_run(run), generators[Stream.FEEDBACK][run]
+        adapter_stream = generators[Stream.ADAPTERS][run] if config.feedback.paired_start else stream
         vlm: LabelSource | None
         if asks_endpoint(config):
             vlm = EndpointVLM(config, StripMaker(encoder, run, config), client, stopwatch)
         else:
             run_encoder = encoder.of_run(run) if uses_vlm(config) else None
-            vlm = make_label_source(config, seen, run_encoder, stream, stopwatch, Path(execution.results))
-        feedback.append(Feedback(config, seen, ensemble.of_run(run), vlm, teacher, stream))
+            vlm = make_label_source(config, seen, run_encoder, adapter_stream, stopwatch, Path(execution.results))
+        feedback.append(Feedback(config, seen, ensemble.of_run(run), vlm, teacher, stream, adapter_stream))
     return feedback

@@ -32,7 +32,7 @@ from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
-from prefvlm_core.feedback import make_feedback
+from prefvlm_core.feedback import evaluation_columns, make_feedback
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
 from prefvlm_core.reward.ensemble import RewardEnsemble
@@ -246,8 +246,9 @@ class Fleet:
             outcome = evaluate(self.agent, self.environments, seeds, episodes, self.shared.action_repeat)
         for run, feedback in enumerate(self.feedback):
             row = {"step": step} | {name: float(values[run]) for name, values in outcome.items()}
-            row |= feedback.evaluation(step) | self.rewards.columns(run)
-            row |= {"temperature": float(self.agent.log_temperature[run].exp())} | self.progress.session_metrics[run]
+            row |= evaluation_columns(feedback, step) | self.rewards.columns(run)
+            row |= {"temperature": float(self.agent.log_temperature[run].exp())}
+            row |= {"entropy": float(self.agent.entropy[run])} | self.progress.session_metrics[run]
             self.progress.metrics[run].append(row | self.stopwatch.columns())
         self._write_rows()
 

@@ -68,6 +68,8 @@ class SAC:
     critic: StackedMLP
     target_critic: StackedMLP
     log_temperature: Tensor
+    entropy: Tensor
+    """Mean entropy (runs, 1) of the policy in the latest batch, nats."""
     actor_optimizer: StackedAdam
     critic_optimizer: StackedAdam
     temperature_optimizer: StackedAdam
@@ -103,6 +105,7 @@ class SAC:
             critic,
             critic.frozen_copy(),
             log_temperature,
+            torch.zeros_like(log_temperature),
             StackedAdam(actor.values, actor.gradients, config.actor_learning_rate),
             StackedAdam(critic.values, critic.gradients, config.critic_learning_rate),
             StackedAdam(log_temperature, torch.zeros_like(log_temperature), config.temperature_learning_rate),
@@ -157,7 +160,8 @@ class SAC:
         self.actor.backward(loss)
         self.actor_optimizer.step()
         # The derivative of alpha * mean(-log pi - target entropy) by log alpha, with a target entropy of -A.
-        surplus = actions.shape[-1] - log_probability.detach().mean(-1, keepdim=True)
+        self.entropy.copy_(-log_probability.detach().mean(-1, keepdim=True))
+        surplus = actions.shape[-1] + self.entropy
         self.temperature_optimizer.gradients.copy_(temperature * surplus)
         self.temperature_optimizer.step()
 
@@ -174,6 +178,7 @@ class SAC:
             self.critic.of_run(run),
             self.target_critic.of_run(run),
             self.log_temperature[run : run + 1],
+            self.entropy[run : run + 1],
             self.actor_optimizer.of_run(run),
             self.critic_optimizer.of_run(run),
             self.temperature_optimizer.of_run(run),
@@ -193,6 +198,7 @@ class SAC:
             "critic": self.critic.values,
             "target_critic": self.target_critic.values,
             "log_temperature": self.log_temperature,
+            "entropy": self.entropy,
         }
         for name in ("actor", "critic", "temperature"):
             optimizer: StackedAdam = getattr(self, f"{name}_optimizer")

@@ -22,6 +22,8 @@ class Stream(enum.IntEnum):
     HELD_OUT = 4
     EPISODE = 5
     SIMULATED_VLM = 6
+    FIRST_PAIRS = 7
+    ADAPTERS = 8
     VIEW = 9
 
 

@@ -95,6 +95,9 @@ class RewardConfig:
     """Largest number of passes over the labels per session."""
     stop_accuracy: float = fraction(0.97)
     """Training accuracy (a fraction) above which a session's reward learning stops early."""
+    stop_on: Literal["all", "human"] = setting("all", per_run=True)
+    """The labels on which that accuracy is measured: all that are learned from, or human ones. Kept labels of a VLM
+    agree with the ensemble from the start, so that all of them together end learning after a pass or two."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,11 @@ class FeedbackConfig:
     """Queries to the human in each later session."""
     session_every: int = count(3_000)
     """Steps from one session to the next."""
+    carry_over: bool = False
+    """Whether queries that a session had no pairs for are added to those of the next one."""
+    paired_start: bool = False
+    """Whether all methods and budgets of one seed begin with the same pairs. Those of the first session and all that is
+    random about adapters then have random streams of their own, and more queries begin with the same pairs as fewer."""
     segment_length: int = count(50)
     """Steps per segment (at most the horizon)."""
     recent_episodes: int = count(100)
@@ -261,8 +269,8 @@ class FilterConfig:
     """Source of the thresholds, a name in `preferences.filters.FILTERS`: rime, adaptive (learned from the human's
     labels) or none (every label of the VLM is kept)."""
     human_selection: str = "uncertain"
-    """Which of a session's new pairs may go to the human, a name in `preferences.selection.HUMAN_SELECTIONS`: uncertain
-    (those that the filter finds uncertain) or random."""
+    """Which pairs may go to the human, a name in `preferences.selection.HUMAN_SELECTIONS`: uncertain (the session's new
+    pairs that the filter finds uncertain), uncertain-pool (those of earlier sessions too) or random (any new pairs)."""
     alpha: float = quantity(0.5, zero=True)
     """Weight of rho, the largest trusted divergence, in the lower threshold of `rime`."""
     beta_max: float = quantity(3.0, zero=True)

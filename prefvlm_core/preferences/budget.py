@@ -17,10 +17,12 @@ class Budget:
         self.spent = 0
         self.waiting = 0
 
-    def queries(self, first_session: bool) -> int:
-        """Number of pairs about which the next session may ask."""
-        wanted = self.config.first_session_queries if first_session else self.config.session_queries
-        return min(wanted, self.config.budget - self.spent - self.waiting)
+    def queries(self, sessions: int) -> int:
+        """Number of pairs about which the next session may ask, after `sessions` earlier ones."""
+        first, later = self.config.first_session_queries, self.config.session_queries
+        used = self.spent + self.waiting
+        wanted = first + sessions * later - used if self.config.carry_over else later if sessions else first
+        return min(wanted, self.config.budget - used)
 
     def spend(self, answered_or_skipped: int, waiting: int) -> None:
         """Add the pairs that were answered or skipped in a session, and set how many are left open after it."""

@@ -23,9 +23,13 @@ class RunLabels:
         """Pairs that the VLM was asked about and the human was not, with the VLM's latest label."""
         self.log = LabelLog()
 
-    def for_learning(self) -> PreferenceBuffer:
-        """The labels that reward learning uses: the human's, followed by the VLM's."""
-        both = PreferenceBuffer(self.human.starts, self.human.labels)
+    def for_learning(self, judged_by_human: bool = False) -> PreferenceBuffer:
+        """The labels that reward learning uses: the human's, followed by the VLM's.
+
+        With `judged_by_human`, learning is judged on the human's alone, if there are any.
+        """
+        judged = len(self.human) if judged_by_human and len(self.human) else None
+        both = PreferenceBuffer(self.human.starts, self.human.labels, judged)
         both.add(self.kept.starts, self.kept.labels)
         return both
 

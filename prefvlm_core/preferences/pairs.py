@@ -33,6 +33,8 @@ class PreferenceBuffer:
     """First steps of both segments, (n, 2)."""
     labels: FloatArray = field(default_factory=lambda: np.empty(0, np.float32))
     """P(second preferred), (n,)."""
+    judged: int | None = None
+    """Number of first pairs on which learning is judged; None: all."""
 
     def __len__(self) -> int:
         return len(self.labels)

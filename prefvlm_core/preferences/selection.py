@@ -11,6 +11,7 @@ import torch
 from prefvlm_core.agent.replay import RunReplay
 from prefvlm_core.common.arrays import BoolArray, IntArray
 from prefvlm_core.common.registry import Registry
+from prefvlm_core.common.seeding import Stream, generator
 from prefvlm_core.config.groups import FeedbackConfig
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.preferences.filters import Partition
@@ -22,15 +23,24 @@ Probabilities = Callable[[IntArray], torch.Tensor]
 class PairSource:
     """Draws random pairs of segments from the recent complete episodes of one run."""
 
-    def __init__(self, config: RunConfig, replay: RunReplay, generator: np.random.Generator) -> None:
+    def __init__(self, config: RunConfig, replay: RunReplay, drawn_by: np.random.Generator) -> None:
         self.length, self.margin = config.feedback.segment_length, config.segment_margin
-        self.recent_episodes = config.feedback.recent_episodes
-        self.replay, self.generator = replay, generator
+        self.recent_episodes, self.seed = config.feedback.recent_episodes, config.seed
+        self.replay, self.generator = replay, drawn_by
 
     def draw(self, count: int) -> IntArray:
         """First steps (count, 2) of random pairs whose segments have `margin` steps of their episode on both sides."""
+        return self._draw(self.generator, count)
+
+    def first(self, count: int) -> IntArray:
+        """Pairs (count, 2) of the first session that depend on the run's seed alone, the first ones of any larger
+        count."""
+        own = generator(self.seed, Stream.FIRST_PAIRS)
+        return np.concatenate([self._draw(own, 0), *(self._draw(own, 1) for _ in range(count))])
+
+    def _draw(self, drawn_by: np.random.Generator, count: int) -> IntArray:
         whole = self.length + 2 * self.margin
-        return self.margin + self.replay.draw_segments(self.generator, count, whole, self.recent_episodes)
+        return self.margin + self.replay.draw_segments(drawn_by, count, whole, self.recent_episodes)
 
 
 class Selection(Protocol):
@@ -86,12 +96,18 @@ def uncertain_pairs(partition: Partition, new: BoolArray) -> BoolArray:
     return new & partition.uncertain
 
 
+def uncertain_pairs_of_the_pool(partition: Partition, new: BoolArray) -> BoolArray:
+    """All pairs whose label the filter finds uncertain, also those of earlier sessions that nobody was asked about."""
+    return partition.uncertain
+
+
 def any_pairs(partition: Partition, new: BoolArray) -> BoolArray:
     """All new pairs, whatever the filter decides."""
     return new
 
 
 HUMAN_SELECTIONS: Registry[HumanSelection] = Registry(
-    "filter.human_selection", {"uncertain": uncertain_pairs, "random": any_pairs}
+    "filter.human_selection",
+    {"uncertain": uncertain_pairs, "uncertain-pool": uncertain_pairs_of_the_pool, "random": any_pairs},
 )
 """Maps `filter.human_selection` to the function that marks the VLM's pairs that may go to the human."""

@@ -119,19 +119,20 @@ class RunEnsemble:
         """Train the members on one pass over the labels (at least one), each in its own order.
 
         Returns the training accuracy: the fraction of labels other than 1/2 with which a member agreed just before it
-        learned from them, mean over members; nan if all labels are 1/2.
+        learned from them, mean over members, among the pairs on which learning is judged; nan if all of these are 1/2.
         """
         starts = torch.from_numpy(buffer.starts).to(replay.device)
         labels = torch.from_numpy(buffer.labels).to(replay.device)
         order = np.stack([generator.permutation(len(buffer)) for _ in range(self.config.members)])
+        judged = len(buffer) if buffer.judged is None else buffer.judged
         correct = torch.zeros((), device=replay.device)
         for chosen in torch.from_numpy(order).to(replay.device).split(self.config.batch_size, dim=1):
             returns = self.segment_rewards(replay, starts[chosen], length).sum(-1)
             wanted = labels[chosen]
             self.descend(bradley_terry_loss(returns, wanted).mean(-1).sum(), learning_rate_scale)
             margin = (returns[..., 1] - returns[..., 0]).detach()
-            correct += (margin * (wanted - 0.5) > 0).sum()
-        decided = int((labels != 0.5).sum()) * self.config.members
+            correct += ((margin * (wanted - 0.5) > 0) & (chosen < judged)).sum()
+        decided = int((labels[:judged] != 0.5).sum()) * self.config.members
         return float(correct) / decided if decided else float("nan")
 
 

@@ -215,6 +215,8 @@ def test_the_hash_changes_with_every_field() -> None:
         "filter.mode": "adaptive",
         "filter.human_selection": "random",
         "reward.learning": "surf",
+        "reward.inputs": "relations",
+        "reward.stop_on": "human",
         "exploration.bonus": 0.05,
         "vlm.ties": "keep",
         "vlm.question": "rating",

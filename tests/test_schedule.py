@@ -1,0 +1,122 @@
+"""Tests of fair schedules: labels when they are due, the same first pairs, learning judged on human labels."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders.rewards import CONFIG, ensemble, labelled, random_replay, setting
+from builders.runs import SMALL, quiet, tiny
+
+from prefvlm_core.config.groups import FeedbackConfig
+from prefvlm_core.preferences.budget import Budget
+from prefvlm_core.preferences.labels import RunLabels
+from prefvlm_core.preferences.pairs import PreferenceBuffer
+from prefvlm_core.reward.learning import PlainLearner
+from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.train import train
+
+PAIRED = {"feedback.paired_start": True}
+DUE = PAIRED | {"feedback.carry_over": True, "filter.human_selection": "uncertain-pool"}
+ALL_UNCERTAIN = {"filter.mode": "adaptive", "filter.adaptive_minimum": 1000}
+TWICE = {"feedback.budget": 40, "feedback.first_session_queries": 16}
+
+
+def test_what_a_session_could_not_ask_is_carried_over() -> None:
+    """A budget of 30, 10 in the first session and 5 in each later one, of which the second finds only 2 pairs."""
+    asked = {}
+    for carry_over in (False, True):
+        config = FeedbackConfig(budget=30, first_session_queries=10, session_queries=5, carry_over=carry_over)
+        budget, queries = Budget(config), []
+        for session, found in enumerate((10, 2, 99, 99, 99, 99)):
+            queries.append(budget.queries(session))
+            budget.spend(min(found, queries[-1]), 0)
+        asked[carry_over] = queries
+    assert asked == {False: [10, 5, 5, 5, 5, 3], True: [10, 5, 8, 5, 5, 0]}
+
+
+def test_pairs_left_open_are_not_carried_over() -> None:
+    budget = Budget(FeedbackConfig(budget=30, first_session_queries=10, session_queries=5, carry_over=True))
+    budget.spend(6, waiting=4)
+    assert budget.queries(1) == 5
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
+    configs = {
+        "pebble": tiny("pebble", **SMALL | PAIRED),
+        "pebble, 2B": tiny("pebble", **SMALL | PAIRED | TWICE),
+        "prefvlm": tiny("prefvlm", **SMALL | PAIRED),
+        "due": tiny("prefvlm", **SMALL | DUE | ALL_UNCERTAIN | {"reward.stop_on": "human"}),
+        "unpaired": tiny("prefvlm", **SMALL),
+    }
+    return dict(zip(configs, train(list(configs.values()), quiet(tmp_path_factory.mktemp("fair"))), strict=True))
+
+
+def human(run: RunDirectory) -> pd.DataFrame:
+    return run.labels().query("teacher == 'human'")
+
+
+def test_methods_and_budgets_begin_with_the_same_pairs(trained: dict[str, RunDirectory]) -> None:
+    first = {
+        name: human(run).query("session == 1")[["first", "second"]].to_numpy().tolist() for name, run in trained.items()
+    }
+    assert [len(pairs) for pairs in first.values()] == [8, 16, 8, 8, 8]
+    assert first["pebble"] == first["prefvlm"] == first["due"] == first["pebble, 2B"][:8] != first["unpaired"]
+
+
+def test_uncertain_pairs_of_earlier_sessions_may_be_asked(trained: dict[str, RunDirectory]) -> None:
+    """Then every quota is met: 8 queries at first and 5 in each later session."""
+    assert human(trained["due"]).groupby("session").size().tolist() == [8, 5, 5, 2]
+    pair = ["first", "second"]
+    drawn = trained["due"].labels().query("teacher == 'vlm'").set_index(pair)["session"]
+    later = human(trained["due"]).query("session > 1").set_index(pair)["session"]
+    assert (drawn.loc[later.index] <= later).all() and (drawn.loc[later.index] < later).any()
+    assert (human(trained["prefvlm"]).query("session > 1").set_index(pair)["session"] >= 2).all()
+
+
+def test_metrics_say_how_many_labels_are_right(trained: dict[str, RunDirectory]) -> None:
+    for name, run in trained.items():
+        last = run.read_metrics()[-1]
+        assert last["human_label_accuracy"] == 1.0, name  # the oracle's
+        assert np.isfinite(last["entropy"]) and 0 < last["reward_std"] < 1
+        assert np.isnan(last["vlm_label_accuracy"]) == (last["vlm_labels"] == 0)
+
+
+def test_stopping_judged_on_human_labels_goes_on_while_these_are_not_learned() -> None:
+    """Ten contradictory human labels before 300 that the ensemble has learned already."""
+    replay, rewards = random_replay(), ensemble(dataclasses.replace(CONFIG, max_epochs=20, stop_accuracy=0.9))
+    learner = PlainLearner(setting(replay, rewards, seed=2))
+    learned = labelled(replay, 300, seed=1)
+    learner.learn(learned, 300)
+    labels = RunLabels()
+    starts = np.repeat(labelled(replay, 5, seed=3).starts, 2, axis=0)
+    labels.human.add(starts, np.tile(np.float32([0, 1]), 5))
+    labels.kept.add(learned.starts, learned.labels)
+    everything, human_only = labels.for_learning(), labels.for_learning(judged_by_human=True)
+    assert (everything.judged, human_only.judged, len(human_only)) == (None, 10, 310)
+    assert learner.learn(everything, 10).epochs < 20
+    learning = learner.learn(human_only, 10)
+    assert learning.epochs == 20 and learning.accuracy < 0.9
+    assert RunLabels().for_learning(judged_by_human=True).judged is None  # a VLM alone is judged on its own labels
+
+
+def test_the_accuracy_of_a_pass_is_that_of_the_judged_pairs() -> None:
+    replay, rewards = random_replay(), ensemble()
+    right = labelled(replay, 200, seed=1)
+    PlainLearner(setting(replay, rewards, seed=2)).learn(right, 200)
+    wrong = PreferenceBuffer(right.starts, np.concatenate((1 - right.labels[:50], right.labels[50:])), judged=50)
+    small_steps = dataclasses.replace(CONFIG, learning_rate=1e-12)
+    frozen = ensemble(small_steps)
+    frozen.networks.values.copy_(rewards.networks.values)
+    run, seen = frozen.of_run(0), replay.of_run(0)
+    judged = run.epoch(seen, wrong, 5, np.random.default_rng(0))
+    whole = run.epoch(seen, dataclasses.replace(wrong, judged=None), 5, np.random.default_rng(0))
+    assert judged < 0.1 and 0.7 < whole < 0.8
+
+
+def test_a_fair_run_resumes_bit_identical(trained: dict[str, RunDirectory], tmp_path: Path) -> None:
+    again = train([run.config for run in trained.values()], quiet(tmp_path, checkpoint_seconds=0))
+    for run, other in zip(trained.values(), again, strict=True):
+        assert run.labels().equals(other.labels())
