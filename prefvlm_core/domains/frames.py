@@ -188,7 +188,7 @@ def light_model(task: str) -> mujoco.MjModel:
 
 
 @functools.cache
-def _light_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def _light_mesh(path: Path) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
     """Vertices (V, 3) and faces (F, 3) of a decimated STL file, read from the user's cache folder if already there.
 
     The cache is keyed by the content of the file and the settings of the decimation, and written by renaming, so it is
@@ -218,13 +218,13 @@ def _cache_folder() -> Path:
     return Path(caches if os.path.isabs(caches) else os.path.expanduser("~/.cache"), "prefvlm", "meshes")
 
 
-def _stored_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]] | None:
+def _stored_mesh(path: Path) -> tuple[NDArray[np.floating], NDArray[np.int32]] | None:
     """Vertices and faces as `_store` left them; None where there are none, or broken ones."""
     try:
         # Given a path, NumPy leaves a broken file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             vertices, faces = arrays["vertices"], arrays["faces"]
-            if (vertices.dtype, faces.dtype, vertices.shape[1:], faces.shape[1:]) != ("f4", "i4", (3,), (3,)):
+            if (vertices.dtype.kind, faces.dtype, vertices.shape[1:], faces.shape[1:]) != ("f", "i4", (3,), (3,)):
                 return None
             inside = faces.size > 0 and faces.min() >= 0 and faces.max() < len(vertices)
             return (vertices, faces) if inside and np.isfinite(vertices).all() else None
