@@ -82,7 +82,7 @@ def test_a_damaged_mesh_is_made_anew_or_whole(tmp_path: Path, damage: Damage) ->
         {"vertices": np.zeros((2, 3), np.float32), "faces": np.full((1, 3), 2, np.int32)},
         {"vertices": np.zeros((2, 3), np.float32), "faces": np.full((1, 3), -1, np.int32)},
         {"vertices": np.full((2, 3), np.nan, np.float32), "faces": np.zeros((1, 3), np.int32)},
-        {"vertices": np.zeros((2, 3)), "faces": np.zeros((1, 3), np.int32)},
+        {"vertices": np.zeros((2, 3), np.int32), "faces": np.zeros((1, 3), np.int32)},
         {"vertices": np.zeros((2, 3), np.float32), "faces": np.zeros((0, 3), np.int32)},
         {"vertices": np.array([None] * 3), "faces": np.zeros((1, 3), np.int32)},
         {"vertices": np.float32(0), "faces": np.int32(0)},
