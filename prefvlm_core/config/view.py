@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from prefvlm_core.common.seeding import Stream, generator
 from prefvlm_core.config.fields import count, fraction, quantity
 from prefvlm_core.domains.perturbations import CLEAN, INTENSITIES, MOST, Perturbation
 
@@ -42,5 +41,7 @@ class ViewConfig:
         """The changes that a run with this seed sees."""
         if not any(getattr(self, factor) for factor in INTENSITIES):
             return CLEAN  # equal for all runs, which therefore share a renderer
+        from prefvlm_core.common.seeding import Stream, generator
+
         seed = int(generator(run_seed, Stream.VIEW, self.seed).integers(2**31))
         return Perturbation(**dataclasses.asdict(self) | {"seed": seed})

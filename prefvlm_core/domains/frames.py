@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.domains.gl import gl_context
 from prefvlm_core.domains.metaworld import model_path, restore
-from prefvlm_core.domains.perturbations import CLEAN, ImageChanges, Perturbation, Scenery
+from prefvlm_core.domains.perturbations import CLEAN, Perturbation
+from prefvlm_core.domains.scenery import ImageChanges, Scenery
 from prefvlm_core.domains.tasks import check_task
 
 METAWORLD_CAMERAS = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")

@@ -14,11 +14,10 @@ from prefvlm_core.domains.perturbations import (
     EVERYTHING,
     INTENSITIES,
     STRENGTHS,
-    ImageChanges,
     Perturbation,
-    Scenery,
     perturbation_of,
 )
+from prefvlm_core.domains.scenery import ImageChanges, Scenery
 
 DOOR = "door-open-v3"  # its goal is a green sphere, and nothing else in it is green
 FOCAL_LENGTH = 32 / np.tan(np.radians(32.2) / 2)  # of the default camera at 64 pixels, in pixels
