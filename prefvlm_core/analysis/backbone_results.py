@@ -8,7 +8,6 @@ results/<profile>/backbones/
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +19,12 @@ from torch import nn
 from prefvlm_core.analysis.beds import Bed, expert_films, kept_replays, mixed_bed, plan_of, replay_bed
 from prefvlm_core.analysis.vlm_quality import KINDS, STATE, judge, judge_states, set_exam, value_orders
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.common.machine import one_thread
 from prefvlm_core.config.run import Execution
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
 from prefvlm_core.runs.rows import csv_bytes
 from prefvlm_core.vlm import VLMS, VisionLanguageModel, load
+from prefvlm_core.vlm.embedding import seconds_per_frame
 
 _COLUMNS = {
     "models": ("model", "fingerprint", "frame_size", "parameters", "milliseconds", "missing"),
@@ -36,7 +35,7 @@ _COLUMNS = {
     "films": ("model", "task", "draw", "value_order"),
 }
 _TYPES = {"missing": object, "draw": str}
-_TIMED_FRAMES, _ROUNDS = 64, 5
+_TIMED_FRAMES = 64
 
 
 class BackboneResults(NamedTuple):
@@ -119,22 +118,14 @@ def _beds(profile: str, replays: list[RunDirectory], size: int) -> Iterator[Bed]
     yield from (mixed_bed(task, draw, plan.episodes, size) for task in plan.tasks for draw in range(plan.draws))
 
 
-@one_thread()
 def _weights(model: VisionLanguageModel) -> dict[str, Any]:
     """Fingerprint, frame size, number of parameters, and milliseconds of processor time (not the clock's) per frame."""
-    frames = np.random.default_rng(0).integers(0, 256, (_TIMED_FRAMES, *[model.frame_size] * 2, 3), np.uint8)
-    seconds = []
-    for _ in range(_ROUNDS):
-        start = time.process_time()
-        model.encode_image(frames)
-        seconds.append(time.process_time() - start)
     parameters = sum(values.numel() for network in _networks(model) for values in network.parameters())
-    milliseconds = 1000 * min(seconds) / _TIMED_FRAMES
     return {
         "fingerprint": model.fingerprint,
         "frame_size": model.frame_size,
         "parameters": parameters,
-        "milliseconds": milliseconds,
+        "milliseconds": 1000 * seconds_per_frame(model, _TIMED_FRAMES),
     }
 
 

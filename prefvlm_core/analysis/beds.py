@@ -16,13 +16,19 @@ import numpy as np
 from prefvlm_core.common.arrays import BoolArray, DoubleArray, FloatArray, ImageArray
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.config.run import Execution, RunConfig
-from prefvlm_core.domains.experts import Expert
 from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.relations import HAND, OBJECT
 from prefvlm_core.domains.tasks import TASKS
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import train
-from prefvlm_core.vlm.pretraining.recordings import FRAME_EVERY, SEGMENT_FRAMES, record, record_mixed_behaviors
+from prefvlm_core.vlm.pretraining.recordings import (
+    SEGMENT_FRAMES,
+    at_frames,
+    expert_episodes,
+    record,
+    record_mixed_behaviors,
+)
 
 CHOOSING_SEED, REPORTING_SEED = 200, 201
 MIXED, REPLAY = "mixed", "replay"
@@ -31,7 +37,6 @@ MIXED, REPLAY = "mixed", "replay"
 _SEED = 20260401  # of the mixed beds and expert films; no model is trained or chosen on it
 _SEGMENT_FRAMES = 5  # of a replay
 _EXPERT_NOISE = 0.2
-_HAND, _OBJECT = slice(0, 3), slice(4, 7)  # in an observation of any Meta-World task
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ def replay_bed(directory: RunDirectory, size: int) -> Bed:
     pictures = renderer.render(shown.reshape(-1, shown.shape[-1]), np.repeat(kept["scenes"], frames, axis=0))
     renderer.close()
     states = kept["observations"][:, stride::stride]
-    distances = np.linalg.norm(states[..., _HAND] - states[..., _OBJECT], axis=2, keepdims=True)
+    distances = np.linalg.norm(states[..., HAND] - states[..., OBJECT], axis=2, keepdims=True)
     return Bed(
         kind=REPLAY,
         task=config.task,
@@ -171,9 +176,8 @@ def mixed_bed(task: str, draw: int, episodes: int, size: int) -> Bed:
 def expert_films(task: str, draw: int, count: int, size: int) -> Films:
     """Episodes of the expert with a little noise."""
     generator = np.random.default_rng((_SEED, draw, TASKS.index(task)))
-    episodes = ((Expert(task, _EXPERT_NOISE, generator), int(generator.integers(2**31))) for _ in range(count))
-    recorded = record(task, episodes, size)
-    return Films(task, recorded.frames, recorded.successes[:, FRAME_EVERY - 1 :: FRAME_EVERY])
+    recorded = record(task, expert_episodes(task, _EXPERT_NOISE, count, generator), size)
+    return Films(task, recorded.frames, at_frames(recorded.successes))
 
 
 def _mean_actions(actions: FloatArray, frames: int) -> FloatArray:

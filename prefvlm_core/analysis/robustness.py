@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from prefvlm_core.analysis.sanity import (
     HUMAN_LABELS,
@@ -32,8 +31,9 @@ from prefvlm_core.domains.frames import DEFAULT_CAMERA, FrameRenderer
 from prefvlm_core.domains.perturbations import EVERYTHING, INTENSITIES, STRENGTHS, perturbation_of
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.vlm import VisionLanguageModel
-from prefvlm_core.vlm.adapters import Adapters
-from prefvlm_core.vlm.pretraining.recordings import FRAME_EVERY, play
+from prefvlm_core.vlm.adaptation import FrameAdapter
+from prefvlm_core.vlm.labeller import fresh_adapters
+from prefvlm_core.vlm.pretraining.recordings import at_frames, expert_episodes, play
 
 MODEL = "tinyliv2"
 """The VLM that is disturbed."""
@@ -107,7 +107,7 @@ def measure(batch: Batch, plan: RobustnessPlan, model: VisionLanguageModel) -> p
     played, films = play_task(task, plan.trajectories, _SEED + draw), _expert_films(task, draw, plan.films)
     seed = draw * len(TASKS) + TASKS.index(task)  # another scene in every draw of every task
     rows = []
-    before: Adapters | None = None
+    before: FrameAdapter | None = None
     with closing(FrameRenderer(task)) as renderer:
         for factor, strength in batch.scenes:
             if factor != CLEAN_SCENE:
@@ -129,21 +129,19 @@ def _see(model: VisionLanguageModel, renderer: FrameRenderer, played: PlayedTask
 def _expert_films(task: str, draw: int, count: int) -> list[tuple[FloatArray, FloatArray]]:
     """Snapshots (F, S) and scenes (F, C) of the expert's episodes up to its success, of those in which it succeeds."""
     generator, films = np.random.default_rng((_SEED, draw, TASKS.index(task))), []
-    episodes = ((Expert(task, _EXPERT_NOISE, generator), int(generator.integers(2**31))) for _ in range(count))
-    played = play(task, episodes)
-    shown = played.successes[:, FRAME_EVERY - 1 :: FRAME_EVERY]
-    for successes, snapshots, scene in zip(shown, played.snapshots, played.scenes, strict=True):
+    played = play(task, expert_episodes(task, _EXPERT_NOISE, count, generator))
+    for successes, snapshots, scene in zip(at_frames(played.successes), played.snapshots, played.scenes, strict=True):
         if successes.any():
             length = int(successes.argmax()) + 1
             films.append((snapshots[:length], np.repeat(scene[None], length, axis=0)))
     return films
 
 
-def _untaught(seen: EmbeddedTask, draw: int) -> Adapters:
-    return Adapters(AdapterConfig(), len(seen.text), np.random.default_rng(draw), torch.device("cpu"))
+def _untaught(seen: EmbeddedTask, draw: int) -> FrameAdapter:
+    return fresh_adapters(AdapterConfig(), len(seen.text), np.random.default_rng(draw))
 
 
-def _taught(seen: EmbeddedTask, draw: int) -> Adapters:
+def _taught(seen: EmbeddedTask, draw: int) -> FrameAdapter:
     """Adapters that learned from labels of two thirds of the trajectories, or were rejected and do nothing."""
     adapters, generator = _untaught(seen, draw), np.random.default_rng((draw, 1))
     learned = np.arange(len(seen.features) * 2 // 3)
@@ -152,14 +150,14 @@ def _taught(seen: EmbeddedTask, draw: int) -> Adapters:
     return adapters
 
 
-def _accuracy(adapters: Adapters, seen: EmbeddedTask, draw: int) -> float:
+def _accuracy(adapters: FrameAdapter, seen: EmbeddedTask, draw: int) -> float:
     judged = np.arange(len(seen.features) * 2 // 3, len(seen.features))
     frames, truth = draw_pairs(seen, judged, _TEST_PAIRS, _STRIDE, np.random.default_rng((draw, 2)))
     returns = adapters.returns(seen.text, frames)
     return float(((returns[:, 1] > returns[:, 0]) == truth).mean())
 
 
-def _value_order(adapters: Adapters, text: FloatArray, films: list[FloatArray]) -> float:
+def _value_order(adapters: FrameAdapter, text: FloatArray, films: list[FloatArray]) -> float:
     """Mean over films (F, D); nan where the expert never succeeded. A frame's value is the return of that frame."""
     pairs = [np.repeat(film[:, None, None], 2, axis=1) for film in films]
     orders = [value_order(adapters.returns(text, frames)[:, 0]) for frames in pairs]

@@ -37,8 +37,7 @@ def change_summary(table: pd.DataFrame) -> pd.DataFrame:
     """A `change_table` as people read it: one row per scene, for each measure and reader its mean (labels in percent)
     and the change in parentheses."""
     rows = table.assign(
-        scene=table["factor"].str.replace("_", " ")
-        + table["strength"].map(lambda strength: strength and f", {strength}"),
+        scene=[scene_title(row["factor"], row["strength"]) for row in table.to_dict("records")],
         labels=[_percent(row) for row in table.to_dict("records")],
         values=[f"{row['value_order']:z.2f} ({row['value_order_change']:+z.2f})" for row in table.to_dict("records")],
     )

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.stats
-import torch
 
 from prefvlm_core.analysis.beds import expert_films
 from prefvlm_core.analysis.stats import ALL_TASKS, student_interval
@@ -24,12 +23,13 @@ from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
 from prefvlm_core.vlm import VisionLanguageModel, load, tinyliv
-from prefvlm_core.vlm.labeller import ADAPTERS
+from prefvlm_core.vlm.labeller import fresh_adapters
 from prefvlm_core.vlm.pretraining.recordings import (
     FRAME_EVERY,
     SEGMENT_FRAMES,
     Episodes,
     Recording,
+    at_frames,
     play,
     play_mixed_behaviors,
     record,
@@ -102,7 +102,7 @@ def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
             behavior=name,
             frames=frames,
             vlm_rewards=model.encode_image(frames) @ text,
-            true_rewards=rewards[FRAME_EVERY - 1 :: FRAME_EVERY],
+            true_rewards=at_frames(rewards),
             first_success=int(successes.argmax()) + 1 if successes.any() else None,
         )
         for name, frames, rewards, successes in zip(
@@ -204,8 +204,7 @@ def before_and_after(
     learned, judged = np.split(np.arange(len(embedded.features)), [len(embedded.features) * 2 // 3])
     frames, truth = draw_pairs(embedded, learned, labels, stride, generator)
     held_out, held_out_truth = draw_pairs(embedded, judged, _TEST_PAIRS, stride, generator)
-    config = config or AdapterConfig()
-    adapters = ADAPTERS[config.kind](config, len(embedded.text), generator, torch.device("cpu"))
+    adapters = fresh_adapters(config or AdapterConfig(), len(embedded.text), generator)
     zero_shot = adapters.returns(embedded.text, held_out)
     adapters.learn(embedded.text, frames, truth, dynamics(embedded, stride), generator)
     adapted = adapters.returns(embedded.text, held_out)

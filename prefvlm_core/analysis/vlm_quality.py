@@ -15,7 +15,6 @@ import scipy.linalg
 import scipy.optimize
 import scipy.special
 import scipy.stats
-import torch
 
 from prefvlm_core.analysis.beds import REPLAY, Bed, Films
 from prefvlm_core.common.arrays import BoolArray, DoubleArray, FloatArray, IntArray
@@ -23,7 +22,8 @@ from prefvlm_core.common.machine import one_thread
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm import VisionLanguageModel
-from prefvlm_core.vlm.adapters import Adapters
+from prefvlm_core.vlm.adaptation import RETURN_SCALE
+from prefvlm_core.vlm.labeller import fresh_adapters
 
 LABELS = (10, 50, 250)
 """How many labels of an oracle the readers learn from."""
@@ -32,7 +32,6 @@ STATE = "state"
 ALL, LATE, NEAR_GOAL, LARGE_GAP = KINDS = ("all", "late", "near_goal", "large_gap")
 """Kinds of pairs: any; both segments in the last third of a run's episodes; both in the top quarter of true return;
 the half of all that differ most in true return."""
-RETURN_SCALE = 50.0
 
 _PAIRS = 4000  # of each kind, at most
 _RIDGE = 0.1  # penalty, in units of the mean squared length of a difference; chosen on the replays of CHOOSING_SEED
@@ -183,7 +182,8 @@ def judge(model: VisionLanguageModel, exam: Exam, config: AdapterConfig | None =
     """
     bed, text = exam.bed, model.encode_task(exam.bed.task)
     features = model.encode_image(bed.frames.reshape(-1, *bed.frames.shape[2:])).reshape(*bed.frames.shape[:2], -1)
-    rows, of_states = [_zero_shot(exam, features, text)], state_returns(exam)
+    of_states = state_returns(exam)
+    rows = [_zero_shot(exam, features, text, of_states.get(LABELS[1]))]
     learned, asked = (segments(features[chosen], bed.segment) for chosen in (~exam.held_out, exam.held_out))
     for labels in LABELS:
         rows.append(_marks(exam, "ridge", labels, ridge_returns(exam, learned, asked, labels), of_states.get(labels)))
@@ -235,7 +235,7 @@ def _adapted_returns(
 ) -> DoubleArray:
     """Returns (M,) of the held-out segments by adapters that learned from the first lessons."""
     generator, bed = np.random.default_rng(labels), exam.bed
-    adapters = Adapters(config, len(text), generator, torch.device("cpu"))
+    adapters = fresh_adapters(config, len(text), generator)
     films, actions = features[~exam.held_out], bed.actions[~exam.held_out]
     before, after = (films[:, part].reshape(-1, films.shape[-1]) for part in (np.s_[:-1], np.s_[1:]))
     dynamics = before, after, actions[:, 1:].reshape(-1, ACTION_SIZE)
@@ -245,7 +245,7 @@ def _adapted_returns(
     return adapters.returns(text, np.repeat(asked[:, None], 2, axis=1))[:, 0].astype(np.float64)
 
 
-def _zero_shot(exam: Exam, features: FloatArray, text: FloatArray) -> dict[str, object]:
+def _zero_shot(exam: Exam, features: FloatArray, text: FloatArray, of_states: DoubleArray | None) -> dict[str, object]:
     """The row of the cosine as it is, whose accuracies are those of all episodes."""
     length, taught, cosines = exam.bed.segment, LABELS[1], (features @ text)[..., None]
     learned, asked, everything = (
@@ -254,7 +254,7 @@ def _zero_shot(exam: Exam, features: FloatArray, text: FloatArray) -> dict[str, 
     )
     differences = np.diff(learned[exam.lessons[:taught]], axis=1)[:, 0]
     scale = best_scale(differences, exam.answers[:taught] > 0.5)
-    row = _marks(exam, "zero-shot", 0, asked, state_returns(exam).get(taught), scale)
+    row = _marks(exam, "zero-shot", 0, asked, of_states, scale)
     score = episode_order(cosines.mean((1, 2)), exam.bed.rewards.sum(1))
     return row | _accuracies(exam.of_all, everything) | {"episode_order": score}
 

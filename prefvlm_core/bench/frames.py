@@ -3,19 +3,18 @@
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import torch
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from prefvlm_core.bench import Measurement
+from prefvlm_core.common.stopwatch import processor_seconds
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.perturbations import EVERYTHING, perturbation_of
 from prefvlm_core.domains.tasks import ACTION_SIZE
-from prefvlm_core.vlm import VisionLanguageModel
+from prefvlm_core.vlm.embedding import seconds_per_frame
 from prefvlm_core.vlm.tinyliv import random  # of the same architecture as the trained networks
 
 _TASKS = ("button-press-v3", "door-close-v3", "drawer-close-v3", "sweep-into-v3")
@@ -45,36 +44,17 @@ def measure(seconds: float = 20.0) -> list[Measurement]:
                 speeds.append(count / (time.perf_counter() - start))
                 ratios.append(speeds[-1] / theirs)
         renderer.look("corner2", perturbation_of(EVERYTHING, "strong"))
-        perturbed.append(_processor_speed(partial(renderer.render, snapshots, scenes), len(snapshots)))
+        perturbed.append(len(snapshots) / processor_seconds(partial(renderer.render, snapshots, scenes)))
         renderer.close()
+    embedded = 1 / seconds_per_frame(random(), 640)
     return [
         Measurement(
             "frames: ours ÷ Meta-World's render", statistics.median(ratios), "×", "metaworld 64 px corner2", "≥ 40"
         ),
         Measurement("frames: ours", statistics.median(speeds), "frames/s", "", ""),
         Measurement("frames: ours, perturbed in every way, 1 core", min(perturbed), "frames/s", "", "≥ 60"),
-        Measurement("frames embedded by tinyliv, 1 thread", embedding_speed(random()), "frames/s", "", "≥ 1500"),
+        Measurement("frames embedded by tinyliv, 1 thread", embedded, "frames/s", "", "≥ 1500"),
     ]
-
-
-def embedding_speed(model: VisionLanguageModel, count: int = 640) -> float:
-    """Frames per second that a model embeds on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    frames = np.random.default_rng(0).integers(0, 256, (count, model.frame_size, model.frame_size, 3), np.uint8)
-    speed = _processor_speed(partial(model.encode_image, frames), count)
-    torch.set_num_threads(threads)
-    return speed
-
-
-def _processor_speed(work: Callable[[], object], frames: int, rounds: int = 5) -> float:
-    """Frames per second of processor time, which excludes other processes on the machine; the best of `rounds`."""
-    speeds = []
-    for _ in range(rounds):
-        start = time.process_time()
-        work()
-        speeds.append(frames / (time.process_time() - start))
-    return max(speeds)
 
 
 def _episode(task: str, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from prefvlm_core.bench import Measurement
-from prefvlm_core.bench.frames import embedding_speed
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
 from prefvlm_core.methods import run_config
 from prefvlm_core.train import train
 from prefvlm_core.vlm import VisionLanguageModel, load
+from prefvlm_core.vlm.embedding import seconds_per_frame
 from prefvlm_core.vlm.open_clip import OpenClip, import_open_clip
 
 _PARTS = ("rendering", "embedding", "labels", "adapters")
@@ -43,5 +43,5 @@ def _installed() -> Iterator[tuple[str, VisionLanguageModel]]:
 
 
 def _embedding_time(name: str, model: VisionLanguageModel) -> Measurement:
-    milliseconds = 1000 / embedding_speed(model, _FRAMES)
+    milliseconds = 1000 * seconds_per_frame(model, _FRAMES)
     return Measurement(f"a frame embedded by {name}", milliseconds, "ms", f"{model.frame_size} px", "")

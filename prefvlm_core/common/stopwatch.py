@@ -1,9 +1,9 @@
-"""A stopwatch that shows how the wall time of a fleet is divided among its parts."""
+"""How long work takes: the wall time of a fleet by part, and the processor time of a piece of work."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -57,3 +57,14 @@ class Stopwatch:
         """Columns for metrics.csv: seconds of the whole fleet, in total and by part."""
         parts = {f"seconds_{part}": round(seconds, 3) for part, seconds in sorted(self.parts.items())}
         return {"seconds": round(self.seconds, 3)} | parts
+
+
+def processor_seconds(work: Callable[[], object], rounds: int = 5) -> float:
+    """Seconds of processor time that `work` takes, which exclude other processes on the machine; the least of
+    `rounds`."""
+    seconds = []
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return min(seconds)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_HAND, _OBJECT = slice(0, 3), slice(4, 7)  # positions, meters
+HAND, OBJECT = slice(0, 3), slice(4, 7)
+"""Where an observation holds the positions of the hand and of the (first) object, meters."""
 _PREVIOUS_OBJECT = slice(22, 25)  # one environment step before
 
 
@@ -15,8 +16,8 @@ def hand_object_relations(observations: Tensor) -> Tensor:
     They are the vector from hand to object and its length, and the object's displacement during the latest environment
     step and its length.
     """
-    reach = observations[..., _OBJECT] - observations[..., _HAND]
-    displacement = observations[..., _OBJECT] - observations[..., _PREVIOUS_OBJECT]
+    reach = observations[..., OBJECT] - observations[..., HAND]
+    displacement = observations[..., OBJECT] - observations[..., _PREVIOUS_OBJECT]
     return torch.cat([part for vector in (reach, displacement) for part in (vector, _length(vector))], -1)
 
 

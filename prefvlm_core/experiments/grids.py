@@ -148,8 +148,7 @@ def _paper_transfer(target: str, source: str) -> list[Arm]:
 
 
 DISTURBING = ("noise", "texture")
-"""The two factors that cost zero-shot labels of `tinyliv2` most at the strength below, in two draws of 12 trajectories
-of each of the four tasks of profile laptop."""
+"""The two factors that cost zero-shot labels of `tinyliv2` most at the strength below, as stored of profile laptop."""
 DISTURBANCE = "strong"
 _SECOND = {"vlm.model": "tinyliv2"}
 

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from prefvlm_core import __version__
 from prefvlm_core.analysis.backbone_tables import TAUGHT
 from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.analysis.vlm_quality import ALL, LARGE_GAP, LATE, NEAR_GOAL, STATE
 from prefvlm_core.plots.labels import ACCURACIES
+from prefvlm_core.plots.sanity import MODEL_TITLES
 from prefvlm_core.plots.style import (
     LABEL_SIZE,
     LINE_HEIGHT,
@@ -22,18 +22,19 @@ from prefvlm_core.plots.style import (
     CurveEnd,
     Spaces,
     darker,
+    footer_line,
     label_curve_ends,
     make_panels,
     method_color,
     project_style,
     show_percent,
-    task_title,
+    task_titles,
     text_width,
     wrapped,
 )
 
 REAL_COLOR = method_color("vlm-reward")
-TITLES = {"random": "untrained network", STATE: "linear probe of the state"}
+TITLES = MODEL_TITLES | {STATE: "linear probe of the state"}
 _KINDS = {ALL: "all pairs", LARGE_GAP: "large differences", LATE: "late in the run", NEAR_GOAL: "near the goal"}
 _COLORS = [ACCURACIES[name][1] for name in ("vlm_accuracy", "adapted_vlm_accuracy")]
 _ROW = 2.4 * LINE_HEIGHT
@@ -81,8 +82,12 @@ def _rows_of_models(panels: Mapping[str, tuple[pd.DataFrame, str]], table: pd.Da
     """One panel per title: the rows of a table, and which of its columns is drawn."""
     models = list(table["model"].unique())
     tasks = [task for task in table["task"].unique() if task != ALL_TASKS]
-    footer = _footer(
-        profile, tasks, "replays of SAC and of PEBBLE, one seed", "bar: 95 % Student t interval", "dashed: chance"
+    footer = footer_line(
+        f"profile {profile}",
+        task_titles(tasks),
+        "replays of SAC and of PEBBLE, one seed",
+        "bar: 95 % Student t interval",
+        "dashed: chance",
     )
     names = [TITLES.get(model, model) for model in models]
     spaces = Spaces(before=0.1, left=text_width(names) + 0.02, right=text_width(mark.name for mark in MARKS) + 0.12)
@@ -127,9 +132,9 @@ def orders(films: pd.DataFrame, mixed: pd.DataFrame, profile: str) -> Figure:
         "value and time in expert films (VOC, Spearman's ρ)": (films, "value_order"),
         "score and true return of episodes (Kendall's τ)": (frozen, "episode_order"),
     }
-    footer = _footer(
-        profile,
-        [task for task in mixed["task"].unique() if task != ALL_TASKS],
+    footer = footer_line(
+        f"profile {profile}",
+        task_titles([task for task in mixed["task"].unique() if task != ALL_TASKS]),
         f"{films['films'].iloc[0]} films, from the start to the first success",
         "episodes of mixed quality",
         "zero-shot",
@@ -165,9 +170,8 @@ def worth_of_accuracy(arms: pd.DataFrame, human_only: float, table: pd.DataFrame
     pooled = table[table["task"] == ALL_TASKS]
     models = [model for model in pooled["model"].unique() if model != STATE]
     names, height = [TITLES.get(model, model) for model in models], len(models) * 0.8 * _ROW
-    footer = _footer(
-        profile,
-        [],
+    footer = footer_line(
+        f"profile {profile}",
         "success: mean over the run, interquartile mean over runs",
         "bar: 95 % bootstrap interval",
         "diamonds above: real VLMs, at the accuracy of their labels in these runs",
@@ -214,8 +218,3 @@ def _draw_worth(axes: Axes, arms: pd.DataFrame, human_only: float) -> None:
     axes.set_xticks(range(40, 101, 20), [""] * 4)
     show_percent(axes)
     label_curve_ends(axes, ends)
-
-
-def _footer(profile: str, tasks: Sequence[str], *parts: str) -> str:
-    named = [", ".join(map(task_title, tasks))] if tasks else []
-    return " · ".join([f"profile {profile}", *named, *parts, f"prefvlm\N{NO-BREAK SPACE}{__version__}"])

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from prefvlm_core import __version__
 from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.robustness import CLEAN_SCENE, FACTORS, HUMAN_LABELS, READERS
 from prefvlm_core.analysis.robustness_tables import scene_title
@@ -24,9 +23,11 @@ from prefvlm_core.plots.style import (
     WIDTHS,
     Spaces,
     darker,
+    footer_line,
     make_panels,
     project_style,
     task_title,
+    task_titles,
     text_width,
 )
 
@@ -63,8 +64,8 @@ def contact_sheet(pictures: Mapping[tuple[str, str], ImageArray], task: str) -> 
     width, height = WIDTHS["wide"], above + rows * (side + below) + footer
     figure = plt.figure(figsize=(width, height))
     plt.close(figure)
-    words = f"{task_title(task)} · one draw, 64 pixels · below each picture: intensity"
-    figure.text(0.03 / width, 0.03 / height, f"{words} · prefvlm\N{NO-BREAK SPACE}{__version__}", fontsize=FOOTER_SIZE)
+    words = footer_line(task_title(task), "one draw, 64 pixels", "below each picture: intensity")
+    figure.text(0.03 / width, 0.03 / height, words, fontsize=FOOTER_SIZE)
     for (factor, strength), picture in pictures.items():
         column = 0 if factor == CLEAN_SCENE else 1 + FACTORS.index(factor)
         row = 0 if factor == CLEAN_SCENE else STRENGTHS.index(strength)
@@ -98,20 +99,19 @@ def changes_by_factor(table: pd.DataFrame, profile: str, tasks: Sequence[str]) -
     check_columns(table, {"factor", "strength", "reader", "draws"} | needed, "table", "robustness_tables.change_table")
     strengths = [strength for strength in STRENGTHS if strength in set(table["strength"])]
     factors = [factor for factor in (CLEAN_SCENE, *FACTORS) if factor in set(table["factor"])]
-    footer = [
+    footer = footer_line(
         f"profile {profile}",
-        ", ".join(map(task_title, tasks)),
+        task_titles(tasks),
         f"per task {table['draws'].min()} draws of episodes, scene and adapters",
         "mark: mean difference from the zero-shot model in the clean scene of the same draw",
         "bar: 95 % Student t interval over draws",
         f"adapted: by {HUMAN_LABELS} labels",
-        f"prefvlm\N{NO-BREAK SPACE}{__version__}",
-    ]
+    )
     names = [scene_title(factor, "") for factor in factors]
     titles = [f"{title}, {strength}" for title, _, _ in MEASURE_TITLES.values() for strength in strengths]
     spaces = Spaces(before=0.1, left=text_width(names) + 0.08, right=text_width(READERS) + 0.32, below=0.15)
     height = len(factors) * 2.6 * LINE_HEIGHT
-    figure, panels = make_panels(titles, "wide", height, spaces, " · ".join(footer), len(strengths))
+    figure, panels = make_panels(titles, "wide", height, spaces, footer, len(strengths))
     limits = {measure: _limits(table, measure) for measure in MEASURE_TITLES}
     shown = [(measure, strength) for measure in MEASURE_TITLES for strength in strengths]
     for index, (panel, (measure, strength)) in enumerate(zip(panels, shown, strict=True)):

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from prefvlm_core import __version__
 from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.sanity import HUMAN_LABELS, RewardCurve
 from prefvlm_core.analysis.stats import ALL_TASKS
@@ -23,11 +22,13 @@ from prefvlm_core.plots.style import (
     CurveEnd,
     Spaces,
     darker,
+    footer_line,
     label_curve_ends,
     make_panels,
     method_color,
     project_style,
     task_title,
+    task_titles,
     text_width,
 )
 from prefvlm_core.vlm.pretraining.recordings import FRAME_EVERY
@@ -49,9 +50,9 @@ def rewards_along_trajectories(curves: Sequence[RewardCurve], profile: str) -> F
     if not curves:
         raise PrefVLMError("There are no reward curves to draw; give those of at least one task.")
     tasks = list(dict.fromkeys(curve.task for curve in curves))
-    footer = _footer(
-        profile,
-        tasks,
+    footer = footer_line(
+        f"profile {profile}",
+        task_titles(tasks),
         "one episode each, from the same initial state",
         "both rewards scaled between their extremes in the row",
         "VLM reward: cosine of text and frame",
@@ -93,9 +94,9 @@ def label_accuracy_before_and_after(table: pd.DataFrame, profile: str, labels: i
     needed = {"model", "task", "draws"} | {f"{mark}{bound}" for mark in marks for bound in ("", "_low", "_high")}
     check_columns(table, needed, "table of accuracies", "sanity.accuracy_table")
     tasks, models = list(table["task"].unique()), list(table["model"].unique())
-    footer = _footer(
-        profile,
-        [task for task in tasks if task != ALL_TASKS],
+    footer = footer_line(
+        f"profile {profile}",
+        task_titles([task for task in tasks if task != ALL_TASKS]),
         f"{table['draws'].min()} draws of trajectories, pairs and adapters per task",
         "mark: mean",
         "bar: 95 % Student t interval over draws",
@@ -158,8 +159,3 @@ def _draw_strip(axes: Axes, episode: RewardCurve) -> None:
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.set(yticks=(), xticks=np.linspace(low, high, 5)[1:-1])
-
-
-def _footer(profile: str, tasks: Sequence[str], *parts: str) -> str:
-    named = ", ".join(map(task_title, tasks))
-    return " · ".join([f"profile {profile}", named, *parts, f"prefvlm\N{NO-BREAK SPACE}{__version__}"])

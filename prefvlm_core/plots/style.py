@@ -279,15 +279,24 @@ def make_footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series,
     fewest, most = int(seeds.min()), int(seeds.max())
     parts = [
         f"profile {', '.join(map(_profile_title, sorted(set(profiles))))}",
-        ", ".join(map(task_title, tasks)),
+        task_titles(tasks),
         f"{fewest if fewest == most else f'{fewest}–{most}'} {'seed' if most == 1 else 'seeds'}",
         shown,
         f"{interval}: 95 % stratified bootstrap interval" if interval and most > 1 else "",
         "too narrow with fewer than 5 seeds" if interval and most > 1 and fewest < 5 else "",
         "1 seed, no interval" if interval and fewest == 1 else "",
-        f"prefvlm\N{NO-BREAK SPACE}{__version__}",
     ]
-    return " · ".join(part for part in parts if part)
+    return footer_line(*parts)
+
+
+def footer_line(*parts: str) -> str:
+    """What a figure shows, in a line: the parts that are not empty, and the version that drew it."""
+    return " · ".join([*filter(None, parts), f"prefvlm\N{NO-BREAK SPACE}{__version__}"])
+
+
+def task_titles(tasks: Sequence[str]) -> str:
+    """The tasks as a footer names them."""
+    return ", ".join(map(task_title, tasks))
 
 
 def _profile_title(profile: str) -> str:

@@ -9,13 +9,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.vlm import check_frames, unit_length
+from prefvlm_core.vlm.embedding import embed_in_batches
 from prefvlm_core.vlm.goal_pictures import GoalPictures
 from prefvlm_core.vlm.state_dicts import fit
 from prefvlm_core.vlm.weight_files import read_tensors
@@ -23,7 +22,7 @@ from prefvlm_core.vlm.weight_files import read_tensors
 FRAME_SIZE = 64  # with 128 a frame takes four times as long, and labels are hardly more often right (measured)
 FEATURES = 1280
 
-_BATCH = 32  # frames per forward pass, always as many because torch may round other batch sizes differently
+_BATCH = 32  # frames per forward pass
 _MEAN, _STD = 127.0, 128.0  # of the pixels with which the Lite models were trained, for all three channels
 
 
@@ -44,14 +43,7 @@ class EfficientNet:
     @torch.inference_mode()
     def encode_image(self, frames: ImageArray) -> FloatArray:
         """See `VisionLanguageModel`. Frames are (N, 64, 64, 3), embeddings (N, 1280)."""
-        check_frames(frames, FRAME_SIZE)
-        features = np.empty((len(frames), FEATURES), np.float32)
-        batch = torch.zeros(_BATCH, FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8)
-        for start in range(0, len(frames), _BATCH):
-            part = torch.from_numpy(np.ascontiguousarray(frames[start : start + _BATCH]))
-            batch[: len(part)] = part
-            features[start : start + _BATCH] = self._pooled(batch)[: len(part)].numpy()
-        return unit_length(features)
+        return embed_in_batches(self._pooled, frames, FRAME_SIZE, FEATURES, _BATCH)
 
     def _pooled(self, frames: Tensor) -> Tensor:
         pixels = (frames.permute(0, 3, 1, 2).float() - _MEAN) / _STD

@@ -17,7 +17,7 @@ from prefvlm_core.agent.replay import RunReplay
 from prefvlm_core.common.arrays import BoolArray, FloatArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.stopwatch import Stopwatch
-from prefvlm_core.config.run import RunConfig
+from prefvlm_core.config.run import AdapterConfig, RunConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.runs.directory import ADAPTERS_FILE
 from prefvlm_core.runs.published import published_runs
@@ -175,8 +175,12 @@ def make_label_source(
     dimension = len(encoder.text)
     if config.adapter.source:
         return AdaptedVLM(encoder, source_adapters(config, encoder.fingerprint, dimension, results), stopwatch)
-    adapters = ADAPTERS[config.adapter.kind](config.adapter, dimension, generator, torch.device("cpu"))
-    return AdaptedVLM(encoder, adapters, stopwatch)
+    return AdaptedVLM(encoder, fresh_adapters(config.adapter, dimension, generator), stopwatch)
+
+
+def fresh_adapters(config: AdapterConfig, dimension: int, generator: np.random.Generator) -> FrameAdapter:
+    """Adapters that have learned nothing yet, on the CPU, for embeddings of length `dimension`."""
+    return ADAPTERS[config.kind](config, dimension, generator, torch.device("cpu"))
 
 
 def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results: Path) -> FrameAdapter:

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.vlm import OPEN_CLIP_PREFIX, ImageTextModel, check_frames, check_texts, unit_length
+from prefvlm_core.vlm import OPEN_CLIP_PREFIX, ImageTextModel, check_texts, unit_length
+from prefvlm_core.vlm.embedding import embed_in_batches
 from prefvlm_core.vlm.state_dicts import fit
 from prefvlm_core.vlm.weight_files import read_tensors
 
-_BATCH = 16  # images per forward pass, always as many because torch may round other batch sizes differently
+_BATCH = 16  # images per forward pass
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,12 @@ class OpenClip(ImageTextModel):
     @torch.inference_mode()
     def encode_image(self, frames: ImageArray) -> FloatArray:
         """See `VisionLanguageModel`."""
-        check_frames(frames, self.frame_size)
-        features = []
-        batch = torch.zeros(_BATCH, self.frame_size, self.frame_size, 3, dtype=torch.uint8)
-        for start in range(0, len(frames), _BATCH):
-            part = torch.from_numpy(np.ascontiguousarray(frames[start : start + _BATCH]))
-            batch[: len(part)] = part
-            images = batch.to(self._device).permute(0, 3, 1, 2).float().div(255)
-            features.append(self._model.encode_image((images - self._mean) / self._std)[: len(part)].cpu())
-        return unit_length(torch.cat(features).numpy()) if features else np.empty((0, self._dimension), np.float32)
+        return embed_in_batches(self._encode_batch, frames, self.frame_size, self._dimension, _BATCH)
+
+    def _encode_batch(self, frames: Tensor) -> Tensor:
+        images = frames.to(self._device).permute(0, 3, 1, 2).float().div(255)
+        features: Tensor = self._model.encode_image((images - self._mean) / self._std)
+        return features
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> FloatArray:

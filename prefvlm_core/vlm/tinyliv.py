@@ -21,7 +21,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.files import write_atomically
-from prefvlm_core.vlm import ImageTextModel, check_frames, check_texts, unit_length
+from prefvlm_core.vlm import ImageTextModel, check_texts, unit_length
+from prefvlm_core.vlm.embedding import embed_in_batches
 from prefvlm_core.vlm.state_dicts import misfit
 from prefvlm_core.vlm.texts import TASK_TEXTS
 
@@ -31,7 +32,7 @@ EMBEDDING_SIZE = 128
 
 _CHANNELS = (32, 64, 128, 256)
 _HIDDEN_SIZE = 256
-_BATCH = 64  # frames per forward pass, always as many because torch may round other batch sizes differently
+_BATCH = 64  # frames per forward pass
 _UNKNOWN_WORD = 0
 
 
@@ -112,14 +113,7 @@ class TinyLIV(ImageTextModel):
     @torch.inference_mode()
     def encode_image(self, frames: ImageArray) -> FloatArray:
         """See `VisionLanguageModel`. Frames are (N, 64, 64, 3)."""
-        check_frames(frames, FRAME_SIZE)
-        features = np.empty((len(frames), EMBEDDING_SIZE), np.float32)
-        batch = torch.zeros(_BATCH, FRAME_SIZE, FRAME_SIZE, 3, dtype=torch.uint8)
-        for start in range(0, len(frames), _BATCH):
-            part = torch.from_numpy(np.ascontiguousarray(frames[start : start + _BATCH]))
-            batch[: len(part)] = part
-            features[start : start + _BATCH] = self.network.encode_image(batch)[: len(part)].numpy()
-        return unit_length(features)
+        return embed_in_batches(self.network.encode_image, frames, FRAME_SIZE, EMBEDDING_SIZE, _BATCH)
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> FloatArray:

@@ -9,9 +9,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.limits import EndpointLimits
 from prefvlm_core.config.run import Execution
 from prefvlm_core.vlm.endpoint.answers import Answer, AnswerCache, Question

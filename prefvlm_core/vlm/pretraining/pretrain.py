@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.machine import one_thread
 from prefvlm_core.config.fields import LARGEST_SEED, check_number
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.runs.files import write_probe
@@ -79,14 +80,9 @@ def train(name: str, recipe: Recipe, films: Films, seed: int) -> TinyLIV:
     Equal seeds give equal weights on equal machines. Machines with bfloat16 arithmetic (AVX512-BF16) train in it, twice
     as fast, and so to other weights than those without.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several threads sum gradients in varying order
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return _train(name, recipe, films, np.random.default_rng((seed, 1)))
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), torch.random.fork_rng(devices=[]):  # several threads sum gradients in varying order
+        torch.manual_seed(seed)
+        return _train(name, recipe, films, np.random.default_rng((seed, 1)))
 
 
 def _train(name: str, recipe: Recipe, films: Films, generator: np.random.Generator) -> TinyLIV:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +116,19 @@ def play_mixed_behaviors(task: str, count: int, seed: int) -> Episodes:
             yield _mixed_behavior(task, index % 4, generator), episode_seed
 
     return play(task, episodes())
+
+
+def expert_episodes(
+    task: str, noise: float, count: int, generator: np.random.Generator
+) -> Iterator[tuple[Behavior, int]]:
+    """What `play` takes: `count` episodes of the task's expert, with `noise` on its actions."""
+    for _ in range(count):
+        yield Expert(task, noise, generator), int(generator.integers(2**31))
+
+
+def at_frames(values: NDArray[Any]) -> NDArray[Any]:
+    """Of values (..., H) of steps, those (..., H / 5) of the steps that a frame shows."""
+    return values[..., FRAME_EVERY - 1 :: FRAME_EVERY]
 
 
 def segment_returns(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
