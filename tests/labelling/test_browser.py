@@ -129,9 +129,15 @@ def page(tmp_path: Path, queue: LabelQueue) -> Iterator[Any]:
         browser.close()
 
 
-def run_cell(page: Any) -> None:
+def press_run(page: Any) -> None:
+    """Run the first cell; JupyterLab runs nothing while the kernel is starting (its issue 8490)."""
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     page.locator(".jp-CodeCell .cm-content").first.click()
     page.keyboard.press("Control+Enter")
+
+
+def run_cell(page: Any) -> None:
+    press_run(page)
     page.locator(".prefvlm-labeller canvas").first.wait_for()
 
 
@@ -274,8 +280,7 @@ def test_nothing_that_the_database_holds_runs_in_the_page(
         connection.execute(
             f"UPDATE pairs SET {words if column == 'words' else f'{column} = :hostile'}", {"hostile": HOSTILE}
         )
-    page.locator(".jp-CodeCell .cm-content").first.click()
-    page.keyboard.press("Control+Enter")
+    press_run(page)
     root = page.locator(".prefvlm-labeller")
     said = "<script>window.hacked = 5</script>" if column == "words" else "changed by another program"
     wait_for(page, f"it.innerText.includes({said!r})")
