@@ -58,7 +58,7 @@ class Feedback:
         self.config, self.length = config, config.feedback.segment_length
         self.replay, self.ensemble, self.vlm, self.teacher = replay, ensemble, vlm, teacher
         self.generator, self.adapter_generator = stream, adapter_stream
-        self.budget = Budget(config.feedback)
+        self.budget = Budget(config)
         self.filter = FILTERS[config.filter.mode](config.filter)
         self.selection = SELECTIONS[config.feedback.sampling](config.feedback)
         self.human_selection = HUMAN_SELECTIONS[config.filter.human_selection]
@@ -114,7 +114,9 @@ class Feedback:
         return self.labels.newest_human(self.config.feedback.session_queries)
 
     def _queries(self) -> int:
-        return self.budget.queries(self.sessions)
+        """Number of pairs about which the human may be asked at this step."""
+        since = self.replay.size - self.config.first_session_step
+        return self.budget.queries(since // self.config.feedback.session_every)
 
     def _select(self) -> IntArray:
         """Pairs (count, 2) for the human in a session without labels of the VLM.

@@ -1,6 +1,7 @@
 """Tests of fair schedules: labels when they are due, the same first pairs, learning judged on human labels."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 from builders.rewards import CONFIG, ensemble, labelled, random_replay, setting
 from builders.runs import SMALL, quiet, tiny
 
-from prefvlm_core.config.groups import FeedbackConfig
 from prefvlm_core.preferences.budget import Budget
 from prefvlm_core.preferences.labels import RunLabels
 from prefvlm_core.preferences.pairs import PreferenceBuffer
@@ -18,28 +18,37 @@ from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import train
 
 PAIRED = {"feedback.paired_start": True}
-DUE = PAIRED | {"feedback.carry_over": True, "filter.human_selection": "uncertain-pool"}
+DUE = PAIRED | {"feedback.schedule": "even", "filter.human_selection": "uncertain-pool"}
 ALL_UNCERTAIN = {"filter.mode": "adaptive", "filter.adaptive_minimum": 1000}
 TWICE = {"feedback.budget": 40, "feedback.first_session_queries": 16}
 
 
-def test_what_a_session_could_not_ask_is_carried_over() -> None:
-    """A budget of 30, 10 in the first session and 5 in each later one, of which the second finds only 2 pairs."""
-    asked = {}
-    for carry_over in (False, True):
-        config = FeedbackConfig(budget=30, first_session_queries=10, session_queries=5, carry_over=carry_over)
-        budget, queries = Budget(config), []
-        for session, found in enumerate((10, 2, 99, 99, 99, 99)):
-            queries.append(budget.queries(session))
-            budget.spend(min(found, queries[-1]), 0)
-        asked[carry_over] = queries
-    assert asked == {False: [10, 5, 5, 5, 5, 3], True: [10, 5, 8, 5, 5, 0]}
+# 9 sessions after the first one, at steps 300, 400, …, 1100
+RUN = {"total_steps": 1_150, "exploration.random_steps": 100, "exploration.entropy_steps": 100}
+ASK = {"feedback.budget": 30, "feedback.first_session_queries": 10, "feedback.session_queries": 5}
 
 
-def test_pairs_left_open_are_not_carried_over() -> None:
-    budget = Budget(FeedbackConfig(budget=30, first_session_queries=10, session_queries=5, carry_over=True))
+def sessions(found: Sequence[int], schedule: str) -> list[int]:
+    """The queries of each session, of which it finds only so many pairs."""
+    config = tiny("pebble", **RUN | ASK | {"feedback.session_every": 100, "feedback.schedule": schedule})
+    budget, queries = Budget(config), []
+    for session, pairs in enumerate(found):
+        queries.append(budget.queries(session))
+        budget.spend(min(pairs, queries[-1]), 0)
+    return queries
+
+
+def test_an_even_schedule_ends_with_the_run_and_makes_up_for_what_it_could_not_ask() -> None:
+    """A budget of 30: 10 in the first session, and 20 in the nine later ones, of which the fourth finds no pairs."""
+    found = [99, 99, 99, 0, 99, 99, 99, 99, 99, 99]
+    assert sessions(found, "fixed") == [10, 5, 5, 5, 5, 5, 0, 0, 0, 0]
+    assert sessions(found, "even") == [10, 2, 2, 2, 4, 3, 2, 2, 2, 3]
+
+
+def test_pairs_left_open_are_not_asked_twice() -> None:
+    budget = Budget(tiny("pebble", **RUN | ASK | {"feedback.session_every": 100, "feedback.schedule": "even"}))
     budget.spend(6, waiting=4)
-    assert budget.queries(1) == 5
+    assert budget.queries(1) == 2
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +76,8 @@ def test_methods_and_budgets_begin_with_the_same_pairs(trained: dict[str, RunDir
 
 
 def test_uncertain_pairs_of_earlier_sessions_may_be_asked(trained: dict[str, RunDirectory]) -> None:
-    """Then every quota is met: 8 queries at first and 5 in each later session."""
-    assert human(trained["due"]).groupby("session").size().tolist() == [8, 5, 5, 2]
+    """Then every quota is met: 8 queries at first, and the other 12 in equal parts."""
+    assert human(trained["due"]).groupby("session").size().tolist() == [8, 4, 4, 4]
     pair = ["first", "second"]
     drawn = trained["due"].labels().query("teacher == 'vlm'").set_index(pair)["session"]
     later = human(trained["due"]).query("session > 1").set_index(pair)["session"]

@@ -161,11 +161,12 @@ class FeedbackConfig:
     first_session_queries: int = count(250, least=0)
     """Queries to the human in the first session, which directly follows exploration."""
     session_queries: int = count(32, least=0)
-    """Queries to the human in each later session."""
+    """Queries to the human in each later session, if `schedule` is fixed."""
     session_every: int = count(3_000)
     """Steps from one session to the next."""
-    carry_over: bool = False
-    """Whether queries that a session had no pairs for are added to those of the next one."""
+    schedule: Literal["fixed", "even"] = "fixed"
+    """How later sessions spend the budget: fixed (`session_queries` in each until it is spent, as in the papers) or
+    even (in equal parts to the end of the run; what a session finds no pairs for is added to the next one)."""
     paired_start: bool = False
     """Whether all methods and budgets of one seed begin with the same pairs. Those of the first session and all that is
     random about adapters then have random streams of their own, and more queries begin with the same pairs as fewer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefvlm_core.config.groups import FeedbackConfig
+from prefvlm_core.config.run import RunConfig
 
 
 class Budget:
@@ -12,17 +12,19 @@ class Budget:
     session; both count against the budget.
     """
 
-    def __init__(self, config: FeedbackConfig) -> None:
-        self.config = config
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config.feedback
+        self.later_sessions = (config.total_steps - 1 - config.first_session_step) // config.feedback.session_every
         self.spent = 0
         self.waiting = 0
 
-    def queries(self, sessions: int) -> int:
-        """Number of pairs about which the next session may ask, after `sessions` earlier ones."""
-        first, later = self.config.first_session_queries, self.config.session_queries
+    def queries(self, session: int) -> int:
+        """Number of pairs about which session `session` (0: the first one) may ask."""
+        budget, first, later = self.config.budget, self.config.first_session_queries, self.config.session_queries
         used = self.spent + self.waiting
-        wanted = first + sessions * later - used if self.config.carry_over else later if sessions else first
-        return min(wanted, self.config.budget - used)
+        if self.config.schedule == "even":
+            return first + session * (budget - first) // max(1, self.later_sessions) - used
+        return min(later if session else first, budget - used)
 
     def spend(self, answered_or_skipped: int, waiting: int) -> None:
         """Add the pairs that were answered or skipped in a session, and set how many are left open after it."""

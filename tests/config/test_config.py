@@ -209,6 +209,7 @@ def test_the_hash_changes_with_every_field() -> None:
         "adapter.source": "quick/a",
         "feedback.sampling": "disagreement",
         "feedback.segment_length": 25,
+        "feedback.schedule": "even",
         "vlm.frame_stride": 10,
         "feedback.teacher": "skip",
         "vlm.model": "random",
