@@ -1,0 +1,119 @@
+"""Arms compared run by run: runs of one task and seed begin alike, so what differs between them is the method.
+
+Scores are those of `run_scores`. Everything is a mean over the pairs of (task, seed) that all arms of a comparison
+have, with a 95 % percentile bootstrap interval that draws seeds within each task, the same ones for every arm.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import isotonic_regression
+
+from prefvlm_core.analysis.stats import ARM_COLUMNS, area_under_curve, check_evaluations
+from prefvlm_core.common.arrays import DoubleArray
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
+
+MEASURES = {
+    "last_three": "success, mean of the last three evaluations",
+    "log_return_area": "area of log return",
+    "success_area": "area of success",
+}
+"""Columns of `run_scores` that are compared; the first one decides."""
+RESAMPLES = 4_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, and the number of pairs (task, seed) behind it."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+
+def run_scores(data: pd.DataFrame) -> pd.DataFrame:
+    """One row per run, from one row per evaluation: task, arm, method, seed, those of `stats.ARM_COLUMNS` that `data`
+    has, and the `MEASURES`: last_three (0..1), log_return_area (area under the curve of ln(1 + return), for returns of
+    at least 0) and success_area (0..1).
+
+    Raises PrefVLMError for malformed `data`.
+    """
+    check_evaluations(data)
+    kept = ["task", "arm", "method", "seed", *(column for column in ARM_COLUMNS if column in data)]
+    rows = []
+    for _, run in data.sort_values("step").groupby("run_id"):
+        log_return = np.log1p(run["episode_return"].clip(lower=0))
+        rows.append(
+            {
+                **run.iloc[-1][kept],
+                "last_three": float(run["success"].iloc[-3:].mean()),
+                "log_return_area": area_under_curve(run["step"], log_return),
+                "success_area": area_under_curve(run["step"], run["success"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def difference(scores: pd.DataFrame, arm: str, against: str, measure: str, generator: np.random.Generator) -> Estimate:
+    """How much more `arm` scores than `against`, paired by task and seed.
+
+    `arm` is not inferior by a margin if `low` is above minus that margin. Raises PrefVLMError for an arm that is not
+    there, and for arms that share no task and seed.
+    """
+    mine, theirs = _draws(scores, [arm, against], measure, generator)
+    return _estimate(mine - theirs, len(_shared(scores, [arm, against], measure)))
+
+
+def label_equivalent(
+    scores: pd.DataFrame, arm: str, ladder: Mapping[float, str], measure: str, generator: np.random.Generator
+) -> Estimate:
+    """How many labels the arm's score is worth, in the unit of `ladder`, by which PEBBLE's scores rise with its labels.
+
+    `ladder` maps numbers of labels (in label budgets B, say) to the arms that have them. Their means are made to rise
+    (isotonic regression) and joined by straight lines over the logarithm of the labels. What lies beyond the ladder's
+    ends counts as its end: an estimate or a bound that equals the largest or the smallest number means "at least" or
+    "at most". Raises the errors of `difference`.
+    """
+    labels = np.array(sorted(ladder))
+    arms = [arm, *(ladder[number] for number in labels)]
+    draws = _draws(scores, arms, measure, generator)
+    worth = np.array([_labels_worth(draw[0], draw[1:], labels) for draw in draws.T])
+    return _estimate(worth, len(_shared(scores, arms, measure)))
+
+
+def _labels_worth(score: float, rungs: DoubleArray, labels: DoubleArray) -> float:
+    rising = isotonic_regression(rungs).x + 1e-12 * np.arange(len(rungs))  # interpolation needs rising numbers
+    return float(np.exp(np.interp(score, rising, np.log(labels))))
+
+
+def _shared(scores: pd.DataFrame, arms: list[str], measure: str) -> pd.DataFrame:
+    """Scores by (task, seed), one column per arm, of the pairs that all arms have."""
+    if measure not in MEASURES:
+        raise unknown_name("measure", measure, MEASURES)
+    for arm in arms:
+        if arm not in set(scores["arm"]):
+            raise unknown_name("arm", arm, sorted(set(scores["arm"])))
+    table = scores.pivot(index=["task", "seed"], columns="arm", values=measure)[arms].dropna()
+    if table.empty:
+        raise PrefVLMError(f"The arms {', '.join(arms)} share no task and seed; train them with the same seeds.")
+    return table
+
+
+def _draws(scores: pd.DataFrame, arms: list[str], measure: str, generator: np.random.Generator) -> DoubleArray:
+    """Means (arms, 1 + RESAMPLES) over tasks and seeds: of the scores themselves, and of the bootstrap's."""
+    table = _shared(scores, arms, measure)
+    sums = np.zeros((len(arms), 1 + RESAMPLES))
+    for _, of_task in table.groupby("task"):
+        values = of_task.to_numpy().T
+        drawn = generator.integers(values.shape[1], size=(RESAMPLES, values.shape[1]))
+        sums[:, 0] += values.sum(-1)
+        sums[:, 1:] += values[:, drawn].sum(-1)
+    return sums / len(table)
+
+
+def _estimate(draws: DoubleArray, pairs: int) -> Estimate:
+    low, high = np.quantile(draws[1:], (0.025, 0.975))
+    return Estimate(float(draws[0]), float(low), float(high), pairs)

@@ -1,0 +1,83 @@
+"""Tests of paired comparisons against numbers made by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from prefvlm_core.analysis.paired import difference, label_equivalent, run_scores
+from prefvlm_core.common.errors import PrefVLMError
+
+LADDER = {1: "pebble B", 2: "pebble 2B", 4: "pebble 4B"}
+
+
+def scores_of(means: dict[str, float], seeds: int = 20, tasks: int = 3, spread: float = 0.0) -> pd.DataFrame:
+    """Scores of arms with given means; what a task and seed add is the same for all arms."""
+    generator = np.random.default_rng(0)
+    rows = [
+        {"task": f"task {task}", "arm": arm, "seed": seed, "last_three": mean + shared}
+        for task in range(tasks)
+        for seed in range(seeds)
+        for shared in [spread * generator.standard_normal()]
+        for arm, mean in means.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def evaluations() -> pd.DataFrame:
+    success, returns = [0.0, 0.5, 1.0, 0.6], [-3.0, np.e - 1, np.e**3 - 1, np.e**3 - 1]
+    columns = {"profile": "quick", "task": "a", "method": "pebble", "arm": "x", "seed": 0, "run_id": "r"}
+    columns |= {"human_labels": 8, "vlm_labels": 0, "reward_accuracy": 0.7, "seconds": 1.0, "budget": 8}
+    rows = zip((100, 200, 300, 400), success, returns, strict=True)
+    return pd.DataFrame([columns | {"step": s, "success": y, "episode_return": r} for s, y, r in rows])
+
+
+def test_scores_of_a_run_by_hand() -> None:
+    (row,) = run_scores(evaluations()).to_dict("records")
+    assert (row["task"], row["arm"], row["seed"], row["budget"]) == ("a", "x", 0, 8)
+    assert row["last_three"] == pytest.approx(0.7)
+    assert row["success_area"] == pytest.approx((0.25 + 0.75 + 0.8) / 3)
+    assert row["log_return_area"] == pytest.approx((0.5 + 2 + 3) / 3)  # a return below 0 counts as 0
+
+
+def test_what_two_arms_share_leaves_their_difference() -> None:
+    """Differences of equal pairs have no spread, however much seeds differ."""
+    found = difference(scores_of({"a": 0.6, "b": 0.5}, spread=0.3), "a", "b", "last_three", np.random.default_rng(0))
+    assert (found.mean, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert found.pairs == 60
+
+
+def test_the_interval_is_that_of_a_paired_t_test_for_many_normal_scores() -> None:
+    generator = np.random.default_rng(1)
+    scores = scores_of({"a": 0.0, "b": 0.0}, seeds=400, tasks=1)
+    scores["last_three"] += generator.standard_normal(len(scores))
+    found = difference(scores, "a", "b", "last_three", np.random.default_rng(0))
+    pairs = scores.pivot(index="seed", columns="arm", values="last_three")
+    truth = scipy.stats.ttest_rel(pairs["a"], pairs["b"]).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((truth.low, truth.high), abs=0.01)
+
+
+def test_labels_are_read_off_the_ladder() -> None:
+    means = {"pebble B": 0.2, "pebble 2B": 0.6, "pebble 4B": 0.8}
+    for score, worth in ((0.6, 2.0), (0.4, 2**0.5), (0.7, 2 * 2**0.5), (0.1, 1.0), (0.9, 4.0)):
+        scores = scores_of(means | {"ours": score}, spread=0.2)
+        found = label_equivalent(scores, "ours", LADDER, "last_three", np.random.default_rng(0))
+        assert found.mean == pytest.approx(worth)
+
+
+def test_a_ladder_that_falls_is_made_level() -> None:
+    """2B and 4B are the same 0.6 together; what reaches it is worth at least 4B."""
+    scores = scores_of({"pebble B": 0.2, "pebble 2B": 0.7, "pebble 4B": 0.5, "ours": 0.61})
+    found = label_equivalent(scores, "ours", LADDER, "last_three", np.random.default_rng(0))
+    assert (found.mean, found.low, found.high) == pytest.approx((4, 4, 4))
+
+
+def test_only_shared_seeds_count_and_unknown_arms_are_refused() -> None:
+    scores = scores_of({"a": 0.6, "b": 0.5}, seeds=4, tasks=1)
+    scores = scores[~((scores["arm"] == "b") & (scores["seed"] == 3))]
+    assert difference(scores, "a", "b", "last_three", np.random.default_rng(0)).pairs == 3
+    with pytest.raises(PrefVLMError, match="arm"):
+        difference(scores, "a", "c", "last_three", np.random.default_rng(0))
+    apart = scores.assign(seed=scores["seed"] + 10 * (scores["arm"] == "b"))
+    with pytest.raises(PrefVLMError, match="share no task and seed"):
+        difference(apart, "a", "b", "last_three", np.random.default_rng(0))
