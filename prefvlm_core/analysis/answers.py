@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from prefvlm_core.analysis.label_quality import PARTITIONS
+from prefvlm_core.analysis.paired import MARGIN, MEASURES
 from prefvlm_core.analysis.stats import ALL_TASKS
 
 
@@ -86,6 +87,32 @@ def labels_needed_in_words(needed: pd.DataFrame, baseline: str) -> str:
         missed = f"; not reached with the budgets tried: {failed}" if failed else ""
         lines.append(f"- **{task}**: {100 * rows['target'].iloc[0]:.0f} % success takes {said}{missed}.")
     return "\n".join(lines)
+
+
+def worth_in_words(worth: pd.DataFrame, gaps: pd.DataFrame) -> str:
+    """What a `worth_table` and a `difference_table` say of PrefVLM's success, as Markdown, one line per arm."""
+    deciding = next(iter(MEASURES))
+    rows = worth[(worth["measure"] == deciding) & worth["mean"].notna()].sort_values("mean", ascending=False)
+    ends = worth.loc[worth["mean"].isna(), "labels"]
+    gap_of = gaps[gaps["measure"] == deciding].set_index("arm")
+    lines = []
+    for row in rows.itertuples():
+        gap = gap_of.loc[row.arm]
+        verdict = "not inferior" if gap["low"] > -MARGIN else "worse" if gap["high"] < 0 else "undecided"
+        lines.append(
+            f"- *{row.arm}* does what PEBBLE does with {_at_ends(row.mean, ends)} B ({_at_ends(row.low, ends)} to "
+            f"{_at_ends(row.high, ends)}). From *{gap['against']}* it is {100 * gap['mean']:+.0f} points "
+            f"({100 * gap['low']:+.0f} to {100 * gap['high']:+.0f}) away: {verdict}."
+        )
+    return "\n".join(lines)
+
+
+def _at_ends(number: float, ends: pd.Series) -> str:
+    """A label equivalent in words, which the ends of the ladder only bound."""
+    for bound, end in (("at most", ends.min()), ("at least", ends.max())):
+        if math.isclose(number, end, rel_tol=1e-6):
+            return f"{bound} {end:g}"
+    return f"{number:.1f}"
 
 
 def pooled(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ have, with a 95 % percentile bootstrap interval that draws seeds within each tas
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ MEASURES = {
 }
 """Columns of `run_scores` that are compared; the first one decides."""
 RESAMPLES = 4_000
+MARGIN = 0.1
+"""Of success, by which an arm may be worse and still count as not inferior."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,58 @@ def label_equivalent(
     draws = _draws(scores, arms, measure, generator)
     worth = np.array([_labels_worth(draw[0], draw[1:], labels) for draw in draws.T])
     return _estimate(worth, len(_shared(scores, arms, measure)))
+
+
+def difference_table(scores: pd.DataFrame, against: str) -> pd.DataFrame:
+    """`difference` of every other arm from `against` in each of the `MEASURES`.
+
+    Columns: arm, against, measure, mean, low, high, pairs. Arms that share no task and seed with it are left out.
+    """
+    rows = []
+    for measure in MEASURES:
+        for arm in _others(scores, [against], measure):
+            found = difference(scores, arm, against, measure, np.random.default_rng(0))
+            rows.append({"arm": arm, "against": against, "measure": measure} | asdict(found))
+    return pd.DataFrame(rows)
+
+
+def worth_table(scores: pd.DataFrame, family: str = "pebble") -> pd.DataFrame:
+    """`label_equivalent` of every arm with human labels outside the ladder of `family`, and that ladder's own scores.
+
+    Columns: arm, measure, labels (how many times the ladder's smallest budget the arm has), score (its mean), mean,
+    low, high, pairs (of the label equivalent; nan for arms of the ladder). Arms that share no task and seed with the
+    whole ladder are left out.
+    """
+    ladder, rows = ladder_of(scores, family), []
+    smallest = scores[scores["family"] == family].groupby("task")["budget"].min()
+    shares = (scores["budget"] / scores["task"].map(smallest)).groupby(scores["arm"]).mean()
+    rungs = list(ladder.values())
+    for measure in MEASURES:
+        for arm in [*rungs, *(arm for arm in _others(scores, rungs, measure) if shares[arm] > 0)]:
+            row = {"arm": arm, "measure": measure, "labels": shares[arm]}
+            row["score"] = _shared(scores, [arm, *(rung for rung in rungs if rung != arm)], measure)[arm].mean()
+            if arm not in rungs:
+                row |= asdict(label_equivalent(scores, arm, ladder, measure, np.random.default_rng(0)))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ladder_of(scores: pd.DataFrame, family: str = "pebble") -> dict[float, str]:
+    """PEBBLE's ladder: how many times its smallest budget each arm of the family has, and the arm.
+
+    Tasks differ in B, their smallest budget, and agree in its multiples. Only with two budgets or more can anything be
+    read off it.
+    """
+    rungs = scores[scores["family"] == family]
+    smallest = rungs.groupby("task")["budget"].transform("min")
+    shares = (rungs["budget"] / smallest).groupby(rungs["arm"]).mean()
+    return {float(share): str(arm) for arm, share in shares.sort_values().items()}
+
+
+def _others(scores: pd.DataFrame, arms: list[str], measure: str) -> list[str]:
+    """The arms that share a task and seed with all of `arms`, without these."""
+    table = scores.pivot(index=["task", "seed"], columns="arm", values=measure).dropna(subset=arms)
+    return [str(arm) for arm in table.dropna(axis="columns", how="all").columns if arm not in arms]
 
 
 def _labels_worth(score: float, rungs: DoubleArray, labels: DoubleArray) -> float:

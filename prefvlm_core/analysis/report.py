@@ -41,9 +41,12 @@ KEYS = {
     "table": ("experiment", "task", "arm"),
     "labels": ("experiment", "task", "arm"),
     "improvement": ("task", "arm", "against"),
+    "differences": ("arm", "against", "measure"),
+    "worth": ("arm", "measure"),
 }
 """Files of `results/<profile>/` that `prefvlm table` writes, without .csv, and the columns that name a row:
-`stats.summary_table`, `label_quality.error_rates` by task, `stats.improvement_table`."""
+`stats.summary_table`, `label_quality.error_rates` by task, `stats.improvement_table`, `paired.difference_table`,
+`paired.worth_table`."""
 RETIRED = "pilot"
 """A fourth file, written once: rows as in `table.csv`, of arms that left the grids."""
 

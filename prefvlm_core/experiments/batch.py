@@ -23,6 +23,7 @@ from typing import Any
 import pandas
 from filelock import FileLock, Timeout
 
+from prefvlm_core.analysis.paired import difference_table, ladder_of, run_scores, worth_table
 from prefvlm_core.analysis.report import KEYS, README_EXPERIMENT, label_errors, with_reference, write_into_texts
 from prefvlm_core.analysis.stats import improvement_table, summary_table
 from prefvlm_core.common.errors import PrefVLMError, check_path, unknown_name
@@ -189,8 +190,8 @@ def experiments_with_runs(profile: str, results: str | Path) -> list[str]:
 
 
 def table_step(profile: str, results: str) -> list[str]:
-    """Write `results/<profile>/{table,labels,improvement}.csv` (see `report.KEYS`), as far as runs are stored, and
-    README.md and NOTES.md anew from their templates.
+    """Write the tables of `report.KEYS` to `results/<profile>/`, as far as runs are stored, and README.md and NOTES.md
+    anew from their templates.
 
     Raises `PrefVLMError` where no run is.
     """
@@ -205,6 +206,11 @@ def table_step(profile: str, results: str) -> list[str]:
             tables[name][-1].insert(0, "experiment", experiment)
         if experiment == README_EXPERIMENT:
             tables["improvement"].append(improvement_table(data, ("prefvlm", "pebble"), "pebble"))
+            scores = run_scores(data[data["group"] == ""])
+            ladder = ladder_of(scores)
+            tables["differences"] += [difference_table(scores, arm) for arm in ladder.values()]
+            if len(ladder) > 1:
+                tables["worth"].append(worth_table(scores))
     for name, parts in tables.items():
         if rows := [part for part in parts if len(part)]:
             text = pandas.concat(rows).to_csv(index=False, float_format="%.4f", lineterminator="\n")

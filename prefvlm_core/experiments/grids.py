@@ -160,7 +160,17 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         "paper": Grid({task: [_paper_prefvlm(*_PAPER[task][:2])] for task in _PAPER}, range(5)),
     },
     "02_learning_curves": {
-        "quick": Grid({"drawer-close-v3": [Arm("sac"), Arm("pebble"), Arm("prefvlm", small_budget(300))]}, range(4)),
+        "quick": Grid(
+            {
+                "drawer-close-v3": [
+                    Arm("sac"),
+                    Arm("pebble", small_budget(300)),
+                    Arm("pebble"),
+                    Arm("prefvlm", small_budget(300)),
+                ]
+            },
+            range(4),
+        ),
         "laptop": Grid(
             {task: _laptop_arms(task) + (_laptop_baselines(task) if task in _ABLATED else []) for task in _LAPTOP},
             range(5),

@@ -4,24 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from builders.scores import comparison, scores_of
 
-from prefvlm_core.analysis.paired import difference, label_equivalent, run_scores
+from prefvlm_core.analysis.answers import worth_in_words
+from prefvlm_core.analysis.paired import (
+    difference,
+    difference_table,
+    label_equivalent,
+    ladder_of,
+    run_scores,
+    worth_table,
+)
 from prefvlm_core.common.errors import PrefVLMError
 
 LADDER = {1: "pebble B", 2: "pebble 2B", 4: "pebble 4B"}
-
-
-def scores_of(means: dict[str, float], seeds: int = 20, tasks: int = 3, spread: float = 0.0) -> pd.DataFrame:
-    """Scores of arms with given means; what a task and seed add is the same for all arms."""
-    generator = np.random.default_rng(0)
-    rows = [
-        {"task": f"task {task}", "arm": arm, "seed": seed, "last_three": mean + shared}
-        for task in range(tasks)
-        for seed in range(seeds)
-        for shared in [spread * generator.standard_normal()]
-        for arm, mean in means.items()
-    ]
-    return pd.DataFrame(rows)
 
 
 def evaluations() -> pd.DataFrame:
@@ -81,3 +77,24 @@ def test_only_shared_seeds_count_and_unknown_arms_are_refused() -> None:
     apart = scores.assign(seed=scores["seed"] + 10 * (scores["arm"] == "b"))
     with pytest.raises(PrefVLMError, match="share no task and seed"):
         difference(apart, "a", "b", "last_three", np.random.default_rng(0))
+
+
+def test_tables_of_worth_and_of_differences() -> None:
+    scores = comparison()
+    assert ladder_of(scores) == {1.0: "pebble B", 2.0: "pebble 2B"}
+    worth = worth_table(scores).query("measure == 'last_three'").set_index("arm")
+    assert list(worth.index) == ["pebble B", "pebble 2B", "ours"]  # an arm without labels has nothing to be worth
+    assert worth["labels"].to_dict() == {"pebble B": 1, "pebble 2B": 2, "ours": 1}
+    assert worth["score"].diff()["pebble 2B"] == pytest.approx(0.4)
+    assert worth.loc["ours", "mean"] == pytest.approx(2) and worth["mean"].isna().sum() == 2
+    gaps = difference_table(scores, "pebble 2B").query("measure == 'last_three'").set_index("arm")["mean"]
+    assert gaps.to_dict() == pytest.approx({"pebble B": -0.4, "ours": 0.0, "no human": -0.5})
+
+
+def test_worth_in_words() -> None:
+    scores = comparison()
+    said = worth_in_words(worth_table(scores), difference_table(scores, "pebble 2B"))
+    assert said == (
+        "- *ours* does what PEBBLE does with at least 2 B (at least 2 to at least 2). From *pebble 2B* it is +0 points "
+        "(+0 to +0) away: not inferior."
+    )

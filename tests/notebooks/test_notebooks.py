@@ -73,7 +73,7 @@ def check_rates(rates: pd.DataFrame, experiment: str) -> None:
 FIGURES = {
     "01_sanity_check": {"The VLM's reward": 1, "How many of its labels": 1, "What the KL filter makes": 1},
     "02_learning_curves": {
-        **{"Success against environment steps": 1, "Success against human labels": 1},
+        **{"Success against environment steps": 1, "Success against human labels": 1, "What labels are worth": 2},
         **{"The other baselines": 1, "Where every method ends": 1},
     },
     "03_filter_ablation": {
@@ -175,6 +175,8 @@ def test_numbers_of_02_learning_curves(executed: Callable[[str], Executed]) -> N
         enough = [share * budget for share in (1, 2, 4) if rows[task, f"pebble ({share}×B)"] >= target]
         assert needed[task, "pebble"] == min(enough)
         assert f"- **{task}**: {100 * target:.0f} % success takes" in run.said()
+    worth = pd.read_csv(STORED / "worth.csv").query("measure == 'last_three'").set_index("arm")["mean"]
+    assert f"*prefvlm (1×B)* does what PEBBLE does with {worth['prefvlm (1×B)']:.1f} B" in run.said()
     assert not {"rime", "surf"} & set(run.table("needed")["family"])  # baselines have a figure of their own
     assert "24 of 260 runs of 02_learning_curves in profile laptop are missing and left out." in run.printed()
 
