@@ -98,7 +98,7 @@ class Feedback:
         """Fit the ensemble to the labels and relabel the replay. Returns columns for metrics.csv."""
         if self.config.reward.standardise:
             self.ensemble.standardise(self.replay)
-        labels = self.labels.for_learning(self.config.reward.stop_on == "human")
+        labels = self.labels.for_learning(self.config.reward.stop_on == "human", self.filter.reliability)
         learning = self.learner.learn(labels, self.asked)
         self.ensemble.relabel(self.replay)
         metrics = {"reward_epochs": learning.epochs, "reward_training_accuracy": learning.accuracy}

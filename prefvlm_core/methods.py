@@ -101,8 +101,17 @@ METHODS: Registry[Method] = Registry(
 )
 
 
-def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping[str, Any] | None = None) -> RunConfig:
+def run_config(
+    task: str,
+    method: str,
+    seed: int,
+    profile: str,
+    changes: Mapping[str, Any] | None = None,
+    profile_changes: Mapping[str, Any] | None = None,
+) -> RunConfig:
     """The complete config of one run: the defaults, changed by the profile, the method, and the caller's `changes`.
+
+    `profile_changes` are changes of the profile itself, which the method's recipe overrides.
 
     Example: `run_config("drawer-close-v3", "pebble", 0, "quick", {"feedback.budget": 200})`.
     Raises `PrefVLMError` for an unknown name or field and for a value that is not allowed.
@@ -113,4 +122,4 @@ def run_config(task: str, method: str, seed: int, profile: str, changes: Mapping
     recipe = METHODS[method]
     base = RunConfig(task=task, method=method, seed=seed, profile=profile)
     of_method = dict(recipe.changes) | ({} if profile == "paper" else dict(recipe.small))
-    return replace(base, PROFILES[profile] | of_method | dict(changes or {}))
+    return replace(base, PROFILES[profile] | dict(profile_changes or {}) | of_method | dict(changes or {}))

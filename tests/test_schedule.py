@@ -103,6 +103,7 @@ def test_stopping_judged_on_human_labels_goes_on_while_these_are_not_learned() -
     starts = np.repeat(labelled(replay, 5, seed=3).starts, 2, axis=0)
     labels.human.add(starts, np.tile(np.float32([0, 1]), 5))
     labels.kept.add(learned.starts, learned.labels)
+    assert labels.for_learning().reliability is None
     everything, human_only = labels.for_learning(), labels.for_learning(judged_by_human=True)
     assert (everything.judged, human_only.judged, len(human_only)) == (None, 10, 310)
     assert learner.learn(everything, 10).epochs < 20

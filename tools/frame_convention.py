@@ -12,6 +12,7 @@ import tempfile
 import numpy as np
 import torch
 
+from prefvlm_core.config.profiles import FIRST_EDITION
 from prefvlm_core.config.run import Execution
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.domains.frames import FrameRenderer
@@ -27,7 +28,7 @@ BRIEF = {"total_steps": 4_000, "evaluation.every": 4_000, "evaluation.episodes":
 
 def main() -> None:
     torch.set_num_threads(1)
-    configs = [run_config(task, "pebble", 300, "laptop", BRIEF) for task in sys.argv[1:] or TASKS]
+    configs = [run_config(task, "pebble", 300, "laptop", BRIEF, FIRST_EDITION) for task in sys.argv[1:] or TASKS]
     shared, model = configs[0], load("tinyliv")
     with tempfile.TemporaryDirectory() as results:
         execution = Execution(results, workers=1, progress=False)

@@ -25,6 +25,7 @@ from prefvlm_core.analysis.label_quality import error_correlations, error_rates
 from prefvlm_core.common.seeding import Generators, Stream
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.groups import SIMULATED_VLMS
+from prefvlm_core.config.profiles import FIRST_EDITION
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
@@ -46,7 +47,7 @@ BRIEF |= {"evaluation.held_out_pairs": 10_000} | small_budget(LABELS, sessions=8
 
 def seen_by_pebble(tasks: list[str]) -> Replay:
     """What PEBBLE saw in training, a run for each task."""
-    configs = [run_config(task, "pebble", 300, "laptop", BRIEF) for task in tasks]
+    configs = [run_config(task, "pebble", 300, "laptop", BRIEF, FIRST_EDITION) for task in tasks]
     with tempfile.TemporaryDirectory() as results:
         directories = [RunDirectory(results, config) for config in configs]
         with lock_runs(directories), EnvironmentFleet(tasks, configs[0].horizon, 1, configs[0].action_repeat) as fleet:
@@ -81,7 +82,7 @@ def compare(replay: Replay, tasks: list[str], seed: int) -> pd.DataFrame:
     """
     logs, ends = [], []
     for arm, (method, changes) in arms().items():
-        configs = [run_config(task, method, seed, "laptop", BRIEF | changes) for task in tasks]
+        configs = [run_config(task, method, seed, "laptop", BRIEF | changes, FIRST_EDITION) for task in tasks]
         for config, feedback in zip(configs, hold_sessions(replay, configs), strict=True):
             named = {"profile": config.profile, "task": config.task, "method": method, "arm": arm, "seed": seed}
             logs.append(feedback.labels.log.frame().assign(run_id=config.run_id, **named))

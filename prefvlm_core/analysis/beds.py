@@ -8,13 +8,15 @@ which hold what a learning agent really does. Models must be chosen on other see
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from prefvlm_core.common.arrays import BoolArray, DoubleArray, FloatArray, ImageArray
-from prefvlm_core.config.profiles import check_profile
+from prefvlm_core.config.profiles import FIRST_EDITION, check_profile
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.relations import HAND, OBJECT
@@ -88,6 +90,8 @@ class BedPlan:
     """Steps of the runs whose replays are kept."""
     budgets: tuple[int, ...]
     """Labels of the run of PEBBLE on each task; in profile laptop twice its B."""
+    profile_changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields in which the runs' profile differs from today's."""
 
 
 _TASKS = ("door-close-v3", "button-press-v3", "window-open-v3", "window-close-v3")
@@ -100,6 +104,7 @@ PLANS = {
         films=5,
         steps=3_100,
         budgets=(100, 200, 200, 200),
+        profile_changes=FIRST_EDITION,
     ),
     "paper": BedPlan(_TASKS, draws=3, episodes=60, films=10, steps=50_000, budgets=(1_000,) * 4),
 }
@@ -121,8 +126,9 @@ def replay_configs(profile: str, seed: int = REPORTING_SEED) -> list[RunConfig]:
             "feedback.session_queries": -(-(budget - first) // 12),
             "reward.standardise": True,
         }
-        for method, changes in (("sac", {}), ("pebble", learning)):
-            configs.append(run_config(task, method, seed, profile, {"total_steps": plan.steps} | changes))
+        for method, fields in (("sac", {}), ("pebble", learning)):
+            changes = {"total_steps": plan.steps} | fields
+            configs.append(run_config(task, method, seed, profile, changes, plan.profile_changes))
     return configs
 
 

@@ -268,7 +268,8 @@ class FilterConfig:
 
     mode: str = "rime"
     """Source of the thresholds, a name in `preferences.filters.FILTERS`: rime, adaptive (learned from the human's
-    labels) or none (every label of the VLM is kept)."""
+    labels), audited (none: every label of the VLM is kept, and reward learning doubts it by how often the human found
+    them wrong) or none (every label is kept)."""
     human_selection: str = "uncertain"
     """Which pairs may go to the human, a name in `preferences.selection.HUMAN_SELECTIONS`: uncertain (the session's new
     pairs that the filter finds uncertain), uncertain-pool (those of earlier sessions too) or random (any new pairs)."""

@@ -6,10 +6,11 @@ Each experiment is a notebook's name. To have a task, a method or a setting draw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefvlm_core.common.registry import Registry
+from prefvlm_core.config.profiles import FIRST_EDITION
 from prefvlm_core.experiments.arms import (
     BASELINES,
     EQUAL_BAND,
@@ -39,6 +40,8 @@ class Grid:
     arms: Mapping[str, Sequence[Arm]]
     """Task -> the arms run on it."""
     seeds: Sequence[int]
+    profile_changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields in which the profile differs from today's: `FIRST_EDITION` where the stored runs are still those."""
 
 
 # ROVED's learning curves (its Fig. 3): horizon, labels of ROVED itself, of PEBBLE(y) and of PEBBLE(z).
@@ -156,7 +159,7 @@ _SECOND = {"vlm.model": "tinyliv2"}
 _GRIDS: dict[str, dict[str, Grid]] = {
     "01_sanity_check": {
         "quick": Grid({"drawer-close-v3": [Arm("prefvlm", _QUICK, "prefvlm")]}, [0]),
-        "laptop": Grid({task: filters(_laptop(task))[:2] for task in _ABLATED}, range(3)),
+        "laptop": Grid({task: filters(_laptop(task))[:2] for task in _ABLATED}, range(3), FIRST_EDITION),
         "paper": Grid({task: [_paper_prefvlm(*_PAPER[task][:2])] for task in _PAPER}, range(5)),
     },
     "02_learning_curves": {
@@ -174,12 +177,13 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         "laptop": Grid(
             {task: _laptop_arms(task) + (_laptop_baselines(task) if task in _ABLATED else []) for task in _LAPTOP},
             range(5),
+            FIRST_EDITION,
         ),
         "paper": Grid({task: _paper_arms(*plan) for task, plan in _PAPER.items()}, range(5)),
     },
     "03_filter_ablation": {
         "quick": Grid({"drawer-close-v3": filters(_QUICK)}, [0]),
-        "laptop": Grid({task: filters(_laptop(task)) for task in _ABLATED}, range(3)),
+        "laptop": Grid({task: filters(_laptop(task)) for task in _ABLATED}, range(3), FIRST_EDITION),
         "paper": Grid({"window-close-v3": filters(_WINDOW)}, range(5)),
     },
     "04_threshold_sensitivity": {
@@ -191,6 +195,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
                 )
             },
             range(2),
+            FIRST_EDITION,
         ),
         "paper": Grid(
             {"window-close-v3": thresholds(_WINDOW, [0.25, 0.5], [0.0, 1.0, 3.0], [2.0, RIME_UPPER])}, range(5)
@@ -215,6 +220,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
                 for target, source in LAPTOP_TRANSFER_PAIRS.items()
             },
             range(2),
+            FIRST_EDITION,
         ),
         "paper": Grid({target: _paper_transfer(target, source) for target, source in TRANSFER_PAIRS.items()}, range(5)),
     },
@@ -242,6 +248,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
                 for task in _ABLATED
             },
             range(3),
+            FIRST_EDITION,
         ),
         "paper": Grid(
             {
@@ -257,7 +264,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
     },
     "07_human_labeling": {
         "quick": Grid({"drawer-close-v3": people(1_500, 200, 10)}, [0]),
-        "laptop": Grid({"drawer-close-v3": people(1_500, 200, 10)}, [0]),
+        "laptop": Grid({"drawer-close-v3": people(1_500, 200, 10)}, [0], FIRST_EDITION),
         "paper": Grid({"drawer-close-v3": people(15_000, 1_500, 50)}, [0]),
     },
     "08_noisy_teacher": {
@@ -265,18 +272,21 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         "laptop": Grid(
             {task: noisy_teacher(("pebble", "rime", "prefvlm", "prefvlm-plus"), _laptop(task)) for task in _ABLATED},
             range(3),
+            FIRST_EDITION,
         ),
         "paper": Grid({"window-close-v3": noisy_teacher(("pebble", "rime", "prefvlm"), _WINDOW)}, range(5)),
     },
     "09_vlm_backbones": {
         "quick": Grid({"drawer-close-v3": worth(_QUICK, [0.7, 1.0])}, [0]),
-        "laptop": Grid({task: worth(_laptop(task), _ACCURACIES) for task in _ABLATED}, range(3)),
+        "laptop": Grid({task: worth(_laptop(task), _ACCURACIES) for task in _ABLATED}, range(3), FIRST_EDITION),
         "paper": Grid({"window-close-v3": worth(_WINDOW, _ACCURACIES)}, range(5)),
     },
     "10_visual_robustness": {
         "quick": Grid({"drawer-close-v3": disturbed(_QUICK | _SECOND, DISTURBING[:1], DISTURBANCE)}, [0]),
         "laptop": Grid(
-            {task: disturbed(_laptop(task) | _SECOND, DISTURBING, DISTURBANCE) for task in _ABLATED}, range(200, 210)
+            {task: disturbed(_laptop(task) | _SECOND, DISTURBING, DISTURBANCE) for task in _ABLATED},
+            range(200, 210),
+            FIRST_EDITION,
         ),
         "paper": Grid({"window-close-v3": disturbed(_WINDOW, DISTURBING, DISTURBANCE)}, range(5)),
     },

@@ -51,9 +51,11 @@ def plan(experiment: str, profile: str) -> list[PlannedRun]:
             for seed in grid.seeds:
                 changes, source = dict(arm.changes), None
                 if arm.source is not None:
-                    source = run_config(arm.source.task, arm.source.method, seed, profile, arm.source.changes)
+                    source = run_config(
+                        arm.source.task, arm.source.method, seed, profile, arm.source.changes, grid.profile_changes
+                    )
                     changes["adapter.source"] = source.run_id
-                config = run_config(task, arm.method, seed, profile, changes)
+                config = run_config(task, arm.method, seed, profile, changes, grid.profile_changes)
                 planned.append(PlannedRun(config, arm, source))
     return planned
 

@@ -77,6 +77,12 @@ class Filter(Protocol):
         """Divergence (nats) above which labels are flipped; infinity flips none."""
         ...
 
+    @property
+    def reliability(self) -> float | None:
+        """Probability with which a label that is kept is right, if reward learning is to doubt it (see
+        `bradley_terry_loss`); None if it takes labels at their word."""
+        ...
+
     def split(self, divergences: DoubleArray) -> Partition:
         """Partition labels by their divergences (n,) with the current thresholds."""
         ...
@@ -119,6 +125,11 @@ class KeepAll:
         """See `Filter`."""
         return math.inf
 
+    @property
+    def reliability(self) -> float | None:
+        """See `Filter`."""
+        return None
+
     def split(self, divergences: DoubleArray) -> Partition:
         """See `Filter`: kept below `lower`, flipped above `upper`, uncertain in between."""
         _check_divergences(divergences)
@@ -138,6 +149,39 @@ class KeepAll:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `Filter`."""
+
+
+class Audited(KeepAll):
+    """Keeps every label, and has reward learning doubt them by how many the human has found to be right: an addition to
+    the paper, without a threshold.
+
+    The reliability is the mean of a Beta distribution that was uniform before the first answer, limited so that labels
+    always count for something and never for certain. It is unbiased if the human answers random pairs.
+    """
+
+    LIMITS = 0.55, 0.97
+
+    def __init__(self, config: FilterConfig) -> None:
+        super().__init__(config)
+        self._right, self._audited = 0, 0
+
+    @property
+    def reliability(self) -> float:
+        """See `Filter`."""
+        return float(np.clip((1 + self._right) / (2 + self._audited), *self.LIMITS))
+
+    def audit(self, divergences: DoubleArray, right: BoolArray) -> None:
+        """See `Filter`."""
+        self._right += int(np.sum(right))
+        self._audited += len(right)
+
+    def state(self) -> dict[str, Any]:
+        """See `Filter`."""
+        return {"right": self._right, "audited": self._audited}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `Filter`."""
+        self._right, self._audited = int(state["right"]), int(state["audited"])
 
 
 class RIMEThresholds(KeepAll):
@@ -271,7 +315,7 @@ class AdaptiveThresholds(KeepAll):
 
 
 FILTERS: Registry[Callable[[FilterConfig], Filter]] = Registry(
-    "filter.mode", {"rime": RIMEThresholds, "adaptive": AdaptiveThresholds, "none": KeepAll}
+    "filter.mode", {"rime": RIMEThresholds, "adaptive": AdaptiveThresholds, "audited": Audited, "none": KeepAll}
 )
 """Maps `filter.mode` to what makes the filter from a run's `FilterConfig`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,14 +24,18 @@ class RunLabels:
         """Pairs that the VLM was asked about and the human was not, with the VLM's latest label."""
         self.log = LabelLog()
 
-    def for_learning(self, judged_by_human: bool = False) -> PreferenceBuffer:
+    def for_learning(self, judged_by_human: bool = False, reliability: float | None = None) -> PreferenceBuffer:
         """The labels that reward learning uses: the human's, followed by the VLM's.
 
-        With `judged_by_human`, learning is judged on the human's alone, if there are any.
+        With `judged_by_human`, learning is judged on the human's alone, if there are any. `reliability`: probability
+        with which the VLM's labels are right, where learning is to doubt them.
         """
         judged = len(self.human) if judged_by_human and len(self.human) else None
         both = PreferenceBuffer(self.human.starts, self.human.labels, judged)
         both.add(self.kept.starts, self.kept.labels)
+        if reliability is not None:
+            both.reliability = np.ones(len(both), np.float32)
+            both.reliability[len(self.human) :] = reliability
         return both
 
     def newest_human(self, count: int) -> PreferenceBuffer:

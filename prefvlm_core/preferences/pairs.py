@@ -15,9 +15,22 @@ from torch.nn import functional
 from prefvlm_core.common.arrays import FloatArray, IntArray
 
 
-def bradley_terry_loss(returns: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy (..., n) of labels (..., n) under P(second) = sigmoid(R2 - R1), for segment returns (..., n, 2)."""
+def bradley_terry_loss(returns: Tensor, labels: Tensor, reliability: Tensor | None = None) -> Tensor:
+    """Cross-entropy (..., n) of labels (..., n) under P(second) = sigmoid(R2 - R1), for segment returns (..., n, 2).
+
+    With `reliability` r, the probability (..., n) with which each label is right, labels are compared with
+    r P + (1 - r) (1 - P) instead, what a labeler as reliable says of a pair (forward correction, Patrini et al. 2017).
+    """
+    if reliability is not None:
+        return _corrected_loss(returns[..., 1] - returns[..., 0], labels, reliability)
     return functional.binary_cross_entropy_with_logits(returns[..., 1] - returns[..., 0], labels, reduction="none")
+
+
+def _corrected_loss(margin: Tensor, labels: Tensor, reliability: Tensor) -> Tensor:
+    right, wrong = torch.log(reliability), torch.log1p(-reliability)
+    second = torch.logaddexp(right + functional.logsigmoid(margin), wrong + functional.logsigmoid(-margin))
+    first = torch.logaddexp(right + functional.logsigmoid(-margin), wrong + functional.logsigmoid(margin))
+    return -labels * second - (1 - labels) * first
 
 
 def preference_probability(returns: Tensor) -> Tensor:
@@ -35,6 +48,8 @@ class PreferenceBuffer:
     """P(second preferred), (n,)."""
     judged: int | None = None
     """Number of first pairs on which learning is judged; None: all."""
+    reliability: FloatArray | None = None
+    """Probability with which each label is right, (n,); None: learning takes all labels at their word."""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -123,13 +123,15 @@ class RunEnsemble:
         """
         starts = torch.from_numpy(buffer.starts).to(replay.device)
         labels = torch.from_numpy(buffer.labels).to(replay.device)
+        reliability = None if buffer.reliability is None else torch.from_numpy(buffer.reliability).to(replay.device)
         order = np.stack([generator.permutation(len(buffer)) for _ in range(self.config.members)])
         judged = len(buffer) if buffer.judged is None else buffer.judged
         correct = torch.zeros((), device=replay.device)
         for chosen in torch.from_numpy(order).to(replay.device).split(self.config.batch_size, dim=1):
             returns = self.segment_rewards(replay, starts[chosen], length).sum(-1)
             wanted = labels[chosen]
-            self.descend(bradley_terry_loss(returns, wanted).mean(-1).sum(), learning_rate_scale)
+            loss = bradley_terry_loss(returns, wanted, None if reliability is None else reliability[chosen])
+            self.descend(loss.mean(-1).sum(), learning_rate_scale)
             margin = (returns[..., 1] - returns[..., 0]).detach()
             correct += ((margin * (wanted - 0.5) > 0) & (chosen < judged)).sum()
         decided = int((labels[:judged] != 0.5).sum()) * self.config.members

@@ -8,7 +8,7 @@ import pytest
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import FilterConfig
-from prefvlm_core.preferences.filters import FILTERS, AdaptiveThresholds, KeepAll, RIMEThresholds, divergence
+from prefvlm_core.preferences.filters import FILTERS, AdaptiveThresholds, Audited, KeepAll, RIMEThresholds, divergence
 
 
 def test_divergence_is_the_kl_of_the_label() -> None:
@@ -105,6 +105,22 @@ def audited(count: int, intercept: float, slope: float) -> AdaptiveThresholds:
     for part in np.array_split(np.arange(count), 4):
         kl.audit(-np.log(given[part]), right[part])
     return kl
+
+
+def test_audited_keeps_everything_and_counts_how_often_the_human_agrees() -> None:
+    """Beta(1, 1) before the first answer; limits of .55 and .97 keep labels from counting for nothing or for certain."""
+    kl_filter = Audited(FilterConfig(mode="audited"))
+    assert kl_filter.reliability == 0.55  # the mean of the prior is 1/2
+    kl_filter.audit(np.zeros(8), np.array([True] * 6 + [False] * 2))
+    assert kl_filter.reliability == pytest.approx(7 / 10)
+    kl_filter.audit(np.zeros(100), np.arange(100) < 80)
+    assert kl_filter.reliability == pytest.approx(87 / 110)
+    kl_filter.audit(np.zeros(1000), np.ones(1000, bool))
+    assert kl_filter.reliability == 0.97
+    assert kl_filter.split(np.array([0.0, 5.0, 13.8])).clean.all()
+    again = Audited(FilterConfig(mode="audited"))
+    again.restore(json.loads(json.dumps(kl_filter.state())))
+    assert (again.reliability, again.state()) == (0.97, {"right": 1086, "audited": 1108})
 
 
 def test_adaptive_finds_the_divergences_at_which_labels_are_nine_to_one_right_or_wrong() -> None:
