@@ -29,7 +29,12 @@ WRONG = [
     ("SELECTIONS", "feedback.sampling", "unifrm", "Unknown feedback.sampling 'unifrm'. Did you mean 'uniform'? "),
     ("HUMAN_SELECTIONS", "filter.human_selection", "rndom", "Unknown filter.human_selection 'rndom'. Did you mean "),
     ("FILTERS", "filter.mode", "rme", "Unknown filter.mode 'rme'. Did you mean 'rime'? Allowed: "),
-    ("FILTERS", "filter.mode", "calibrated", "Unknown filter.mode 'calibrated'. Allowed: "),  # of an earlier release
+    (
+        "FILTERS",
+        "filter.mode",
+        "calibrated",
+        "Unknown filter.mode 'calibrated'. Did you mean 'audited'? Allowed: ",
+    ),  # of an earlier release
     ("HUMAN_SELECTIONS", "filter.human_selection", "disagreement", "Unknown filter.human_selection 'disagreement'. "),
     ("LEARNERS", "reward.learning", "plan", "Unknown reward.learning 'plan'. Did you mean 'plain'? Allowed: "),
     ("REWARD_INPUTS", "reward.inputs", "relation", "Unknown reward.inputs 'relation'. Did you mean 'relations'? "),

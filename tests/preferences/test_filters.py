@@ -108,7 +108,7 @@ def audited(count: int, intercept: float, slope: float) -> AdaptiveThresholds:
 
 
 def test_audited_keeps_everything_and_counts_how_often_the_human_agrees() -> None:
-    """Beta(1, 1) before the first answer; limits of .55 and .97 keep labels from counting for nothing or for certain."""
+    """Beta(1, 1) before the first answer; within .55 and .97, labels count for something and never for certain."""
     kl_filter = Audited(FilterConfig(mode="audited"))
     assert kl_filter.reliability == 0.55  # the mean of the prior is 1/2
     kl_filter.audit(np.zeros(8), np.array([True] * 6 + [False] * 2))

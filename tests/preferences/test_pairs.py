@@ -18,7 +18,7 @@ def test_loss_equals_the_formula() -> None:
 
 
 def test_a_reliability_mixes_both_answers() -> None:
-    """Returns 0 and ln 3 give P = 3/4; a label that is right four times in five says so with .8 P + .2 (1 - P) = .65."""
+    """Returns 0 and ln 3 give P = 3/4; a label that is right four times in five says so with .8 P + .2 (1-P) = .65."""
     returns = torch.tensor([[0.0, math.log(3)]] * 3, dtype=torch.float64)
     labels, reliability = torch.tensor([1.0, 0.0, 0.5]), torch.full((3,), 0.8, dtype=torch.float64)
     expected = [-math.log(0.65), -math.log(0.35), -0.5 * math.log(0.65 * 0.35)]
