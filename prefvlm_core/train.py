@@ -115,11 +115,11 @@ class Fleet:
         self.agent = SAC.create(
             self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialization, self.device, temperatures
         )
-        self.ensemble = RewardEnsemble(self.shared.reward, OBSERVATION_SIZE + ACTION_SIZE, initialization, self.device)
-        self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
         weights = execution.vlm_weights or None
         self.encoder = FleetEncoder(self.configs, self.replay, checkpoint.path, self.stopwatch, weights)
+        self.ensemble = RewardEnsemble(self.shared.reward, self.replay.input_size, initialization, self.device)
+        self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         self.feedback = make_feedback(
             self.configs, self.replay, self.ensemble, self.encoder, self.generators, self.stopwatch, execution
         )
@@ -135,6 +135,8 @@ class Fleet:
         """Train every run for `total_steps` steps, from the last checkpoint if there is one, and store the results."""
         if self.state.restore():
             self._write_rows()
+            for episode in range(self.replay.complete_episodes):
+                self.encoder.embed_episode(episode)
         for run, directory in enumerate(self.directories):
             if not directory.finished:
                 directory.write_manifest(self._manifest(run, RUNNING))
@@ -148,7 +150,7 @@ class Fleet:
             while self.replay.size < self.shared.total_steps:
                 self._episode(progress)
                 with self.stopwatch("labels"):
-                    self.encoder.reward_episode(self.replay.complete_episodes - 1)
+                    self._reward_episode(self.replay.complete_episodes - 1)
                 self._evaluate_if_due()
                 if self.stopwatch.since_mark > self.execution.checkpoint_seconds:
                     self._save()
@@ -175,12 +177,23 @@ class Fleet:
             with self.stopwatch("environment"):
                 result = self.environments.step_wait()
             true_rewards = torch.from_numpy(result.rewards).to(self.device)
-            # Runs with the VLM's reward store the true one until `reward_episode` replaces it; it is never sampled.
-            rewards = torch.where(self.learned, self.ensemble.predict(observations, actions), true_rewards)
+            rewards = (
+                true_rewards  # where the VLM sees frames first, replaced by `_reward_episode` and not sampled before
+            )
+            if self.replay.embeddings is None:
+                rewards = torch.where(self.learned, self.ensemble.predict(observations, actions), true_rewards)
             observations = torch.from_numpy(result.observations).to(self.device)
             self.replay.add(actions, true_rewards, rewards, observations, result.snapshots)
             progress.update()
         self.agent.observe(self.replay.observations[:, episode])
+
+    def _reward_episode(self, episode: int) -> None:
+        """Write the rewards of a complete episode that depend on its frames."""
+        self.encoder.reward_episode(episode)
+        self.encoder.embed_episode(episode)
+        for run, config in enumerate(self.configs):
+            if config.reward.embedded:
+                self.ensemble.of_run(run).relabel(self.replay.of_run(run), since=episode * self.shared.horizon)
 
     def _update(self, step: int) -> None:
         """Update the agent of every run by one gradient step, after meta-updates of the ensembles where due (MRN)."""

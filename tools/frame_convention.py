@@ -17,6 +17,7 @@ from prefvlm_core.config.run import Execution
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.methods import run_config
+from prefvlm_core.runs.checkpoint import lock_runs
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import Fleet
 from prefvlm_core.vlm import load
@@ -34,7 +35,10 @@ def main() -> None:
         execution = Execution(results, workers=1, progress=False)
         directories = [RunDirectory(results, config) for config in configs]
         tasks = [config.task for config in configs]
-        with EnvironmentFleet(tasks, shared.horizon, 1, shared.action_repeat) as environments:
+        fleet_of_environments = EnvironmentFleet(tasks, shared.horizon, 1, shared.action_repeat)
+        with lock_runs(directories, results), fleet_of_environments as environments:
+            for directory in directories:
+                directory.open()
             fleet = Fleet(directories, environments, execution)
             fleet.train()
     for run, config in enumerate(configs):

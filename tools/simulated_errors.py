@@ -33,7 +33,8 @@ from prefvlm_core.experiments.arms import small_budget
 from prefvlm_core.feedback import Feedback, make_feedback
 from prefvlm_core.methods import run_config
 from prefvlm_core.reward.ensemble import RewardEnsemble, reward_accuracy
-from prefvlm_core.runs.directory import RunDirectory, lock_runs
+from prefvlm_core.runs.checkpoint import lock_runs
+from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import Fleet
 from prefvlm_core.vlm.encoder import FleetEncoder
 
@@ -50,7 +51,8 @@ def seen_by_pebble(tasks: list[str]) -> Replay:
     configs = [run_config(task, "pebble", 300, "laptop", BRIEF, FIRST_EDITION) for task in tasks]
     with tempfile.TemporaryDirectory() as results:
         directories = [RunDirectory(results, config) for config in configs]
-        with lock_runs(directories), EnvironmentFleet(tasks, configs[0].horizon, 1, configs[0].action_repeat) as fleet:
+        environments = EnvironmentFleet(tasks, configs[0].horizon, 1, configs[0].action_repeat)
+        with lock_runs(directories, results), environments as fleet:
             for directory in directories:
                 directory.open()
             training = Fleet(directories, fleet, Execution(results, workers=1, progress=False))

@@ -48,6 +48,9 @@ class Replay:
         self.size = 0
         self.rewarded_by_episode: frozenset[int] = frozenset()
         """Runs whose rewards are known only after an episode has ended: only their complete episodes are sampled."""
+        self.embeddings: Tensor | None = None
+        """The VLM's embeddings (runs, steps, D) of the frames after each step of complete episodes, where the reward
+        ensembles see these in place of the state."""
         self.observations = torch.empty(runs, episodes, horizon + 1, observation_size, device=device)
         self.actions = torch.empty(runs, steps, action_size, device=device)
         self.true_rewards = torch.empty(runs, steps, device=device)
@@ -55,6 +58,13 @@ class Replay:
         self.snapshots = np.empty((runs, episodes, horizon + 1, snapshot_size), np.float32)
         self.scenes = np.empty((runs, episodes, scene_size), np.float32)
         self._runs = torch.arange(runs, device=device).unsqueeze(1)
+
+    @property
+    def input_size(self) -> int:
+        """Size of `RunReplay.inputs` of one step."""
+        if self.embeddings is not None:
+            return self.embeddings.shape[-1]
+        return self.observations.shape[-1] + self.actions.shape[-1]
 
     def begin_episode(self, observations: Tensor, snapshots: FloatArray, scenes: FloatArray) -> None:
         """Start an episode from its first observations (runs, O), first snapshots (runs, S) and scenes (runs, C)."""
@@ -176,12 +186,19 @@ class RunReplay:
         return Batch(observations[rows], self.actions[steps], self.rewards[steps], observations[rows + 1])
 
     def inputs(self, steps: Tensor) -> Tensor:
-        """Observations with actions (..., O + A) at `steps` (...), from which the reward networks take their inputs."""
+        """What the reward networks take their inputs from at `steps` (...): observations with actions (..., O + A), or
+        embeddings (..., D) where the replay has them."""
+        if self._fleet.embeddings is not None:
+            return self._fleet.embeddings[self._run, steps]
         return torch.cat((self.observations.flatten(0, 1)[rows_of(steps, self.horizon)], self.actions[steps]), -1)
 
     def steps_so_far(self) -> Tensor:
         """All step numbers so far, (size,)."""
         return torch.arange(self.size, device=self.device)
+
+    def known_inputs(self) -> Tensor:
+        """The `inputs` (n, ...) of all steps so far whose inputs are known."""
+        return self.inputs(self.steps_so_far()[: self._fleet.sampled_steps(self._run)])
 
     def seen_observations(self) -> Tensor:
         """The observation before each step so far, (size, O)."""
@@ -234,7 +251,9 @@ def make_replay(configs: Sequence[RunConfig], environments: EnvironmentFleet, de
         environments.scenes.shape[1],
         device,
     )
-    replay.rewarded_by_episode = frozenset(run for run, config in enumerate(configs) if config.reward.source == "vlm")
+    replay.rewarded_by_episode = frozenset(
+        run for run, config in enumerate(configs) if config.reward.source == "vlm" or config.reward.embedded
+    )
     return replay
 
 

@@ -77,8 +77,9 @@ class RewardConfig:
     """How the ensemble learns from labels, a name in `reward.learners.LEARNERS`: plain (as in PEBBLE), surf (with
     pseudo-labels and crops) or rime (with a denoiser)."""
     inputs: str = "state-action"
-    """What the ensemble sees of a step, a name in `reward.inputs.REWARD_INPUTS`: state-action (as in the papers) or
-    relations (the observation, and the positions of hand and object relative to each other)."""
+    """What the ensemble sees of a step, a name in `reward.inputs.REWARD_INPUTS`: state-action (as in the papers),
+    relations (the observation, and the positions of hand and object relative to each other) or embedding (the VLM's of
+    the frame after the step, and nothing of the state)."""
     standardise: bool = setting(False, per_run=True)
     """Whether the ensemble's inputs are standardized, at each session by the mean and standard deviation so far."""
     members: int = count(3, most=1_000)
@@ -98,6 +99,11 @@ class RewardConfig:
     stop_on: Literal["all", "human"] = setting("all", per_run=True)
     """The labels on which that accuracy is measured: all that are learned from, or human ones. Kept labels of a VLM
     agree with the ensemble from the start, so that all of them together end learning after a pass or two."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the ensemble sees frames, through the VLM's eyes."""
+        return self.inputs == "embedding" and self.source == "learned"
 
 
 @dataclass(frozen=True)

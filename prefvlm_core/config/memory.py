@@ -11,6 +11,7 @@ from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 
 _FLOAT = 4  # bytes of a float32
 _INPUT = OBSERVATION_SIZE + ACTION_SIZE
+_EMBEDDING = 1_280  # numbers of the largest model's embedding
 _SNAPSHOT = 22  # floats per step: Meta-World's longest snapshot and both rewards
 _ADAM = 4  # copies of a parameter in training: itself, its gradient, and Adam's two moments
 
@@ -41,6 +42,8 @@ def memory_needed(config: RunConfig) -> dict[str, int]:
             * feedback.segment_length
             * (_INPUT + reward.width),
         }
+    if reward.embedded:
+        parts["the embeddings of frames (total_steps)"] = config.total_steps * _EMBEDDING
     if config.vlm.labels:
         parts["the pairs of the VLM (vlm.queries, feedback.segment_length)"] = (
             2 * config.vlm.queries * feedback.segment_length * (_INPUT + reward.width)

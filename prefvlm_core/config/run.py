@@ -22,6 +22,7 @@ from prefvlm_core.common.errors import PrefVLMError, check_path, unknown_name
 from prefvlm_core.common.machine import usable_cores
 from prefvlm_core.common.registry import check_part_of_path, import_plugin
 from prefvlm_core.config import fields
+from prefvlm_core.config.combinations import check_together
 from prefvlm_core.config.groups import (
     AdapterConfig,
     EvaluationConfig,
@@ -38,7 +39,7 @@ from prefvlm_core.config.groups import (
 from prefvlm_core.config.limits import EndpointLimits
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.config.view import ViewConfig
-from prefvlm_core.domains.tasks import check_horizon, check_task
+from prefvlm_core.domains.tasks import check_task
 
 if TYPE_CHECKING:
     import torch
@@ -270,78 +271,4 @@ def _check(config: RunConfig) -> None:
     check_part_of_path("method", config.method)
     check_profile(config.profile)
     fields.check_bounds(config)
-    _check_relations(config)
-
-
-def _check_relations(config: RunConfig) -> None:
-    check_horizon(config.horizon, config.action_repeat)
-    for name, steps in (("total_steps", config.total_steps), ("evaluation.every", config.evaluation.every)):
-        if steps % config.horizon:
-            raise PrefVLMError(f"{name} must be a multiple of horizon {config.horizon}, got {steps}.")
-    if config.reward.learning == "surf" and not (
-        config.surf.crop < config.feedback.segment_length <= config.horizon - 2 * config.surf.window
-        and config.surf.crop <= 2 * config.surf.window
-    ):
-        raise PrefVLMError(
-            f"surf.crop {config.surf.crop} must be below feedback.segment_length {config.feedback.segment_length} and "
-            f"at most 2 surf.window, and the segment with surf.window {config.surf.window} at both ends must fit into "
-            f"horizon {config.horizon}."
-        )
-    if config.feedback.segment_length > config.horizon:
-        raise PrefVLMError(
-            f"feedback.segment_length must be at most horizon {config.horizon}, got {config.feedback.segment_length}."
-        )
-    for name, steps in (("horizon", config.horizon), ("feedback.segment_length", config.feedback.segment_length)):
-        if steps % config.vlm.frame_stride:
-            raise PrefVLMError(f"vlm.frame_stride {config.vlm.frame_stride} must divide {name} {steps}.")
-    _check_vlm(config)
-    if config.reward.source == "learned":
-        _check_schedule(config)
-
-
-def _check_vlm(config: RunConfig) -> None:
-    if config.reward.source == "vlm" and config.first_session_step < config.horizon:
-        raise PrefVLMError(
-            f"exploration.random_steps must cover one episode ({config.horizon} steps): the VLM rewards whole episodes."
-        )
-    embeds = not (config.vlm.simulated_accuracy or config.vlm.endpoint)
-    if not embeds and (config.adapter.enabled or config.reward.source == "vlm"):
-        raise PrefVLMError(
-            f"vlm.model {config.vlm.model} gives no embeddings, so it can neither be adapted nor reward single steps; "
-            "unset adapter.enabled and set reward.source to learned."
-        )
-    if config.vlm.endpoint and config.vlm.labels and config.vlm.ties == "none" and config.vlm.question != "done":
-        raise PrefVLMError(f"vlm.model {config.vlm.model} can find segments equal; set vlm.ties to drop or keep.")
-    if config.adapter.source and not (config.vlm.labels and config.adapter.enabled):
-        raise PrefVLMError(
-            f"adapter.source is {config.adapter.source}, but the run trains no adapters; set vlm.labels and "
-            "adapter.enabled, or leave it empty."
-        )
-
-
-def _check_schedule(config: RunConfig) -> None:
-    if config.reward.learning in ("surf", "rime") and config.vlm.labels:
-        raise PrefVLMError(
-            f"reward.learning {config.reward.learning} learns from human labels only; set it to plain or unset "
-            "vlm.labels."
-        )
-    if config.first_session_step < config.horizon:
-        raise PrefVLMError(
-            "exploration.random_steps + exploration.entropy_steps must cover one episode "
-            f"({config.horizon} steps) before the first feedback session, got {config.first_session_step}."
-        )
-    if config.total_steps <= config.first_session_step:
-        raise PrefVLMError(
-            f"total_steps {config.total_steps} must exceed the {config.first_session_step} exploration steps, "
-            "after which feedback begins."
-        )
-    if not config.feedback.budget and not config.vlm.labels:
-        raise PrefVLMError(
-            "feedback.budget is 0 and vlm.labels is off, so that the reward would learn from no label at all; set one "
-            "of them, or reward.source to true or vlm."
-        )
-    if config.feedback.budget > 0 and not 1 <= config.feedback.first_session_queries <= config.feedback.budget:
-        raise PrefVLMError(
-            f"feedback.first_session_queries must be 1 to feedback.budget {config.feedback.budget}, "
-            f"got {config.feedback.first_session_queries}."
-        )
+    check_together(config)

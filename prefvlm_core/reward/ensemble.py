@@ -26,7 +26,7 @@ an input that has hardly moved is not magnified."""
 class RewardEnsemble:
     """`members` networks per run, each of which maps an observation and an action to a reward in (-1, 1) (tanh).
 
-    What the networks see of these `step_size` = O + A numbers is up to `reward.inputs`.
+    What the networks see of these `step_size` = O + A numbers, or of the D of an embedding, is up to `reward.inputs`.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class RunEnsemble:
     @torch.no_grad()
     def standardise(self, replay: RunReplay) -> None:
         """Scale inputs from now on to mean 0 and standard deviation 1 over all steps of the run so far."""
-        inputs = self.inputs_of(replay.inputs(replay.steps_so_far()))
+        inputs = self.inputs_of(replay.known_inputs())
         assert self.networks.scaling is not None
         self.networks.scaling[:, 0, 0, 0] = torch.stack((inputs.mean(0), inputs.std(0).clamp(min=SMALLEST_SCALE)))
 
     @torch.no_grad()
-    def relabel(self, replay: RunReplay) -> None:
-        """Overwrite the replay's rewards of all steps so far with the mean over the members."""
-        for first in range(0, replay.size, RELABEL_CHUNK):
+    def relabel(self, replay: RunReplay, since: int = 0) -> None:
+        """Overwrite the replay's rewards of all steps from `since` on with the mean over the members."""
+        for first in range(since, replay.size, RELABEL_CHUNK):
             last = min(first + RELABEL_CHUNK, replay.size)
             steps = torch.arange(first, last, device=replay.device)
             replay.rewards[first:last] = self.member_rewards(replay.inputs(steps)).mean(0)

@@ -12,7 +12,7 @@ from prefvlm_core.domains.relations import hand_object_relations
 from prefvlm_core.domains.tasks import OBSERVATION_SIZE
 
 InputsOf = Callable[[Tensor], Tensor]
-"""Maps observations with actions (..., O + A) to the inputs (..., I) of the reward networks."""
+"""Maps what the replay knows of steps, `RunReplay.inputs` (..., O + A), to inputs (..., I) of the reward networks."""
 
 
 def state_action(steps: Tensor) -> Tensor:
@@ -30,5 +30,15 @@ def relations(steps: Tensor) -> Tensor:
     return torch.cat((observations, hand_object_relations(observations)), -1)
 
 
-REWARD_INPUTS: Registry[InputsOf] = Registry("reward.inputs", {"state-action": state_action, "relations": relations})
+def embedding(steps: Tensor) -> Tensor:
+    """The VLM's embedding (..., D) of the frame after each step, which the replay gives in place of the state.
+
+    A real robot has no privileged state. An agent of such a run still sees it; only the reward is learned from frames.
+    """
+    return steps
+
+
+REWARD_INPUTS: Registry[InputsOf] = Registry(
+    "reward.inputs", {"state-action": state_action, "relations": relations, "embedding": embedding}
+)
 """Maps `reward.inputs` to what makes the inputs."""

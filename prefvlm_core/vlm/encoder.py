@@ -54,6 +54,9 @@ class FleetEncoder:
                     self._caches[config.vlm.model] = FeatureCache(
                         folder, model.fingerprint, len(configs), replay.actions.shape[1], len(text)
                     )
+        if any(config.reward.embedded for config in configs):
+            sizes = {len(self._texts[config.vlm.model, config.task]) for config in configs if config.reward.embedded}
+            replay.embeddings = torch.zeros(*replay.rewards.shape, max(sizes), device=replay.rewards.device)
 
     def of_run(self, run: int) -> RunEncoder:
         """The model and the frames of one run, which must show frames to a model (see `uses_vlm`)."""
@@ -74,9 +77,21 @@ class FleetEncoder:
             "frames": "after the action" if fingerprint else None,  # until 0.1.0 the VLM saw those before it
         }
 
+    def embed_episode(self, episode: int) -> None:
+        """Write the embeddings of a complete episode for the runs whose reward ensemble sees them."""
+        if self.replay.embeddings is None:
+            return
+        steps = np.arange(episode * self.replay.horizon, (episode + 1) * self.replay.horizon)
+        for run, config in enumerate(self.configs):
+            if config.reward.embedded:
+                features = torch.from_numpy(self.features(run, steps))
+                self.replay.embeddings[run, steps, : features.shape[1]] = features.to(self.replay.embeddings.device)
+
     def reward_episode(self, episode: int) -> None:
         """Write the rewards of a complete episode for the runs whose agent learns from the VLM's cosine."""
-        for run in sorted(self.replay.rewarded_by_episode):
+        for run, config in enumerate(self.configs):
+            if config.reward.source != "vlm":
+                continue
             rewards = torch.from_numpy(self.of_run(run).episode_rewards(episode))
             steps = slice(episode * self.replay.horizon, (episode + 1) * self.replay.horizon)
             self.replay.rewards[run, steps] = rewards.to(self.replay.rewards.device)
@@ -157,7 +172,7 @@ class RunEncoder:
 def uses_vlm(config: RunConfig) -> bool:
     """Whether a run embeds frames by a model of this process."""
     elsewhere = config.vlm.endpoint is not None or config.vlm.simulated_accuracy is not None
-    return (config.vlm.labels and not elsewhere) or config.reward.source == "vlm"
+    return (config.vlm.labels and not elsewhere) or config.reward.source == "vlm" or config.reward.embedded
 
 
 def asks_endpoint(config: RunConfig) -> bool:
