@@ -123,7 +123,6 @@ class Fleet:
         self.feedback = make_feedback(
             self.configs, self.replay, self.ensemble, self.encoder, self.generators, self.stopwatch, execution
         )
-        self.learned = torch.tensor([config.reward.source == "learned" for config in self.configs], device=self.device)
         self.progress = Progress(0, [{} for _ in self.configs], [[] for _ in self.configs])
         parts: dict[str, Part] = {f"feedback.{run}": feedback for run, feedback in enumerate(self.feedback)}
         for name in ("agent", "ensemble", "rewards"):
@@ -150,7 +149,10 @@ class Fleet:
             while self.replay.size < self.shared.total_steps:
                 self._episode(progress)
                 with self.stopwatch("labels"):
-                    self._reward_episode(self.replay.complete_episodes - 1)
+                    episode = self.replay.complete_episodes - 1
+                    self.encoder.reward_episode(episode)
+                    self.encoder.embed_episode(episode)
+                    self.rewards.reward_episode(episode)
                 self._evaluate_if_due()
                 if self.stopwatch.since_mark > self.execution.checkpoint_seconds:
                     self._save()
@@ -177,23 +179,11 @@ class Fleet:
             with self.stopwatch("environment"):
                 result = self.environments.step_wait()
             true_rewards = torch.from_numpy(result.rewards).to(self.device)
-            rewards = (
-                true_rewards  # where the VLM sees frames first, replaced by `_reward_episode` and not sampled before
-            )
-            if self.replay.embeddings is None:
-                rewards = torch.where(self.learned, self.ensemble.predict(observations, actions), true_rewards)
+            rewards = self.rewards.of_step(observations, actions, true_rewards)
             observations = torch.from_numpy(result.observations).to(self.device)
             self.replay.add(actions, true_rewards, rewards, observations, result.snapshots)
             progress.update()
         self.agent.observe(self.replay.observations[:, episode])
-
-    def _reward_episode(self, episode: int) -> None:
-        """Write the rewards of a complete episode that depend on its frames."""
-        self.encoder.reward_episode(episode)
-        self.encoder.embed_episode(episode)
-        for run, config in enumerate(self.configs):
-            if config.reward.embedded:
-                self.ensemble.of_run(run).relabel(self.replay.of_run(run), since=episode * self.shared.horizon)
 
     def _update(self, step: int) -> None:
         """Update the agent of every run by one gradient step, after meta-updates of the ensembles where due (MRN)."""

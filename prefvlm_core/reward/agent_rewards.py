@@ -1,5 +1,6 @@
-"""Rewards of the agent that are computed for each batch instead of stored in the replay: the state entropy before the
-first labels (PEBBLE §4.1, RIME §4.3), and RUNE's bonus after them."""
+"""The agent's rewards between sessions: those of new steps, and those that are computed for each batch instead of
+stored in the replay: the state entropy before the first labels (PEBBLE §4.1, RIME §4.3), and RUNE's bonus after them.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +21,28 @@ class AgentRewards:
     """Rewrites the rewards of a fleet's batches where a run explores by state entropy or by RUNE's bonus."""
 
     def __init__(self, configs: Sequence[RunConfig], replay: Replay, ensemble: RewardEnsemble) -> None:
-        self.configs = configs
+        self.configs, self.replay, self.ensemble = configs, replay, ensemble
+        self.learned = torch.tensor([config.reward.source == "learned" for config in configs]).to(replay.rewards.device)
         self.replays = [replay.of_run(run) for run in range(len(configs))]
         self.ensembles = [ensemble.of_run(run) for run in range(len(configs))]
         self.entropy_scale = RunningStd(len(configs), replay.actions.device)
         self.bonus: list[Tensor | None] = [None] * len(configs)
         """The mean bonus of each run's latest batch; None if the run has had none."""
+
+    def of_step(self, observations: Tensor, actions: Tensor, true_rewards: Tensor) -> Tensor:
+        """Rewards (runs,) of a step, which the replay stores.
+
+        Where they depend on the frame after it, they are the true ones until the episode ends, and not sampled before.
+        """
+        if self.replay.embeddings is not None:
+            return true_rewards
+        return torch.where(self.learned, self.ensemble.predict(observations, actions), true_rewards)
+
+    def reward_episode(self, episode: int) -> None:
+        """Write the rewards of a complete episode for the runs whose reward ensemble sees frames."""
+        for config, replay, ensemble in zip(self.configs, self.replays, self.ensembles, strict=True):
+            if config.reward.embedded:
+                ensemble.relabel(replay, since=episode * replay.horizon)
 
     def apply(self, batch: Batch, step: int, runs: Sequence[int]) -> None:
         """Rewrite the rewards of `batch`, whose rows belong to `runs`, before an update at step `step`."""
