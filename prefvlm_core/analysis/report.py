@@ -105,6 +105,11 @@ def interval(row: Mapping[str, Any], shows: str = "probability") -> str:
     return percent(row[shows]) + ("" if np.isnan(low) else f" ({percent(low)}–{percent(high)})")
 
 
+def budgets(row: Mapping[str, Any]) -> str:
+    """A label equivalent, in label budgets, with its 95 % interval: `1.2 (1.0–2.4)`."""
+    return f"{row['mean']:.1f} ({row['low']:.1f}–{row['high']:.1f})"
+
+
 class StoredNumbers:
     """The tables of `results/<profile>/` as templates see them: rows by name, each a mapping of its columns.
 
@@ -143,6 +148,10 @@ class StoredNumbers:
     def odds(self, arm: str, against: str, task: str = ALL_TASKS) -> dict[str, Any]:
         """The probability that a random run of one arm beats one of another: a row of `improvement.csv`."""
         return self.row("improvement", task=task, arm=arm, against=against)
+
+    def worth(self, arm: str, measure: str = "last_three") -> dict[str, Any]:
+        """With how many label budgets PEBBLE scores as an arm does: a row of `worth.csv`."""
+        return self.row("worth", arm=arm, measure=measure)
 
     def labels(self, experiment: str, arm: str, task: str) -> dict[str, Any]:
         """How often the VLM's labels of an arm are wrong: a row of `labels.csv`."""
@@ -235,9 +244,9 @@ def render(template: Path, folder: Path) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    offered = (numbers.run, numbers.runs, numbers.odds, numbers.labels, numbers.table, numbers.every_run)
+    offered = (numbers.run, numbers.runs, numbers.odds, numbers.labels, numbers.worth, numbers.table, numbers.every_run)
     environment.globals |= {
-        function.__name__: function for function in (*offered, percent, percents, interval, highest, lowest)
+        function.__name__: function for function in (*offered, percent, percents, interval, budgets, highest, lowest)
     }
     try:
         return environment.get_template(template.name).render()
