@@ -11,6 +11,7 @@ import pytest
 from prefvlm_core.analysis.report import (
     README_PROFILE,
     StoredNumbers,
+    budgets,
     interval,
     percent,
     percents,
@@ -95,6 +96,7 @@ def test_numbers_in_words_by_hand() -> None:
     row = {"success": 0.734, "success_low": 0.5, "success_high": 0.9, "probability": 0.61, "low": 0.454, "high": 0.77}
     assert percent(0.734) == "73"
     assert interval(row, "success") == "73 (50–90)" and interval(row) == "61 (45–77)"
+    assert budgets({"mean": 1.244, "low": 1.0, "high": 2.37}) == "1.2 (1.0–2.4)"
     assert interval(row | {"success_low": np.nan, "success_high": np.nan}, "success") == "73"
     assert percents([row, {"success": 0.1}, {"success": 1.0}], "success") == "73, 10 and 100"
     with pytest.raises(PrefVLMError, match="not a number"):
