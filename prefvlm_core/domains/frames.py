@@ -13,6 +13,7 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import fast_simplification
 import mujoco
@@ -47,6 +48,19 @@ class Camera:
     position: tuple[float, float, float]
     target: tuple[float, float, float]
     fovy: float = 30.0
+
+
+class _Still(NamedTuple):
+    """What stands still in an episode, drawn alone, bottom row first."""
+
+    seen_from: NDArray[np.float64]
+    """Positions of bodies, sites, lights and camera, which determine the picture."""
+    pixels: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    floor: NDArray[np.float32]
+    """Depth (size, size) of the floor alone."""
+    opaque: bool
+    """Whether nothing, still or moving, can be seen through."""
 
 
 class FrameRenderer:
@@ -85,6 +99,7 @@ class FrameRenderer:
         self._scenery = Scenery(model)
         gl_context().make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR.value  # the other way loses digits
         self._visible = mujoco.MjvScene(model, maxgeom=2 * (model.ngeom + model.nsite))
         for effect in _HIDDEN_EFFECTS:
             self._visible.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{effect}")] = 0
@@ -110,6 +125,7 @@ class FrameRenderer:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
         self._camera.fixedcamid = camera_id
+        self._still: _Still | None = None
         self._films = perturbation.background > 0
         self._changes = ImageChanges(perturbation, self.size)
         gl_context().make_current()
@@ -142,27 +158,54 @@ class FrameRenderer:
         self._context.free()
 
     def _draw(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-        """Draw the pose of the model, and find where (size, size) only the floor and what is behind it are seen."""
-        everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(self._model, self._data, self._option, None, self._camera, everything, self._visible)
-        self._scenery.turn_lights(self._visible)
-        # OpenGL's first row is the bottom one, but the top one for Meta-World's corner cameras, which are upside down.
-        upside_down = self._data.cam_xmat[self._camera.fixedcamid][7] < -0.1
-        upright = np.s_[:, ::-1] if upside_down else np.s_[::-1]
-        empty_depth = self._drawn(_FLOOR + 1)[1] if self._films else None
-        pixels, depth = self._drawn(self._visible.ngeom)
-        frame[:] = pixels[upright]
-        return None if empty_depth is None else (depth >= empty_depth)[upright]
+        """Draw the pose of the model, and find where (size, size) only the floor and what is behind it are seen.
 
-    def _drawn(self, geoms: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Pixels (size, size, 3) and depth (size, size) of the first `geoms` of the visible geoms, bottom row first."""
+        What stands still is drawn once for many frames, and what moves is put in front of or behind it. That gives the
+        same pixels, since nothing throws a shadow or is reflected, unless something can be seen through.
+        """
+        data = self._data
+        camera = data.cam_xpos[self._camera.fixedcamid], data.cam_xmat[self._camera.fixedcamid]
+        seen_from = np.concatenate((self._model.body_pos, self._model.site_pos, data.light_xpos, *camera), axis=None)
+        if self._still is None or not np.array_equal(seen_from, self._still.seen_from):
+            self._still = self._drawn_still(seen_from)
+        still = self._still
+        pixels, depth = self._drawn(mujoco.mjtCatBit.mjCAT_DYNAMIC if still.opaque else mujoco.mjtCatBit.mjCAT_ALL)
+        if still.opaque:
+            pixels = np.where((depth >= still.depth)[..., None], pixels, still.pixels)
+            depth = np.maximum(depth, still.depth)
+        # OpenGL's first row is the bottom one, but the top one for Meta-World's corner cameras, which are upside down.
+        upright = np.s_[:, ::-1] if camera[1][7] < -0.1 else np.s_[::-1]
+        frame[:] = pixels[upright]
+        return (depth <= still.floor)[upright] if self._films else None
+
+    def _drawn_still(self, seen_from: NDArray[np.float64]) -> _Still:
+        """What stands still in the pose of the model."""
+        pixels, depth = self._drawn(mujoco.mjtCatBit.mjCAT_STATIC)
+        floor = self._drawn(mujoco.mjtCatBit.mjCAT_STATIC, _FLOOR + 1)[1] if self._films else depth
+        self._show(mujoco.mjtCatBit.mjCAT_ALL)
+        opaque = all(geom.rgba[3] == 1 for geom in self._visible.geoms[: self._visible.ngeom])
+        return _Still(seen_from, pixels, depth, floor, opaque)
+
+    def _drawn(
+        self, categories: mujoco.mjtCatBit, geoms: int | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Pixels (size, size, 3) and depth (size, size), the greater the nearer, bottom row first, of the geoms of some
+        categories or the first `geoms` of them."""
+        self._show(categories)
+        if geoms is not None:
+            self._visible.ngeom = geoms
         pixels, depth = np.empty((self.size, self.size, 3), np.uint8), np.empty((self.size, self.size), np.float32)
         rectangle = mujoco.MjrRect(0, 0, self.size, self.size)
-        visible, self._visible.ngeom = self._visible.ngeom, geoms
         mujoco.mjr_render(rectangle, self._visible, self._context)
-        self._visible.ngeom = visible
         mujoco.mjr_readPixels(pixels, depth, rectangle, self._context)
         return pixels, depth
+
+    def _show(self, categories: mujoco.mjtCatBit) -> None:
+        """Let `_visible` hold the geoms of some categories in the pose of the model, and the lights."""
+        mujoco.mjv_updateScene(
+            self._model, self._data, self._option, None, self._camera, categories.value, self._visible
+        )
+        self._scenery.turn_lights(self._visible)
 
 
 def light_model(task: str) -> mujoco.MjModel:

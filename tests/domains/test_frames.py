@@ -10,7 +10,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains import frames
-from prefvlm_core.domains.frames import CAMERAS, Camera, FrameRenderer, light_model
+from prefvlm_core.domains.frames import CAMERAS, DEFAULT_CAMERA, Camera, FrameRenderer, light_model
 from prefvlm_core.domains.metaworld import Environment, restore
 from prefvlm_core.domains.perturbations import Perturbation
 
@@ -222,3 +222,17 @@ def test_a_cache_that_cannot_be_is_done_without(tmp_path: Path, monkeypatch: pyt
     frames._store(mesh, vertices, faces)
     assert (frames._stored_mesh(mesh) is not None) == (caches == "relative")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", *(["home"] if caches == "relative" else [])]
+
+
+@pytest.mark.parametrize("camera", [DEFAULT_CAMERA, "gripperPOV"])  # the second one moves
+@pytest.mark.parametrize("task", ["drawer-close-v3", "window-close-v3"])  # a window can be seen through
+def test_what_stands_still_is_drawn_once_without_changing_a_pixel(task, camera, monkeypatch):
+    episodes = [some_episode(task, steps=3, seed=seed) for seed in (3, 4)]
+    snapshots, scenes = (np.concatenate([episode[part] for episode in episodes]) for part in (0, 1))
+    renderer = FrameRenderer(task, camera=camera, perturbation=Perturbation(background=1.0, light_angle=30))
+    drawn = renderer.render(snapshots, scenes)
+    still = FrameRenderer._drawn_still
+    monkeypatch.setattr(FrameRenderer, "_drawn_still", lambda *given: still(*given)._replace(opaque=False))
+    renderer.look(camera, Perturbation(background=1.0, light_angle=30))
+    np.testing.assert_array_equal(drawn, renderer.render(snapshots, scenes))
+    renderer.close()
