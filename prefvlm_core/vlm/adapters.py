@@ -30,7 +30,9 @@ class _LabeledPairs(NamedTuple):
     """n pairs of segments with their labels."""
 
     frames: Tensor
-    """Embeddings (n, 2, F, D)."""
+    """Embeddings (K, D) of the frames that differ: segments of different pairs overlap."""
+    shown: Tensor
+    """Which of them the segments show, (n, 2, F)."""
     labels: Tensor
     """P(second preferred), 0, 1/2 or 1, (n,)."""
     folds: Tensor
@@ -70,12 +72,14 @@ class AdapterNetworks:
             for each, span in zip(sizes, spans, strict=True)
         )
 
+    def cosines(self, text: Tensor, frames: Tensor) -> Tensor:
+        """Cosines (models, K) of text (D,) and frames (K, D)."""
+        adapted = self._adapt(self.text, text.unsqueeze(0)), self._adapt(self.image, frames)
+        return functional.cosine_similarity(*adapted, dim=-1)
+
     def returns(self, text: Tensor, frames: Tensor) -> Tensor:
         """Segment returns (models, n, 2) of text (D,) and frames (n, 2, F, D): 50 x their mean cosine."""
-        cosines = functional.cosine_similarity(
-            self._adapt(self.text, text.unsqueeze(0)), self._adapt(self.image, frames.flatten(0, 2)), dim=-1
-        )
-        return RETURN_SCALE * cosines.unflatten(1, frames.shape[:3]).mean(-1)
+        return RETURN_SCALE * self.cosines(text, frames.flatten(0, 2)).unflatten(1, frames.shape[:3]).mean(-1)
 
     def dynamics_loss(self, before: Tensor, after: Tensor, actions: Tensor) -> Tensor:
         """Mean squared error (models,) of the actions (m, 4) predicted from the frames before and after, (m, D) each.
@@ -135,12 +139,13 @@ class Adapters(FrameAdapter):
     ) -> AdapterLearning:
         """See `FrameAdapter.learn`. The dynamics are ignored if `dynamics_weight` is 0."""
         text_tensor, frame_tensor = self._checked(text, frames)
-        pairs = _LabeledPairs(frame_tensor, self._checked_labels(labels, len(frames)), self._folds(len(frames)))
+        wanted = self._checked_labels(labels, len(frames))
+        pairs = _LabeledPairs(*_distinct(frame_tensor), wanted, self._folds(len(frames)))
         transitions = self._checked_transitions(*dynamics) if self.config.dynamics_weight else None
         updates = self.config.later_updates if self.optimizer.steps.any() else self.config.first_updates
         losses = [self._update(text_tensor, pairs, transitions, generator) for _ in range(updates)]
         preference_loss, dynamics_loss = torch.stack(losses).mean(0).tolist()
-        zero_shot = accuracy(raw_returns(text_tensor, pairs.frames), pairs.labels)
+        zero_shot = accuracy(raw_returns(text_tensor, frame_tensor), pairs.labels)
         adapted = accuracy(self._held_out_returns(text_tensor, pairs), pairs.labels)
         return self._decide(preference_loss, dynamics_loss, zero_shot, adapted)
 
@@ -156,7 +161,8 @@ class Adapters(FrameAdapter):
         is nan without transitions.
         """
         chosen = self._draw(len(pairs.labels), self.config.batch_pairs, generator)
-        batch = _LabeledPairs(pairs.frames[chosen], pairs.labels[chosen], pairs.folds[chosen])
+        used, shown = pairs.shown[chosen].unique(return_inverse=True)
+        batch = _LabeledPairs(pairs.frames[used], shown, pairs.labels[chosen], pairs.folds[chosen])
         preference = self._preference_loss(text, batch)
         loss, dynamics = preference.sum(), torch.full_like(preference, float("nan"))
         if transitions is not None:
@@ -173,7 +179,8 @@ class Adapters(FrameAdapter):
         """Mean Bradley–Terry loss, (models,), of the pairs that are not in the fold of the model."""
         models = torch.arange(self.config.folds + 1, device=self.device).unsqueeze(1)
         weights = (batch.folds != models).float()
-        losses = bradley_terry_loss(self.networks.returns(text, batch.frames), batch.labels.expand_as(weights))
+        returns = RETURN_SCALE * self.networks.cosines(text, batch.frames)[:, batch.shown].mean(-1)
+        losses = bradley_terry_loss(returns, batch.labels.expand_as(weights))
         return (losses * weights).sum(1) / weights.sum(1).clamp(min=1)
 
     def _held_out_returns(self, text: Tensor, pairs: _LabeledPairs) -> Tensor:
@@ -181,7 +188,7 @@ class Adapters(FrameAdapter):
         returns = torch.empty(len(pairs.labels), 2, device=self.device)
         for model in range(min(self.config.folds, len(pairs.labels))):
             held_out = pairs.folds == model
-            returns[held_out] = self._adapted_returns(model, text, pairs.frames[held_out])
+            returns[held_out] = self._adapted_returns(model, text, pairs.frames[pairs.shown[held_out]])
         return returns
 
     @torch.no_grad()
@@ -216,6 +223,16 @@ class Adapters(FrameAdapter):
     def _kind(self) -> str:
         layers = ", ".join("-".join(map(str, each)) for each in self._sizes)
         return f"{'residual' if self.config.residual else 'plain'} {layers}"
+
+
+def _distinct(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """The frames (K, D) that differ among frames (n, 2, F, D), in their order, and which of them each is, (n, 2, F)."""
+    rows = frames.flatten(0, 2)
+    number: dict[bytes, int] = {}
+    shown = torch.tensor([number.setdefault(row.tobytes(), len(number)) for row in rows.cpu().numpy()])
+    distinct = rows.new_empty(len(number), rows.shape[1])
+    distinct[shown] = rows
+    return distinct, shown.to(frames.device).view(frames.shape[:3])
 
 
 def _parameters(sizes: Sequence[int]) -> int:
