@@ -50,10 +50,10 @@ class AgentRewards:
             config, observations = self.configs[run], batch.observations[row]
             if config.reward.source != "learned":
                 continue
-            inputs = torch.cat((observations, batch.actions[row]), -1)
             if step < config.first_session_step:
-                batch.rewards[row] = self._entropy(run, observations, inputs)
+                batch.rewards[row] = self._entropy(run, observations, batch.actions[row])
             elif config.exploration.bonus:
+                inputs = torch.cat((observations, batch.actions[row]), -1)
                 batch.rewards[row] += self._bonus(run, inputs, step)
 
     def columns(self, run: int) -> dict[str, float]:
@@ -73,7 +73,7 @@ class AgentRewards:
         self.bonus[run] = bonus.mean()
         return bonus
 
-    def _entropy(self, run: int, observations: Tensor, inputs: Tensor) -> Tensor:
+    def _entropy(self, run: int, observations: Tensor, actions: Tensor) -> Tensor:
         """Rewards (batch,) of a run before its first session; with RIME's warm start, the ensemble also learns them."""
         config = self.configs[run]
         seen = self.replays[run].seen_observations()
@@ -82,6 +82,7 @@ class AgentRewards:
         if not warm_starts(config):
             return distance / std
         entropy = normalised_entropy(distance, float(self.entropy_scale.mean[run]), std)
+        inputs = torch.cat((observations, actions), -1)
         warm_start(self.ensembles[run], inputs, entropy, config.rime.warm_start_updates)
         return entropy
 
