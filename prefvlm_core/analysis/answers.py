@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from prefvlm_core.analysis.label_quality import PARTITIONS
-from prefvlm_core.analysis.paired import MARGIN, MEASURES
+from prefvlm_core.analysis.paired import DECIDING, MARGIN
 from prefvlm_core.analysis.stats import ALL_TASKS
 
 
@@ -91,10 +91,9 @@ def labels_needed_in_words(needed: pd.DataFrame, baseline: str) -> str:
 
 def worth_in_words(worth: pd.DataFrame, gaps: pd.DataFrame) -> str:
     """What a `worth_table` and a `difference_table` say of PrefVLM's success, as Markdown, one line per arm."""
-    deciding = next(iter(MEASURES))
-    rows = worth[(worth["measure"] == deciding) & worth["mean"].notna()].sort_values("mean", ascending=False)
+    rows = worth[(worth["measure"] == DECIDING) & worth["mean"].notna()].sort_values("mean", ascending=False)
     ends = worth.loc[worth["mean"].isna(), "labels"]
-    gap_of = gaps[gaps["measure"] == deciding].set_index("arm")
+    gap_of = gaps[gaps["measure"] == DECIDING].set_index("arm")
     lines = []
     for row in rows.itertuples():
         gap = gap_of.loc[row.arm]

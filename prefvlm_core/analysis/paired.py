@@ -20,7 +20,9 @@ MEASURES = {
     "log_return_area": "area of log return",
     "success_area": "area of success",
 }
-"""Columns of `run_scores` that are compared; the first one decides."""
+"""Columns of `run_scores` that are compared."""
+DECIDING = "last_three"
+"""The measure that decides."""
 RESAMPLES = 4_000
 MARGIN = 0.1
 """Of success, by which an arm may be worse and still count as not inferior."""
@@ -65,8 +67,9 @@ def difference(scores: pd.DataFrame, arm: str, against: str, measure: str, gener
     `arm` is not inferior by a margin if `low` is above minus that margin. Raises PrefVLMError for an arm that is not
     there, and for arms that share no task and seed.
     """
-    mine, theirs = _draws(scores, [arm, against], measure, generator)
-    return _estimate(mine - theirs, len(_shared(scores, [arm, against], measure)))
+    table = _shared(scores, [arm, against], measure)
+    mine, theirs = _draws(table, generator)
+    return _estimate(mine - theirs, len(table))
 
 
 def label_equivalent(
@@ -80,10 +83,9 @@ def label_equivalent(
     "at most". Raises the errors of `difference`.
     """
     labels = np.array(sorted(ladder))
-    arms = [arm, *(ladder[number] for number in labels)]
-    draws = _draws(scores, arms, measure, generator)
-    worth = np.array([_labels_worth(draw[0], draw[1:], labels) for draw in draws.T])
-    return _estimate(worth, len(_shared(scores, arms, measure)))
+    table = _shared(scores, [arm, *(ladder[number] for number in labels)], measure)
+    worth = np.array([_labels_worth(draw[0], draw[1:], labels) for draw in _draws(table, generator).T])
+    return _estimate(worth, len(table))
 
 
 def difference_table(scores: pd.DataFrame, against: str) -> pd.DataFrame:
@@ -106,9 +108,7 @@ def worth_table(scores: pd.DataFrame, family: str = "pebble") -> pd.DataFrame:
     low, high, pairs (of the label equivalent; nan for arms of the ladder). Arms that share no task and seed with the
     whole ladder are left out.
     """
-    ladder, rows = ladder_of(scores, family), []
-    smallest = scores[scores["family"] == family].groupby("task")["budget"].min()
-    shares = (scores["budget"] / scores["task"].map(smallest)).groupby(scores["arm"]).mean()
+    ladder, shares, rows = ladder_of(scores, family), _shares(scores, family), []
     rungs = list(ladder.values())
     for measure in MEASURES:
         for arm in [*rungs, *(arm for arm in _others(scores, rungs, measure) if shares[arm] > 0)]:
@@ -126,10 +126,14 @@ def ladder_of(scores: pd.DataFrame, family: str = "pebble") -> dict[float, str]:
     Tasks differ in B, their smallest budget, and agree in its multiples. Only with two budgets or more can anything be
     read off it.
     """
-    rungs = scores[scores["family"] == family]
-    smallest = rungs.groupby("task")["budget"].transform("min")
-    shares = (rungs["budget"] / smallest).groupby(rungs["arm"]).mean()
-    return {float(share): str(arm) for arm, share in shares.sort_values().items()}
+    shares, arms = _shares(scores, family), set(scores.loc[scores["family"] == family, "arm"])
+    return {float(share): str(arm) for arm, share in shares.sort_values().items() if arm in arms}
+
+
+def _shares(scores: pd.DataFrame, family: str) -> pd.Series:
+    """How many times a task's smallest budget of `family` each arm has, mean over its runs."""
+    smallest = scores[scores["family"] == family].groupby("task")["budget"].min()
+    return (scores["budget"] / scores["task"].map(smallest)).groupby(scores["arm"]).mean()
 
 
 def _others(scores: pd.DataFrame, arms: list[str], measure: str) -> list[str]:
@@ -156,10 +160,9 @@ def _shared(scores: pd.DataFrame, arms: list[str], measure: str) -> pd.DataFrame
     return table
 
 
-def _draws(scores: pd.DataFrame, arms: list[str], measure: str, generator: np.random.Generator) -> DoubleArray:
-    """Means (arms, 1 + RESAMPLES) over tasks and seeds: of the scores themselves, and of the bootstrap's."""
-    table = _shared(scores, arms, measure)
-    sums = np.zeros((len(arms), 1 + RESAMPLES))
+def _draws(table: pd.DataFrame, generator: np.random.Generator) -> DoubleArray:
+    """Means (arms, 1 + RESAMPLES) over tasks and seeds: of the `_shared` scores themselves, and of the bootstrap's."""
+    sums = np.zeros((table.shape[1], 1 + RESAMPLES))
     for _, of_task in table.groupby("task"):
         values = of_task.to_numpy().T
         drawn = generator.integers(values.shape[1], size=(RESAMPLES, values.shape[1]))

@@ -27,6 +27,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 
 from prefvlm_core.analysis.label_quality import error_rates
+from prefvlm_core.analysis.paired import DECIDING
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
@@ -149,7 +150,7 @@ class StoredNumbers:
         """The probability that a random run of one arm beats one of another: a row of `improvement.csv`."""
         return self.row("improvement", task=task, arm=arm, against=against)
 
-    def worth(self, arm: str, measure: str = "last_three") -> dict[str, Any]:
+    def worth(self, arm: str, measure: str = DECIDING) -> dict[str, Any]:
         """With how many label budgets PEBBLE scores as an arm does: a row of `worth.csv`."""
         return self.row("worth", arm=arm, measure=measure)
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from prefvlm_core.analysis.label_quality import check_columns
-from prefvlm_core.analysis.paired import MEASURES
+from prefvlm_core.analysis.paired import DECIDING, MEASURES
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.plots.style import (
     LINE_HEIGHT,
@@ -25,7 +25,7 @@ _ROW = 2.4 * LINE_HEIGHT
 
 
 @project_style
-def label_equivalents(worth: pd.DataFrame, scores: pd.DataFrame, profile: str, measure: str = "last_three") -> Figure:
+def label_equivalents(worth: pd.DataFrame, scores: pd.DataFrame, profile: str, measure: str = DECIDING) -> Figure:
     """With how many labels, in budgets B, PEBBLE scores as each arm does: one row per arm.
 
     `worth`: a `paired.worth_table` of `scores`, which are `paired.run_scores`. A cross shows how many labels the arm
@@ -56,7 +56,7 @@ def _shown(score: float, in_percent: bool) -> str:
 
 @project_style
 def differences(
-    table: pd.DataFrame, scores: pd.DataFrame, profile: str, margin: float, measure: str = "last_three"
+    table: pd.DataFrame, scores: pd.DataFrame, profile: str, margin: float, measure: str = DECIDING
 ) -> Figure:
     """How much more each arm scores than another one, one row per arm; the margin of non-inferiority is shaded.
 
