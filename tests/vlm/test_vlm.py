@@ -314,7 +314,7 @@ def test_labels_are_the_steps_that_the_expert_needed(task, monkeypatch):
 
 
 def test_films_are_repeatable_and_move():
-    first, again, other = (collect_films(["drawer-close-v3"], "around", 2, 2, seed) for seed in (0, 0, 1))
+    first, again, other = (collect_films(["drawer-close-v3"], "around", 2, 2, 1, seed) for seed in (0, 0, 1))
     assert first.frames.shape == (1, 4, 16, 64, 64, 3) and first.remaining.shape == (1, 4, 16)
     np.testing.assert_array_equal(first.frames, again.frames)
     np.testing.assert_array_equal(first.remaining, again.remaining)
@@ -322,8 +322,19 @@ def test_films_are_repeatable_and_move():
     clean = first.frames[0, :2].astype(int)
     assert np.abs(clean[:, 0] - clean[:, -1]).mean(axis=(1, 2, 3)).min() > 1
     assert (first.remaining[0, :, -1] == 0).all() and first.remaining[0, :2, 0].min() > 20
-    beside = collect_films(["button-press-v3", "drawer-close-v3"], "around", 2, 2, 0)  # the other task changes nothing
+    beside = collect_films(["button-press-v3", "drawer-close-v3"], "around", 2, 2, 1, 0)  # the other changes nothing
     np.testing.assert_array_equal(beside.frames[1], first.frames[0])
+
+
+def test_every_episode_is_filmed_once_per_look_and_looks_do_not_change_it():
+    once, thrice = (collect_films(["drawer-close-v3"], "evaluation", 1, 1, looks, 0) for looks in (1, 3))
+    np.testing.assert_array_equal(thrice.frames, np.repeat(once.frames, 3, axis=1))
+    around = collect_films(["drawer-close-v3"], "around", 1, 1, 3, 0)
+    for films in (thrice, around):
+        np.testing.assert_array_equal(films.remaining, np.repeat(once.remaining, 3, axis=1))
+    first, second, other = around.frames[0, :3].astype(int)
+    for one, another in ((first, second), (first, other), (second, other)):
+        assert np.abs(one - another).mean() > 5
 
 
 @pytest.mark.parametrize("view", ["around", "evaluation"])
@@ -340,11 +351,11 @@ def test_films_are_taken_from_their_view_alone(view, monkeypatch):
             return super().render(snapshots, scenes)
 
     monkeypatch.setattr(demonstrations, "FrameRenderer", Watched)
-    collect_films(["drawer-close-v3"], view, 1, 3, 0)
+    collect_films(["drawer-close-v3"], view, 1, 2, 2, 0)
     if view == "evaluation":
-        assert looks == 4 * [(DEFAULT_CAMERA, CLEAN)]
+        assert looks == 6 * [(DEFAULT_CAMERA, CLEAN)]
     else:
-        assert looks[0] == looks[1] != looks[2] == looks[3]
+        assert len(looks) == len({camera for camera, _ in looks}) == len({lab.seed for _, lab in looks}) == 6
         for camera, lab in looks:
             assert isinstance(camera, Camera)
             assert lab.light >= 0.18 and lab.light_angle >= 18 and lab.color >= 0.15 and lab.texture >= 0.09
@@ -433,7 +444,7 @@ def test_augmentation_shifts_and_tints_each_frame():
 def test_training_is_repeatable_and_learns():
     tasks = ("drawer-close-v3", "button-press-v3")
     recipe = Recipe(tasks, "evaluation", steps=60, batch=(2, 16))
-    films, unseen = (collect_films(tasks, "evaluation", 2, 4, seed) for seed in (0, 9))
+    films, unseen = (collect_films(tasks, "evaluation", 2, 4, 1, seed) for seed in (0, 9))
     model = pretrain.train("tiny", recipe, films, seed=0)
     short = replace(recipe, steps=2)
     fingerprints = [pretrain.train("tiny", short, films, seed).fingerprint for seed in (0, 0, 1)]

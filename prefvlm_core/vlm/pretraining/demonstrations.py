@@ -19,7 +19,6 @@ from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
 View = Literal["around", "evaluation"]
 FRAMES_PER_FILM = 16
 
-_FILMS_PER_LOOK = 2  # painting a lab takes longer than a film
 _LONGEST_BEGINNING = 90  # steps of the expert before it is disturbed
 _LONGEST_DISTURBANCE = 70  # steps; there are at most two of them
 _LONGEST_EXPERT = 240  # steps; an expert that needs more has failed
@@ -53,34 +52,36 @@ class Films:
     """(K, F, T): the expert's steps from each frame to success."""
 
 
-def collect_films(tasks: Sequence[str], view: View, clean: int, recoveries: int, seed: int) -> Films:
+def collect_films(tasks: Sequence[str], view: View, clean: int, recoveries: int, looks: int, seed: int) -> Films:
     """Film successful episodes of the experts, each as 16 frames evenly spaced in an `Episode`.
 
     Args:
         tasks: Names of K tasks.
-        view: "around": every two films have their own distance, aim, light and colors, and a camera 8 to 25 degrees of
-            azimuth and up to 8 degrees of elevation away from the evaluation camera, so that the evaluation view is
-            never among them. "evaluation": that view, with Meta-World's light and colors.
+        view: "around": every film has its own distance, aim, light and colors, and a camera 8 to 25 degrees of azimuth
+            and up to 8 degrees of elevation away from the evaluation camera, so that the evaluation view is never among
+            them. "evaluation": that view, with Meta-World's light and colors.
         clean: Number of episodes per task in which the expert acts from the start.
-        recoveries: Number of episodes per task in which it takes over after a disturbance, which is not filmed;
-            F = clean + recoveries.
-        seed: Determines every byte of the result.
+        recoveries: Number of episodes per task in which it takes over after a disturbance, which is not filmed.
+        looks: Number of films of the same 16 states of each episode; F = looks * (clean + recoveries).
+        seed: Determines every byte of the result. Views and numbers of looks do not change the episodes.
 
     Raises:
         PrefVLMError: If an expert fails too often.
     """
     frames, remaining = [], []
     for task in tasks:
-        generator = np.random.default_rng((seed, TASKS.index(task)))
+        acting = np.random.default_rng((seed, TASKS.index(task)))
+        looking = [np.random.default_rng((seed, TASKS.index(task), 1 + look)) for look in range(looks)]
         frames_of_task, remaining_of_task = [], []
         with closing(FrameRenderer(task)) as renderer:
-            for index, episode in enumerate(successful_episodes(task, clean, recoveries, generator)):
+            for episode in successful_episodes(task, clean, recoveries, acting):
                 chosen = np.linspace(0, len(episode.remaining) - 1, FRAMES_PER_FILM).round().astype(int)
                 scenes = np.repeat(episode.scene[None], len(chosen), axis=0)
-                if view == "around" and index % _FILMS_PER_LOOK == 0:
-                    renderer.look(_camera_around(generator), _changed_lab(generator))
-                frames_of_task.append(renderer.render(episode.snapshots[chosen], scenes))
-                remaining_of_task.append(episode.remaining[chosen])
+                for look in looking:
+                    if view == "around":
+                        renderer.look(_camera_around(look), _changed_lab(look))
+                    frames_of_task.append(renderer.render(episode.snapshots[chosen], scenes))
+                    remaining_of_task.append(episode.remaining[chosen])
         frames.append(np.stack(frames_of_task))
         remaining.append(np.stack(remaining_of_task))
     return Films(np.stack(frames), np.stack(remaining))

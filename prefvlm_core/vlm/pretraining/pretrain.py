@@ -46,6 +46,8 @@ class Recipe:
     """Expert episodes per task."""
     recoveries: int = 40
     """Expert episodes per task that begin with a disturbance."""
+    looks: int = 1
+    """Films of each episode, each from a camera and in a lab of its own if the view is "around"."""
     film_seed: int = 0
     """Draws the films, which all training seeds share."""
     steps: int = 4000
@@ -65,7 +67,7 @@ class Recipe:
 
 
 RECIPES: dict[Variant, Recipe] = {
-    "tinyliv2": Recipe(TASKS, "around"),
+    "tinyliv2": Recipe(TASKS, "around", looks=2),
     "tinyliv2-heldout": Recipe(tuple(task for task in TASKS if task not in PAPER_TASKS), "evaluation"),
     "tinyliv2-indomain": Recipe(TASKS, "evaluation"),
 }
@@ -268,7 +270,7 @@ def pretrain(variant: Variant, seeds: Sequence[int], output: Path, evaluation_se
 def _train_and_save(variant: Variant, paths: dict[int, Path]) -> None:
     """Train one network for each seed in `paths`, all on the same films."""
     recipe, start = RECIPES[variant], time.perf_counter()
-    films = collect_films(recipe.tasks, recipe.view, recipe.clean, recipe.recoveries, recipe.film_seed)
+    films = collect_films(recipe.tasks, recipe.view, recipe.clean, recipe.recoveries, recipe.looks, recipe.film_seed)
     print(f"{variant}, films: {(time.perf_counter() - start) / 60:.1f} min", flush=True)
     for seed, path in paths.items():
         start = time.perf_counter()
