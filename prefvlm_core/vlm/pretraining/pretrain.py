@@ -67,7 +67,7 @@ class Recipe:
 
 
 RECIPES: dict[Variant, Recipe] = {
-    "tinyliv2": Recipe(TASKS, "around", looks=2),
+    "tinyliv2": Recipe(TASKS, "around", looks=2, steps=8000),
     "tinyliv2-heldout": Recipe(tuple(task for task in TASKS if task not in PAPER_TASKS), "evaluation"),
     "tinyliv2-indomain": Recipe(TASKS, "evaluation"),
 }
