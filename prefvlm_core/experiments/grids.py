@@ -291,9 +291,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
     "10_visual_robustness": {
         "quick": Grid({"drawer-close-v3": disturbed(_QUICK | _SECOND, DISTURBING[:1], DISTURBANCE)}, [0]),
         "laptop": Grid(
-            {task: disturbed(_laptop(task) | _SECOND, DISTURBING, DISTURBANCE) for task in _ABLATED},
-            range(200, 210),
-            FIRST_EDITION,
+            {task: disturbed(_claim(task), DISTURBING, DISTURBANCE) for task in _ABLATED}, range(1000, 1010)
         ),
         "paper": Grid({"window-close-v3": disturbed(_WINDOW, DISTURBING, DISTURBANCE)}, range(5)),
     },
