@@ -65,8 +65,11 @@ METHODS: Registry[Method] = Registry(
             _PREFVLM | {"filter.mode": "adaptive"},
         ),
         "prefvlm-plus": Method(
-            "PrefVLM whose reward ensemble sees standardized inputs",  # see results/laptop/NOTES.md
-            _PREFVLM | {"reward.standardise": True},
+            "PrefVLM without thresholds: random audits by the human say how far learning trusts the VLM, pairs are recent",
+            _PREFVLM
+            | {"filter.mode": "audited", "filter.human_selection": "random", "adapter.kind": "kernel"}
+            | {"feedback.recent_episodes": 30},  # near-policy queries: QPA (Hu et al. 2024) takes 30 to 60 in Meta-World
+            {"feedback.recent_episodes": 10},
         ),
         "vlm-preference": Method(
             "The VLM labels all pairs, without a filter and without a human",

@@ -6,7 +6,7 @@ Each experiment is a notebook's name. To have a task, a method or a setting draw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prefvlm_core.common.registry import Registry
@@ -122,6 +122,8 @@ def _claim_arms(task: str) -> list[Arm]:
     uniform, papers = {"feedback.sampling": "uniform"}, {field: FIRST_EDITION[field] for field in _AGENT_AND_INPUTS}
     arms.append(Arm("pebble", once | uniform, "pebble, uniform (1×B)", "pebble, uniform"))
     arms.append(Arm("pebble", once | papers, "pebble, papers' agent (1×B)", "pebble, papers' agent"))
+    near = {"feedback.recent_episodes": 10}
+    arms.append(Arm("pebble", once | near, "pebble, near-policy (1×B)", "pebble, near-policy"))
     arms += [Arm(method, once, f"{method} (1×B)", method) for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
     arms.append(Arm("prefvlm-plus", _claim(task, 1 / 2), "prefvlm-plus (0.5×B)", "prefvlm-plus"))
     return [*arms, Arm("vlm-preference"), Arm("vlm-reward")]
@@ -131,6 +133,15 @@ def _laptop_baselines(task: str) -> list[Arm]:
     unlabeled = _laptop_steps(task)
     arms = [Arm(method, _laptop(task), f"{method} (1×B)", method, "baseline") for method in BASELINES]
     return [*arms, Arm("rlvlmf", unlabeled, group="baseline"), _equal_band(unlabeled)]
+
+
+def _first_plus(arms: Sequence[Arm]) -> list[Arm]:
+    """Arms whose prefvlm-plus is still what it was when their runs were trained."""
+    first = {"filter.mode": "rime", "filter.human_selection": "uncertain", "adapter.kind": "mlp"}
+    first |= {"feedback.recent_episodes": 100, "reward.standardise": True}
+    return [
+        replace(arm, changes=first | dict(arm.changes)) if arm.method == "prefvlm-plus" else arm for arm in arms
+    ]
 
 
 def _equal_band(changes: Mapping[str, Any]) -> Arm:
@@ -246,12 +257,14 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         ),
         "laptop": Grid(
             {
-                task: [
-                    *components(_laptop(task), _laptop_steps(task)),
-                    *backbones(_laptop(task)),
-                    *simulated(_laptop(task), _ACCURACIES),
-                    *structured_errors(_laptop(task), _ACCURACIES[:3]),
-                ]
+                task: _first_plus(
+                    [
+                        *components(_laptop(task), _laptop_steps(task)),
+                        *backbones(_laptop(task)),
+                        *simulated(_laptop(task), _ACCURACIES),
+                        *structured_errors(_laptop(task), _ACCURACIES[:3]),
+                    ]
+                )
                 for task in _ABLATED
             },
             range(3),
@@ -277,7 +290,10 @@ _GRIDS: dict[str, dict[str, Grid]] = {
     "08_noisy_teacher": {
         "quick": Grid({"drawer-close-v3": noisy_teacher(("pebble", *BASELINES, "prefvlm"), _QUICK)}, [0]),
         "laptop": Grid(
-            {task: noisy_teacher(("pebble", "rime", "prefvlm", "prefvlm-plus"), _laptop(task)) for task in _ABLATED},
+            {
+                task: _first_plus(noisy_teacher(("pebble", "rime", "prefvlm", "prefvlm-plus"), _laptop(task)))
+                for task in _ABLATED
+            },
             range(3),
             FIRST_EDITION,
         ),
