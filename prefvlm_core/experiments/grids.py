@@ -172,7 +172,7 @@ def _paper_transfer(target: str, source: str) -> list[Arm]:
     return transfer(source_run, budgets)
 
 
-DISTURBING = ("noise", "texture")
+DISTURBING = ("noise", "occluder")
 """The two factors that cost zero-shot labels of `tinyliv2` most at the strength below, as stored of profile laptop."""
 DISTURBANCE = "strong"
 _SECOND = {"vlm.model": "tinyliv2"}
