@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from prefvlm_core.agent.replay import Replay, RunReplay
@@ -84,7 +85,7 @@ class Feedback:
         else:
             pool = self._label(self.vlm, self._draw())
             self._log(pool)
-            asked = self._choose_for_human(self.human_selection(pool.partition, pool.new))
+            asked = self._choose_for_human(pool.starts, self.human_selection(pool.partition, pool.new))
             self._ask_human(pool.starts[asked], VLMOpinion(pool.labels, pool.divergences, pool.sorted_as).of(asked))
             metrics |= self.vlm.columns() | pool.metrics(self.filter)
             self._keep(pool, ~asked)
@@ -169,13 +170,16 @@ class Feedback:
             partition=pool.sorted_as[new],
         )
 
-    def _choose_for_human(self, candidates: BoolArray) -> BoolArray:
-        """Mask (n,) of pairs drawn uniformly from those that `candidates` (n,) marks, as many as the budget allows."""
+    def _choose_for_human(self, starts: IntArray, candidates: BoolArray) -> BoolArray:
+        """Mask (n,) of those pairs `starts` (n, 2) that the human is asked about, as many as the budget allows of those
+        that `candidates` (n,) marks."""
         where = np.flatnonzero(candidates)
         count = min(len(where), self._queries())
-        chosen = np.zeros(len(candidates), bool)
-        chosen[self.generator.choice(where, count, replace=False)] = True
-        return chosen
+        if self.config.filter.human_order == "disagreement":
+            chosen = where[torch.topk(self._member_probabilities(starts[where]).std(0), count).indices.cpu().numpy()]
+        else:
+            chosen = self.generator.choice(where, count, replace=False)
+        return np.isin(np.arange(len(starts)), chosen)
 
     def _ask_human(self, starts: IntArray, opinion: VLMOpinion | None = None) -> None:
         """Ask the human about pairs (n, 2), log the answers, and show the filter which VLM labels were right."""

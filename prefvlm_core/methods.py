@@ -65,10 +65,11 @@ METHODS: Registry[Method] = Registry(
             _PREFVLM | {"filter.mode": "adaptive"},
         ),
         "prefvlm-plus": Method(
-            "PrefVLM without thresholds: random audits by the human say how far learning trusts the VLM, pairs are recent",
+            "PrefVLM without thresholds: human audits say whether and how far to trust the VLM; pairs are recent ones",
             _PREFVLM
-            | {"filter.mode": "audited", "filter.human_selection": "random", "adapter.kind": "kernel"}
-            | {"feedback.recent_episodes": 30},  # near-policy queries: QPA (Hu et al. 2024) takes 30 to 60 in Meta-World
+            | {"filter.mode": "audited", "filter.human_selection": "random", "filter.human_order": "disagreement"}
+            | {"adapter.kind": "kernel"}
+            | {"feedback.recent_episodes": 30},  # QPA's near-policy queries (Hu et al. 2024): 30 to 60 in Meta-World
             {"feedback.recent_episodes": 10},
         ),
         "vlm-preference": Method(

@@ -8,9 +8,11 @@ import pytest
 import torch
 from builders.runs import SMALL, quiet, small, weights_hash, without_seconds
 
+from prefvlm_core.common.arrays import BoolArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
+from prefvlm_core.feedback import Feedback
 from prefvlm_core.methods import METHODS, run_config
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import read_tensors
@@ -49,6 +51,27 @@ def test_each_method_does_what_defines_it(trained: dict[str, RunDirectory]) -> N
     no_adaptation = last["prefvlm-no-adaptation"]
     assert no_adaptation["adapted_vlm_accuracy"] == no_adaptation["vlm_accuracy"]
     assert last["vlm-reward"]["human_labels"] == last["vlm-reward"]["vlm_labels"] == 0
+
+
+def test_the_human_is_asked_about_the_most_disputed_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two members that disagree the more, the later the first segment begins."""
+    chosen_of_marked, choose = [], Feedback._choose_for_human
+
+    def member_probabilities(feedback: Feedback, starts: IntArray) -> torch.Tensor:
+        difference = torch.from_numpy(starts[:, 0]) / 10_000
+        return torch.stack((0.5 - difference, 0.5 + difference))
+
+    def spy(feedback: Feedback, starts: IntArray, candidates: BoolArray) -> BoolArray:
+        chosen = choose(feedback, starts, candidates)
+        assert not (chosen & ~candidates).any()
+        chosen_of_marked.append((starts[chosen, 0], starts[candidates & ~chosen, 0]))
+        return chosen
+
+    monkeypatch.setattr(Feedback, "_member_probabilities", member_probabilities)
+    monkeypatch.setattr(Feedback, "_choose_for_human", spy)
+    train([small("prefvlm-plus")], quiet(tmp_path))
+    asked = [(chosen, others) for chosen, others in chosen_of_marked if len(chosen)]
+    assert len(asked) == 3 and all(chosen.min() >= others.max() for chosen, others in asked)
 
 
 def test_surf_accepts_pseudo_labels(trained: dict[str, RunDirectory]) -> None:
@@ -113,7 +136,8 @@ def test_resumed_from_a_checkpoint_ends_bit_identical(
         assert (one.path / "adapters.safetensors").exists() == one.config.adapter.enabled
         if one.config.adapter.enabled:
             tensors = [read_tensors(run.path / "adapters.safetensors")[0] for run in (one, other)]
-            assert torch.equal(tensors[0]["values"], tensors[1]["values"])
+            assert tensors[0].keys() == tensors[1].keys()
+            assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
 
 
 def test_the_vlms_cosine_rewards_whole_episodes(trained: dict[str, RunDirectory]) -> None:

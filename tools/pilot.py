@@ -27,17 +27,18 @@ SEEDS = range(200, 204)
 BUDGETS = {"button-press-v3": 32, "door-close-v3": 32, "window-close-v3": 64, "window-open-v3": 64}
 """Task -> labels of the arms that have no number of their own."""
 HARD_TASKS = ("door-open-v3", "drawer-open-v3", "sweep-into-v3")
-KERNEL = {"adapter.kind": "kernel"}
 DOUBTED = {"filter.mode": "audited", "filter.human_selection": "random"}
+DISPUTED = {"filter.human_order": "disagreement"}
 SIMULATED = {"vlm.model": "simulated:0.8", "adapter.enabled": False}
 """Arms besides `pebble:<labels>`, PEBBLE with the same number of labels on every task."""
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("pebble", {"feedback.sampling": "uniform"}),
-    "prefvlm": ("prefvlm", {}),
-    "kernel": ("prefvlm", KERNEL),
-    "kernel, doubted": ("prefvlm", KERNEL | DOUBTED),
+    "near-policy": ("pebble", {"feedback.recent_episodes": 10}),
     "simulated": ("prefvlm", SIMULATED),
     "simulated, doubted": ("prefvlm", SIMULATED | DOUBTED),
+    "simulated, doubted, disputed": ("prefvlm", SIMULATED | DOUBTED | DISPUTED),
+    "prefvlm": ("prefvlm", {}),
+    "prefvlm-plus": ("prefvlm-plus", {}),
 }
 
 
@@ -66,6 +67,8 @@ def shown(config: RunConfig) -> dict[str, Any]:
         "evaluated_every": config.evaluation.every,
         "schedule": config.feedback.schedule if asks else "",
         "labels": config.feedback.budget,
+        "order": config.filter.human_order if config.vlm.labels else "",
+        "near_policy": config.feedback.recent_episodes,
         "sampling": config.feedback.sampling if asks else "",
         "vlm": config.vlm.model if config.vlm.labels else "",
         "adapters": config.adapter.kind if config.adapter.enabled else "",

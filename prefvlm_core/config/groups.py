@@ -274,11 +274,14 @@ class FilterConfig:
 
     mode: str = "rime"
     """Source of the thresholds, a name in `preferences.filters.FILTERS`: rime, adaptive (learned from the human's
-    labels), audited (none: every label of the VLM is kept, and reward learning doubts it by how often the human found
-    them wrong) or none (every label is kept)."""
+    labels), audited (none: all labels of the VLM are kept while the human finds it right at least as often as the
+    ensemble, and reward learning doubts them by how often the human found them wrong) or none (every label is kept)."""
     human_selection: str = "uncertain"
     """Which pairs may go to the human, a name in `preferences.selection.HUMAN_SELECTIONS`: uncertain (the session's new
     pairs that the filter finds uncertain), uncertain-pool (those of earlier sessions too) or random (any new pairs)."""
+    human_order: Literal["random", "disagreement"] = "random"
+    """Which of these pairs go to the human first: random ones, or those on which the members of the reward ensemble
+    disagree most, as PEBBLE chooses its own."""
     alpha: float = quantity(0.5, zero=True)
     """Weight of rho, the largest trusted divergence, in the lower threshold of `rime`."""
     beta_max: float = quantity(3.0, zero=True)

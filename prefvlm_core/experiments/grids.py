@@ -15,7 +15,6 @@ from prefvlm_core.experiments.arms import (
     BASELINES,
     EQUAL_BAND,
     RIME_UPPER,
-    STANDARDISED,
     Arm,
     Source,
     backbones,
@@ -92,7 +91,7 @@ _LAPTOP = {
     "window-close-v3": (8_000, 100),
 }
 _CLAIM = {"button-press-v3": 16, "door-close-v3": 16, "window-close-v3": 64, "window-open-v3": 64}
-"""The second comparison's label budget B of each task, chosen in a pilot on seeds 200 to 203 (results/laptop/PLAN.md)."""
+"""The second comparison's label budget B of each task, chosen on seeds 200 to 203 (results/laptop/PLAN.md)."""
 _AGENT_AND_INPUTS = ("sac.critic_norm", "sac.standardise", "reward.inputs", "reward.standardise")
 _ABLATED = ("door-close-v3", "button-press-v3")
 """Tasks of profile laptop's ablations."""
@@ -137,11 +136,9 @@ def _laptop_baselines(task: str) -> list[Arm]:
 
 def _first_plus(arms: Sequence[Arm]) -> list[Arm]:
     """Arms whose prefvlm-plus is still what it was when their runs were trained."""
-    first = {"filter.mode": "rime", "filter.human_selection": "uncertain", "adapter.kind": "mlp"}
-    first |= {"feedback.recent_episodes": 100, "reward.standardise": True}
-    return [
-        replace(arm, changes=first | dict(arm.changes)) if arm.method == "prefvlm-plus" else arm for arm in arms
-    ]
+    first = {"filter.mode": "rime", "filter.human_selection": "uncertain", "filter.human_order": "random"}
+    first |= {"adapter.kind": "mlp", "feedback.recent_episodes": 100, "reward.standardise": True}
+    return [replace(arm, changes=first | dict(arm.changes)) if arm.method == "prefvlm-plus" else arm for arm in arms]
 
 
 def _equal_band(changes: Mapping[str, Any]) -> Arm:

@@ -152,18 +152,24 @@ class KeepAll:
 
 
 class Audited(KeepAll):
-    """Keeps every label, and has reward learning doubt them by how many the human has found to be right: an addition to
-    the paper, without a threshold.
+    """Keeps the VLM's labels as long as the human finds it right at least as often as the reward ensemble, and has
+    reward learning doubt them by how often the human found them wrong: an addition to the paper, without a threshold.
 
-    The reliability is the mean of a Beta distribution that was uniform before the first answer, limited so that labels
-    always count for something and never for certain. It is unbiased if the human answers random pairs.
+    Who is right less often than the one it teaches has nothing to teach: then no label is kept. The reliability is the
+    mean of a Beta distribution that was uniform before the first answer, limited so that labels always count for
+    something and never for certain. It is unbiased if the human answers random pairs.
     """
 
     LIMITS = 0.55, 0.97
 
     def __init__(self, config: FilterConfig) -> None:
         super().__init__(config)
-        self._right, self._audited = 0, 0
+        self._audited, self._right, self._ensemble_right = 0, 0, 0
+
+    @property
+    def lower(self) -> float:
+        """See `Filter`."""
+        return math.inf if self._right >= self._ensemble_right else 0.0
 
     @property
     def reliability(self) -> float:
@@ -171,17 +177,20 @@ class Audited(KeepAll):
         return float(np.clip((1 + self._right) / (2 + self._audited), *self.LIMITS))
 
     def audit(self, divergences: DoubleArray, right: BoolArray) -> None:
-        """See `Filter`."""
-        self._right += int(np.sum(right))
+        """See `Filter`. Below ln 2, the ensemble agrees with the VLM."""
+        _check_divergences(divergences)
         self._audited += len(right)
+        self._right += int(np.sum(right))
+        self._ensemble_right += int(np.sum((divergences < math.log(2)) == right))
 
     def state(self) -> dict[str, Any]:
         """See `Filter`."""
-        return {"right": self._right, "audited": self._audited}
+        return {"audited": self._audited, "right": self._right, "ensemble_right": self._ensemble_right}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `Filter`."""
-        self._right, self._audited = int(state["right"]), int(state["audited"])
+        self._audited, self._right = int(state["audited"]), int(state["right"])
+        self._ensemble_right = int(state["ensemble_right"])
 
 
 class RIMEThresholds(KeepAll):

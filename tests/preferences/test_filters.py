@@ -107,7 +107,7 @@ def audited(count: int, intercept: float, slope: float) -> AdaptiveThresholds:
     return kl
 
 
-def test_audited_keeps_everything_and_counts_how_often_the_human_agrees() -> None:
+def test_audited_doubts_labels_by_how_often_the_human_agrees() -> None:
     """Beta(1, 1) before the first answer; within .55 and .97, labels count for something and never for certain."""
     kl_filter = Audited(FilterConfig(mode="audited"))
     assert kl_filter.reliability == 0.55  # the mean of the prior is 1/2
@@ -120,7 +120,19 @@ def test_audited_keeps_everything_and_counts_how_often_the_human_agrees() -> Non
     assert kl_filter.split(np.array([0.0, 5.0, 13.8])).clean.all()
     again = Audited(FilterConfig(mode="audited"))
     again.restore(json.loads(json.dumps(kl_filter.state())))
-    assert (again.reliability, again.state()) == (0.97, {"right": 1086, "audited": 1108})
+    assert (again.reliability, again.state()) == (0.97, {"audited": 1108, "right": 1086, "ensemble_right": 1086})
+
+
+def test_audited_keeps_no_label_of_a_vlm_that_is_right_less_often_than_the_ensemble() -> None:
+    """Of a label that the ensemble believes with a probability of .9, the divergence is -ln .9; the human decides."""
+    believed, doubted = -math.log(0.9), -math.log(0.1)
+    kl_filter = Audited(FilterConfig(mode="audited"))
+    assert kl_filter.split(np.array([believed, doubted])).clean.all()  # nobody was right more often yet
+    kl_filter.audit(np.array([doubted]), np.array([False]))  # the ensemble was right
+    split = kl_filter.split(np.array([believed, doubted]))
+    assert split.uncertain.all() and not (split.clean | split.flipped).any()
+    kl_filter.audit(np.array([believed, doubted]), np.array([True, True]))  # both were right, then the VLM alone
+    assert kl_filter.split(np.array([believed, doubted])).clean.all()
 
 
 def test_adaptive_finds_the_divergences_at_which_labels_are_nine_to_one_right_or_wrong() -> None:
