@@ -23,7 +23,7 @@ from prefvlm_core.agent.evaluation import evaluate
 from prefvlm_core.agent.exploration import exploring_actions
 from prefvlm_core.agent.replay import make_replay
 from prefvlm_core.agent.sac import SAC, update_noise
-from prefvlm_core.checks import check_start
+from prefvlm_core.checks.start import check_start
 from prefvlm_core.common.machine import memory_errors
 from prefvlm_core.common.memory import keep_freed_memory
 from prefvlm_core.common.progress import tqdm
@@ -48,7 +48,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
     """Train those of `configs` that are not finished together as one fleet, and return the run directories of all.
 
     Finished runs are never changed. An interrupted fleet continues from its last checkpoint and ends with the same
-    numbers as an uninterrupted one. Raises `PrefVLMError` for whatever `checks.check_start` finds, before anything is
+    numbers as an uninterrupted one. Raises `PrefVLMError` for whatever `check_start` finds, before anything is
     written; for a results folder that cannot be written or that another process is using, for a damaged checkpoint, and
     when the memory runs out. What raises before the first checkpoint leaves no folder that was not there before.
     """

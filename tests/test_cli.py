@@ -72,7 +72,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("train", "Steps per episode (at most 500 divided by `action_repeat`). (default: the profile's and method's)"),
+        ("train", "Steps per episode (at most 500 divided by `action_repeat`). (default: see prefvlm show)"),
         ("train", "--feedback.budget INT Queries to the human over the whole run, answered or skipped."),
         ("train", "--sac.discount FLOAT Discount factor per step."),
         ("train", "--reward.source {true,learned,vlm} Source of the agent's reward"),

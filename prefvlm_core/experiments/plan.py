@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas
 
-from prefvlm_core.checks import check_names
+from prefvlm_core.checks.names import check_names
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.common.registry import cached_by_name
 from prefvlm_core.config.fleets import check_compatible

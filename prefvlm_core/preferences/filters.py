@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from prefvlm_core.common.arrays import BoolArray, DoubleArray
@@ -282,6 +281,8 @@ class AdaptiveThresholds(KeepAll):
 
     def _calibrate(self) -> None:
         """Fit the most probable intercept and slope under a weak Gaussian prior."""
+        from scipy.optimize import minimize  # slow to import, and names are also checked without it
+
         odds = _log_odds(self._audited)
         features = np.stack((np.ones_like(odds), odds), axis=1)
 
