@@ -131,7 +131,7 @@ class Fleet:
         self.state = FleetState(checkpoint, self.replay, parts)
 
     def train(self) -> None:
-        """Train every run for `total_steps` steps, from the last checkpoint if there is one, and store the results."""
+        """Train every run for `total_steps` actions, from its last checkpoint if there is one, and store it."""
         if self.state.restore():
             self._write_rows()
             for episode in range(self.replay.complete_episodes):
@@ -142,7 +142,7 @@ class Fleet:
         with tqdm(
             total=self.shared.total_steps,
             initial=self.replay.size,
-            unit="step",
+            unit="action",
             desc=f"{len(self.configs)} runs",
             disable=not self.execution.progress,
         ) as progress:

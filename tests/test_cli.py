@@ -72,9 +72,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("train", "Steps per episode (at most 500 divided by `action_repeat`). (default: see prefvlm show)"),
+        ("train", "Actions per episode (at most 500 divided by `action_repeat`). (default: see prefvlm show)"),
         ("train", "--feedback.budget INT Queries to the human over the whole run, answered or skipped."),
-        ("train", "--sac.discount FLOAT Discount factor per step."),
+        ("train", "--sac.discount FLOAT Discount factor per action."),
         ("train", "--reward.source {true,learned,vlm} Source of the agent's reward"),
         ("train", "--checkpoint-seconds FLOAT Wall seconds after which the next end of an episode writes a checkpoint"),
         ("fleet", "Fleet, by the name that `prefvlm runs --planned` shows."),

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import FINISHED, RunDirectory, read_manifest
+from prefvlm_core.runs.listing import run_lines
 from prefvlm_core.runs.pack import pack
 from prefvlm_core.runs.rows import read_labels, read_metrics
-from prefvlm_core.runs.listing import run_lines
 from prefvlm_core.runs.stored import find_runs, load_labels, load_metrics
 
 
