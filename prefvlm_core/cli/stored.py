@@ -103,10 +103,11 @@ class Figures:
     results: Results = "results"
 
     def run(self) -> int:
+        from prefvlm_core.common.progress import tqdm
         from prefvlm_core.experiments import batch
 
         for drawn in batch.draw_figures(self.profile, self.results):
-            print(*drawn, sep="\n", flush=True)
+            tqdm.write("\n".join(drawn))
         return 0
 
 
@@ -142,7 +143,7 @@ class Notebook:
         from prefvlm_core.experiments import batch
 
         started = time.monotonic()
-        made = batch.notebook_step(self.name, self.profile, self.results, self.train)
+        made = batch.notebook_step(self.name, self.profile, self.results, self.train, progress=True)
         batch.write_record(self.results, self.profile, self.name, time.monotonic() - started, made)
         return 0
 
