@@ -63,6 +63,7 @@ def test_training_waits_for_people_alone(
         return paused(bar)
 
     monkeypatch.setattr(LOOP, "paused", noted)
-    config = tiny("pebble", **{"feedback.teacher": teacher, "total_steps": 200})
+    short = {"total_steps": 150, "evaluation.every": 150, "evaluation.final_episodes": 1}
+    config = tiny("pebble", **{"feedback.teacher": teacher} | short)
     train([config], quiet(tmp_path, label_timeout=0.0))
     assert bool(bars) == waits and len(set(map(id, bars))) == waits
