@@ -67,8 +67,8 @@ def backbone_results(profile: str, execution: Execution, measure: bool) -> Backb
         stored = _read(folder)
     if stored.models.empty:
         raise PrefVLMError(
-            f"No model was judged in profile {profile}: there is no {folder}; judge those at hand with: "
-            f"prefvlm notebook 09_vlm_backbones --profile {profile} -p measure True"
+            f"No model was judged in profile {profile}: there is no {folder}; judge those at hand with "
+            "measure = True in notebooks/09_vlm_backbones.ipynb."
         )
     return stored
 

@@ -36,7 +36,7 @@ def robustness_results(profile: str, results: str | Path, measure: bool) -> pd.D
     if stored.empty:
         raise PrefVLMError(
             f"No measurement of profile {profile} with the present weights of {MODEL} is stored in {path}; make it "
-            f"with: prefvlm notebook 10_visual_robustness --profile {profile} -p measure True"
+            "with measure = True in notebooks/10_visual_robustness.ipynb."
         )
     return stored[list(COLUMNS)].reset_index(drop=True)
 
