@@ -115,6 +115,7 @@ def test_every_command_is_listed(prefvlm: Any) -> None:
         (f"train --tasks {TASK} --methods peble", 2),
         ("experiment 02_learning_curve", 2),
         ("runs --experiment 02_learning_curve", 2),
+        ("notebook 02_learning_curve", 2),
     ],
 )
 def test_help_and_misspelt_names_are_answered_without_slow_imports(line: str, code: int) -> None:
@@ -186,6 +187,7 @@ def test_the_package_can_be_run_as_a_module(module: str) -> None:
         ("experiment 02_learning_curve", "Unknown experiment '02_learning_curve'. Did you mean '02_learning_curves'?"),
         ("fleet fleet-00000000", "Unknown fleet 'fleet-00000000'."),
         ("notebook 02_learning_curve", "Unknown notebook '02_learning_curve'. Did you mean '02_learning_curves'?"),
+        ("notebook notebooks/02_learning_curve.ipynb", "Unknown notebook '02_learning_curve'. Did you mean '02_lear"),
         ("runs --results nowhere", "There is no folder nowhere; --results names the one that holds the runs."),
         ("runs --tasks drawer-clos-v3", "Unknown task 'drawer-clos-v3'. Did you mean 'drawer-close-v3'?"),
         ("runs --experiment 02_learning", "Unknown experiment '02_learning'. Did you mean '02_learning_curves'?"),

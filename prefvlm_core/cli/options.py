@@ -60,7 +60,7 @@ class Combinations:
         if not configs:
             raise PrefVLMError(f"Nothing to {type(self).__name__.lower()}: name at least one task, method and seed.")
 
-        from prefvlm_core.checks.names import check_names  # imports numpy and scipy
+        from prefvlm_core.checks.names import check_names  # imports numpy
 
         for config in configs:
             check_names(config)

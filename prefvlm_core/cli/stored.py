@@ -133,18 +133,23 @@ class Notebook:
     """Execute one experiment's notebook with papermill, which writes its figures."""
 
     name: tyro.conf.Positional[str]
-    """Notebook, for example 02_learning_curves."""
+    """Notebook, for example 02_learning_curves or notebooks/02_learning_curves.ipynb."""
     profile: Profile = "quick"
     train: bool = True
     """Train missing runs first; otherwise draw what is stored."""
     results: Results = "results"
 
     def run(self) -> int:
-        from prefvlm_core.experiments import batch
+        from prefvlm_core.experiments.project import check_notebook
+
+        name = self.name.removeprefix("notebooks/").removesuffix(".ipynb")
+        check_notebook(Path("notebooks") / f"{name}.ipynb")
+
+        from prefvlm_core.experiments import batch  # slow to import: a wrong name has been answered by now
 
         started = time.monotonic()
-        made = batch.notebook_step(self.name, self.profile, self.results, self.train, progress=True)
-        batch.write_record(self.results, self.profile, self.name, time.monotonic() - started, made)
+        made = batch.notebook_step(name, self.profile, self.results, self.train, progress=True)
+        batch.write_record(self.results, self.profile, name, time.monotonic() - started, made)
         return 0
 
 

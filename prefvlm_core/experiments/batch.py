@@ -34,6 +34,7 @@ from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.config.run import PROCESSES_PER_CORE, Execution
 from prefvlm_core.experiments.children import run_with_children
 from prefvlm_core.experiments.plan import evaluations, experiments_of, finished_runs, label_log, profile_fleets
+from prefvlm_core.experiments.project import check_notebook
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_atomically, write_json, write_probe
 
@@ -103,10 +104,7 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path, pr
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
 
-    if not notebook.parent.is_dir():
-        raise PrefVLMError(f"There is no folder {notebook.parent}; run this in the folder that holds notebooks/.")
-    if not notebook.exists():
-        raise unknown_name("notebook", notebook.stem, (path.stem for path in notebook.parent.glob("*.ipynb")))
+    check_notebook(notebook)
     known = papermill.inspect_notebook(str(notebook))
     for name in parameters:
         if name not in known:
