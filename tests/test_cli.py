@@ -88,7 +88,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
         ("reproduce", "quick takes minutes, laptop hours, and paper a GPU. (default: quick)"),
         ("labels", "--results STR Folder that holds every run. (default: results)"),
         ("bench", "Measure speed and memory"),
-        ("pretrain", "--seeds [INT [INT ...]] Training seeds; all three take about half an hour on a free core."),
+        ("pretrain", "--seeds [INT [INT ...]] Training seeds; all three take 30 to 45 minutes on a free core."),
     ],
 )
 def test_help(prefvlm: Any, command: str, told: str) -> None:

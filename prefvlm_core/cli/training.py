@@ -103,7 +103,7 @@ class Pretrain:
     variant: typing.Literal["tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain"] = "tinyliv2"
     """What it is trained on; prefvlm_core/vlm/weights/tinyliv2.md describes the variants."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Training seeds; all three take about half an hour on a free core. A seed whose weights are there is not trained
+    """Training seeds; all three take 30 to 45 minutes on a free core. A seed whose weights are there is not trained
     again."""
     output: str = "results/tinyliv"
     """Folder for seed<n>/<variant>.safetensors."""
