@@ -105,6 +105,27 @@ METHODS: Registry[Method] = Registry(
 )
 
 
+def layers(
+    method: str,
+    profile: str,
+    changes: Mapping[str, Any] | None = None,
+    profile_changes: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Who changes which dotted fields of the defaults: "profile", "method" and "you", where later ones prevail.
+
+    The arguments are those of `run_config`, as are the errors.
+    """
+    check_profile(profile)
+    if not isinstance(changes, Mapping | None):
+        raise PrefVLMError(f"changes must be a dictionary such as {{'feedback.budget': 200}}, got {shown(changes)}.")
+    recipe = METHODS[method]
+    return {
+        "profile": PROFILES[profile] | dict(profile_changes or {}),
+        "method": dict(recipe.changes) | ({} if profile == "paper" else dict(recipe.small)),
+        "you": dict(changes or {}),
+    }
+
+
 def run_config(
     task: str,
     method: str,
@@ -120,10 +141,7 @@ def run_config(
     Example: `run_config("drawer-close-v3", "pebble", 0, "quick", {"feedback.budget": 200})`.
     Raises `PrefVLMError` for an unknown name or field and for a value that is not allowed.
     """
-    check_profile(profile)
-    if not isinstance(changes, Mapping | None):
-        raise PrefVLMError(f"changes must be a dictionary such as {{'feedback.budget': 200}}, got {shown(changes)}.")
-    recipe = METHODS[method]
-    base = RunConfig(task=task, method=method, seed=seed, profile=profile)
-    of_method = dict(recipe.changes) | ({} if profile == "paper" else dict(recipe.small))
-    return replace(base, PROFILES[profile] | dict(profile_changes or {}) | of_method | dict(changes or {}))
+    fields: dict[str, Any] = {}
+    for changed in layers(method, profile, changes, profile_changes).values():
+        fields |= changed
+    return replace(RunConfig(task=task, method=method, seed=seed, profile=profile), fields)

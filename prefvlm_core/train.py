@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,10 @@ from prefvlm_core.agent.evaluation import evaluate
 from prefvlm_core.agent.exploration import exploring_actions
 from prefvlm_core.agent.replay import make_replay
 from prefvlm_core.agent.sac import SAC, update_noise
-from prefvlm_core.checks import check_start
+from prefvlm_core.checks.start import check_start
 from prefvlm_core.common.machine import memory_errors
 from prefvlm_core.common.memory import keep_freed_memory
-from prefvlm_core.common.progress import tqdm
+from prefvlm_core.common.progress import paused, tqdm
 from prefvlm_core.common.seeding import Generators, Stream, episode_seed
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
@@ -48,7 +49,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
     """Train those of `configs` that are not finished together as one fleet, and return the run directories of all.
 
     Finished runs are never changed. An interrupted fleet continues from its last checkpoint and ends with the same
-    numbers as an uninterrupted one. Raises `PrefVLMError` for whatever `checks.check_start` finds, before anything is
+    numbers as an uninterrupted one. Raises `PrefVLMError` for whatever `check_start` finds, before anything is
     written; for a results folder that cannot be written or that another process is using, for a damaged checkpoint, and
     when the memory runs out. What raises before the first checkpoint leaves no folder that was not there before.
     """
@@ -131,10 +132,11 @@ class Fleet:
         self.state = FleetState(checkpoint, self.replay, parts)
 
     def train(self) -> None:
-        """Train every run for `total_steps` steps, from the last checkpoint if there is one, and store the results."""
+        """Train every run for `total_steps` actions, from its last checkpoint if there is one, and store it."""
         if self.state.restore():
             self._write_rows()
-            for episode in range(self.replay.complete_episodes):
+            episodes = range(self.replay.complete_episodes)
+            for episode in tqdm(episodes, "embedding", unit="episode", delay=5, disable=not self.execution.progress):
                 self.encoder.embed_episode(episode)
         for run, directory in enumerate(self.directories):
             if not directory.finished:
@@ -142,7 +144,7 @@ class Fleet:
         with tqdm(
             total=self.shared.total_steps,
             initial=self.replay.size,
-            unit="step",
+            unit="action",
             desc=f"{len(self.configs)} runs",
             disable=not self.execution.progress,
         ) as progress:
@@ -158,7 +160,7 @@ class Fleet:
                     self._save()
         self._finish()
 
-    def _episode(self, progress: Any) -> None:
+    def _episode(self, progress: tqdm) -> None:
         """Act for one episode in every run; sessions and updates take place between its steps."""
         episode = self.replay.complete_episodes
         with self.stopwatch("environment"):
@@ -172,7 +174,7 @@ class Fleet:
             self.environments.step_async(actions.cpu().numpy())  # the environments step while the learner works
             for run in range(len(self.configs)):
                 if self.feedback[run].due(step):
-                    self._session(run)
+                    self._session(run, progress)
             if not random and step % self.shared.sac.update_every == 0:
                 with self.stopwatch("sac"):
                     self._update(step)
@@ -205,17 +207,17 @@ class Fleet:
         self.progress.updates += 1
         self.agent.update(batch, noise, self.progress.updates % self.shared.sac.target_update_every == 0)
 
-    def _session(self, run: int) -> None:
+    def _session(self, run: int, progress: tqdm) -> None:
         """Hold a feedback session of one run: collect labels, fit the reward ensemble and relabel the replay.
 
         After the first session, the critic is adjusted to the new rewards.
         """
-        feedback = self.feedback[run]
-        with self.stopwatch("labels"):
+        feedback, asks_people = self.feedback[run], self.configs[run].feedback.teacher == HUMAN
+        with self.stopwatch("labels"), paused(progress) if asks_people else nullcontext():
             metrics = feedback.session()
         with self.stopwatch("reward"):
             self.progress.session_metrics[run] = metrics | feedback.learn_rewards()
-        if self.configs[run].feedback.teacher == HUMAN:  # notebook 07 plots the reward after each session
+        if asks_people:  # notebook 07 plots the reward after each session
             reward = self.ensemble.of_run(run).networks.folded()[0]
             self.directories[run].write_session_reward(feedback.sessions, reward)
         if feedback.sessions == 1:

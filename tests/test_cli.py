@@ -72,20 +72,23 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("train", "Steps per episode (at most 500 divided by `action_repeat`). (default: the profile's and method's)"),
+        ("train", "Actions per episode (at most 500 divided by `action_repeat`). (default: see prefvlm show)"),
         ("train", "--feedback.budget INT Queries to the human over the whole run, answered or skipped."),
-        ("train", "--sac.discount FLOAT Discount factor per step."),
+        ("train", "--sac.discount FLOAT Discount factor per action."),
         ("train", "--reward.source {true,learned,vlm} Source of the agent's reward"),
         ("train", "--checkpoint-seconds FLOAT Wall seconds after which the next end of an episode writes a checkpoint"),
         ("fleet", "Fleet, by the name that `prefvlm runs --planned` shows."),
         ("notebook", "Train missing runs first; otherwise draw what is stored. (default: True)"),
         ("figures", "Draw every figure again from the stored runs, without training anything."),
         ("table", "Compute results/<profile>/table.csv from the stored runs and print it."),
-        ("runs", "--profile {quick,laptop,paper} List only the runs of this profile"),
+        ("runs", "--profile {quick,laptop,paper} Only runs of this profile (default: all; with --planned, quick)."),
+        ("runs", "--tasks [STR [STR ...]] Only runs of these tasks. (default: all)"),
+        ("show", "Nothing is trained."),
+        ("list", "{tasks,methods,vlms,teachers,experiments,profiles}"),
         ("reproduce", "quick takes minutes, laptop hours, and paper a GPU. (default: quick)"),
         ("labels", "--results STR Folder that holds every run. (default: results)"),
         ("bench", "Measure speed and memory"),
-        ("pretrain", "--seeds [INT [INT ...]] Training seeds; all three take about half an hour on a free core."),
+        ("pretrain", "--seeds [INT [INT ...]] Training seeds; all three take 30 to 45 minutes on a free core."),
     ],
 )
 def test_help(prefvlm: Any, command: str, told: str) -> None:
@@ -104,9 +107,41 @@ def test_every_command_is_listed(prefvlm: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "code"), [("--help", 0), ("train --help", 0), (f"train --tasks {TASK} --methods peble", 2)]
+    ("line", "code"),
+    [
+        ("--help", 0),
+        ("train --help", 0),
+        ("list methods", 0),
+        (f"train --tasks {TASK} --methods peble", 2),
+        ("experiment 02_learning_curve", 2),
+        ("runs --experiment 02_learning_curve", 2),
+        ("notebook 02_learning_curve", 2),
+    ],
 )
 def test_help_and_misspelt_names_are_answered_without_slow_imports(line: str, code: int) -> None:
+    assert slow_imports(line) == (code, set())
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (f"show --tasks {TASK} --methods prefvlm", 0),
+        ("list vlms", 0),
+        (f"train --tasks {TASK} --feedback.teacher orcle", 2),
+        (f"train --tasks {TASK} --feedback.sampling random", 2),
+        (f"train --tasks {TASK} --filter.mode rimes", 2),
+        (f"train --tasks {TASK} --reward.learning surfing", 2),
+        (f"train --tasks {TASK} --reward.inputs relation", 2),
+        (f"train --tasks {TASK} --vlm.model tinylv", 2),
+    ],
+)
+def test_names_in_a_config_are_checked_without_torch(line: str, code: int) -> None:
+    returned, imported = slow_imports(line)
+    assert returned == code and imported <= {"numpy"}
+
+
+def slow_imports(line: str) -> tuple[int, set[str]]:
+    """The exit code of a command line, and what it imports that takes long."""
     program = """
 import sys
 from prefvlm_core.cli import main
@@ -117,7 +152,9 @@ finally:
     print("imported:", *sorted(slow & set(sys.modules)), file=sys.stderr)
 """
     finished = subprocess.run([sys.executable, "-c", program, *line.split()], capture_output=True, text=True)
-    assert (finished.returncode, finished.stderr.splitlines()[-1]) == (code, "imported:")
+    imported, *names = finished.stderr.splitlines()[-1].split()
+    assert imported == "imported:"
+    return finished.returncode, set(names)
 
 
 @pytest.mark.parametrize("module", ["prefvlm_core", "prefvlm_core.cli"])
@@ -150,6 +187,12 @@ def test_the_package_can_be_run_as_a_module(module: str) -> None:
         ("experiment 02_learning_curve", "Unknown experiment '02_learning_curve'. Did you mean '02_learning_curves'?"),
         ("fleet fleet-00000000", "Unknown fleet 'fleet-00000000'."),
         ("notebook 02_learning_curve", "Unknown notebook '02_learning_curve'. Did you mean '02_learning_curves'?"),
+        ("notebook notebooks/02_learning_curve.ipynb", "Unknown notebook '02_learning_curve'. Did you mean '02_lear"),
+        ("runs --results nowhere", "There is no folder nowhere; --results names the one that holds the runs."),
+        ("runs --tasks drawer-clos-v3", "Unknown task 'drawer-clos-v3'. Did you mean 'drawer-close-v3'?"),
+        ("runs --experiment 02_learning", "Unknown experiment '02_learning'. Did you mean '02_learning_curves'?"),
+        ("show --tasks drawer-clos-v3", "Unknown task 'drawer-clos-v3'. Did you mean 'drawer-close-v3'?"),
+        ("--verson", "Unknown option of prefvlm '--verson'. Did you mean '--version'?"),
         ("table --results nowhere", "No run of profile quick is stored below "),
         ("figures --results nowhere", "No run of profile quick is stored below "),
     ],
@@ -254,12 +297,70 @@ def test_runs_lists_what_is_stored_and_what_is_missing(prefvlm: Any, trained: li
     code, out, _ = prefvlm(f"runs --results {tmp_path} --planned")
     lines = out.splitlines()
     assert code == 0
-    assert f"finished         1000 steps  success  0.75  {fleet[0].run_id}" in lines
-    assert f"not started         0 steps  success     -  {fleet[1].run_id}" in lines
+    assert lines[0].split() == ["status", "actions", "env", "steps", "success", "run", "differs", "in"]
+    assert lines[1].split() == ["finished", "1000", "5000", "0.75", fleet[0].run_id]
+    assert lines[2].split() == ["not-started", "0", "0", "-", fleet[1].run_id]
     assert f"{name}  1 of {len(fleet)} runs finished" in lines
     missing = [line.split()[1] for line in lines if line.startswith("    missing")]
     runs = {config.run_id for experiment in EXPERIMENTS for config in configs_of(experiment, "quick")}
     assert set(missing) == runs - {fleet[0].run_id}
+
+
+def test_runs_lists_what_is_asked_for(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:
+    runs = [
+        run_config(task, method, seed, profile)
+        for task in (TASK, "door-close-v3")
+        for method in ("sac", "prefvlm")
+        for seed in (0, 1)
+        for profile in ("quick", "laptop")
+    ]
+    for run in runs:
+        LOOP.train([run], Execution(results=str(tmp_path)))
+    begun = RunDirectory(tmp_path, run_config(TASK, "surf", 0, "quick"))
+    begun.open()
+    begun.write_manifest({"status": "running"})
+
+    def listed(options: str) -> set[str]:
+        code, out, err = prefvlm(f"runs --results {tmp_path} {options}")
+        assert (code, err) == (0, "")
+        return {word for line in out.splitlines() for word in line.split() if word.count("/") == 3}
+
+    def names(**wanted: Any) -> set[str]:
+        return {run.run_id for run in runs if all(getattr(run, name) in allowed for name, allowed in wanted.items())}
+
+    assert listed("") == names() | {begun.run_id}
+    assert listed(f"--tasks {TASK} --methods sac --seeds 1") == names(task=[TASK], method=["sac"], seed=[1])
+    assert listed("--tasks door-close-v3 window-open-v3 --profile laptop") == names(
+        task=["door-close-v3"], profile=["laptop"]
+    )
+    assert listed("--status running retired") == {begun.run_id}
+    assert listed("--status finished --methods surf sac") == names(method=["sac"])
+    shown = {run.run_id for run in configs_of("02_learning_curves", "quick")} & names()
+    assert listed("--experiment 02_learning_curves --profile quick") == shown != set()
+    code, out, _ = prefvlm(f"runs --results {tmp_path} --methods rime")
+    assert (code, out) == (0, f"None of the {len(runs) + 1} runs fits that are stored below {tmp_path}.\n")
+
+
+def test_runs_names_the_arms_of_an_experiment(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:
+    assert prefvlm(f"experiment 05_transfer --results {tmp_path}")[0] == 0
+    code, out, _ = prefvlm(f"runs --results {tmp_path} --experiment 05_transfer")
+    header, *lines = out.splitlines()
+    assert code == 0 and header.split()[-3:] == ["arm", "differs", "in"]
+    arms = {run.config.run_id: run.arm.display_name(run.config) for run in plan("05_transfer", "quick")}
+    sources = {run.source.run_id for run in plan("05_transfer", "quick") if run.source}
+    assert len(lines) == len(arms.keys() | sources) and sources
+    for line in lines:
+        _, _, _, _, run_id, *told = line.split()
+        assert " ".join(told).startswith(arms.get(run_id, "")) and (run_id in arms or not told)
+
+
+def test_runs_may_be_read_in_part(trained: list[Any], tmp_path: Path) -> None:
+    for seed in range(3):
+        LOOP.train([run_config(TASK, "sac", seed, "quick")], Execution(results=str(tmp_path)))
+    command = f"{sys.executable} -m prefvlm_core runs --results {tmp_path} | head -1; exit ${{PIPESTATUS[0]}}"
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert finished.returncode in (0, 141) and finished.stderr == ""
+    assert finished.stdout.startswith("status ") and finished.stdout.count("\n") == 1
 
 
 def test_pack_publishes_what_is_finished(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:
@@ -286,14 +387,16 @@ def test_table_and_figures_show_what_is_stored(
     assert prefvlm(f"experiment 02_learning_curves --results {tmp_path}")[0] == 0
     code, out, _ = prefvlm(f"table --results {tmp_path}")
     assert code == 0 and {row.split(",")[0] for row in out.splitlines()[1:]} == {"02_learning_curves"}
-    assert prefvlm(f"figures --results {tmp_path}") == (0, "02_learning_curves.png\n", "")
+    code, out, err = prefvlm(f"figures --results {tmp_path}")
+    assert (code, out) == (0, "02_learning_curves.png\n")
+    assert "figures: 100%" in err and "1/1" in err  # the bar
 
 
 def test_table_is_written_and_shown(prefvlm: Any, trained: list[Any], tmp_path: Path) -> None:
     for experiment in EXPERIMENTS:
         assert prefvlm(f"experiment {experiment} --results {tmp_path}")[0] == 0
     code, out, err = prefvlm(f"table --results {tmp_path}")
-    assert (code, err) == (0, "")
+    assert code == 0 and "prefvlm:" not in err  # a slow machine shows a bar
     header, *rows = out.splitlines()
     assert header.startswith("experiment,") and (tmp_path / "quick" / "table.csv").read_text() == out
     tasks = {f"{e},{run.config.task}" for e in EXPERIMENTS for run in plan(e, "quick")}

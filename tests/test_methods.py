@@ -216,4 +216,4 @@ def test_a_stored_run_is_readable_without_its_plugin(plugin: str) -> None:
     train([config], quiet(Path("results")))
     read = [sys.executable, "-m", "prefvlm_core", "runs", "--results", "results"]
     listed = subprocess.run(read, capture_output=True, text=True, check=True).stdout
-    assert listed.startswith("finished") and config.run_id in listed
+    assert listed.splitlines()[1].startswith("finished") and config.run_id in listed

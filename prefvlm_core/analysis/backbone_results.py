@@ -8,6 +8,7 @@ results/<profile>/backbones/
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from torch import nn
 from prefvlm_core.analysis.beds import Bed, expert_films, kept_replays, mixed_bed, plan_of, replay_bed
 from prefvlm_core.analysis.vlm_quality import KINDS, STATE, judge, judge_states, set_exam, value_orders
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import Execution
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
@@ -65,8 +67,8 @@ def backbone_results(profile: str, execution: Execution, measure: bool) -> Backb
         stored = _read(folder)
     if stored.models.empty:
         raise PrefVLMError(
-            f"No model was judged in profile {profile}: there is no {folder}; judge those at hand with: "
-            f"prefvlm notebook 09_vlm_backbones --profile {profile} -p measure True"
+            f"No model was judged in profile {profile}: there is no {folder}; judge those at hand with "
+            "measure = True in notebooks/09_vlm_backbones.ipynb."
         )
     return stored
 
@@ -93,20 +95,21 @@ def judge_models(
     films: list[dict[str, Any]] = []
     about: list[dict[str, Any]] = [{"model": name, "missing": why} for name, why in missing.items()]
     about += [{"model": name} | _weights(model) for name, model in models.items()]
-    replays = kept_replays(profile, execution) if models else []
+    replays, plan = kept_replays(profile, execution) if models else [], plan_of(profile)
+    draws = list(itertools.product(plan.tasks, range(plan.draws)))
+    beds = len(replays) + len(draws)
     for size in sorted({model.frame_size for model in models.values()}):
         of_size = {name: model for name, model in models.items() if model.frame_size == size}
-        for bed in _beds(profile, replays, size):
+        for bed in tqdm(_beds(profile, replays, size), desc=f"pairs at {size} pixels", unit="bed", total=beds):
             exam = set_exam(bed)
             answers = {name: judge(model, exam) for name, model in of_size.items()} | {STATE: judge_states(exam)}
             on = {"kind": bed.kind, "task": bed.task, "draw": bed.draw}
             labels += [on | {"model": name} | row for name, rows in answers.items() for row in rows]
-        for task in plan_of(profile).tasks:
-            for draw in range(plan_of(profile).draws):
-                shown = expert_films(task, draw, plan_of(profile).films, size)
-                for name, model in of_size.items():
-                    same = {"model": name, "task": task, "draw": draw}
-                    films += [same | {"value_order": order} for order in value_orders(model, shown)]
+        for task, draw in tqdm(draws, desc=f"films at {size} pixels", unit="draw"):
+            shown = expert_films(task, draw, plan.films, size)
+            for name, model in of_size.items():
+                same = {"model": name, "task": task, "draw": draw}
+                films += [same | {"value_order": order} for order in value_orders(model, shown)]
     tables = zip((about, labels, films), _COLUMNS.values(), strict=True)
     return BackboneResults(*(pd.DataFrame(rows, columns=columns).round(4) for rows, columns in tables))
 

@@ -25,6 +25,7 @@ from prefvlm_core.analysis.sanity import (
 from prefvlm_core.analysis.vlm_quality import value_order
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.machine import one_thread
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Expert
 from prefvlm_core.domains.frames import DEFAULT_CAMERA, FrameRenderer
@@ -109,7 +110,7 @@ def measure(batch: Batch, plan: RobustnessPlan, model: VisionLanguageModel) -> p
     rows = []
     before: FrameAdapter | None = None
     with closing(FrameRenderer(task)) as renderer:
-        for factor, strength in batch.scenes:
+        for factor, strength in tqdm(batch.scenes, desc=f"{task}, draw {draw}", unit="scene", leave=False):
             if factor != CLEAN_SCENE:
                 renderer.look(DEFAULT_CAMERA, perturbation_of(factor, strength, seed))
             seen = _see(model, renderer, played)

@@ -10,6 +10,7 @@ import pandas as pd
 from prefvlm_core.analysis import robustness
 from prefvlm_core.analysis.robustness import COLUMNS, MEASURES, MODEL, PLANS, Batch
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
 from prefvlm_core.runs.rows import csv_bytes
 from prefvlm_core.vlm import load
@@ -26,7 +27,8 @@ def robustness_results(profile: str, results: str | Path, measure: bool) -> pd.D
     path, model = Path(results) / profile / "robustness" / "scenes.csv", load(MODEL)
     stored = _read(path) if path.exists() else pd.DataFrame(columns=_STORED)
     stored = stored[stored["vlm_fingerprint"] == model.fingerprint]
-    for batch in missing_batches(profile, stored) if measure else []:
+    missing = missing_batches(profile, stored) if measure else []
+    for batch in tqdm(missing, desc="disturbed scenes", unit="batch", disable=not missing):
         measured = robustness.measure(batch, PLANS[profile], model).assign(vlm_fingerprint=model.fingerprint)
         stored = pd.concat([stored, measured]) if len(stored) else measured
         stored = stored.drop_duplicates(list(COLUMNS[:5]))  # each batch has the clean scene
@@ -34,7 +36,7 @@ def robustness_results(profile: str, results: str | Path, measure: bool) -> pd.D
     if stored.empty:
         raise PrefVLMError(
             f"No measurement of profile {profile} with the present weights of {MODEL} is stored in {path}; make it "
-            f"with: prefvlm notebook 10_visual_robustness --profile {profile} -p measure True"
+            "with measure = True in notebooks/10_visual_robustness.ipynb."
         )
     return stored[list(COLUMNS)].reset_index(drop=True)
 

@@ -3,6 +3,7 @@
 The measures use recorded episodes of good and bad behaviors in the evaluation view, and compare with the true reward.
 """
 
+import itertools
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from prefvlm_core.analysis.vlm_quality import episode_order, value_orders
 from prefvlm_core.common.arrays import DoubleArray, FloatArray, ImageArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.machine import one_thread
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.frames import FrameRenderer
@@ -229,15 +231,15 @@ def label_accuracies(plan: SanityPlan, labels: int = HUMAN_LABELS) -> pd.DataFra
     All models see the same frames.
     """
     rows = []
-    for task in plan.tasks:
-        for draw in range(plan.draws):
-            recorded, films = record_task(task, plan.trajectories, _SEED + draw), expert_films(task, draw, _FILMS, 64)
-            for name in MODELS:
-                model = tinyliv.random(draw) if name == "random" else load(name)
-                embedded = embed(model, recorded)
-                scores = (embedded.features @ embedded.text).mean(1)
-                orders = np.mean(value_orders(model, films)), episode_order(scores, embedded.rewards.sum(1))
-                rows.append((task, name, draw, *before_and_after(embedded, plan.stride, labels, draw), *orders))
+    draws = list(itertools.product(plan.tasks, range(plan.draws)))
+    for task, draw in tqdm(draws, desc="accuracy of labels", unit="draw"):
+        recorded, films = record_task(task, plan.trajectories, _SEED + draw), expert_films(task, draw, _FILMS, 64)
+        for name in MODELS:
+            model = tinyliv.random(draw) if name == "random" else load(name)
+            embedded = embed(model, recorded)
+            scores = (embedded.features @ embedded.text).mean(1)
+            orders = np.mean(value_orders(model, films)), episode_order(scores, embedded.rewards.sum(1))
+            rows.append((task, name, draw, *before_and_after(embedded, plan.stride, labels, draw), *orders))
     return pd.DataFrame(rows, columns=list(ACCURACY_COLUMNS))
 
 

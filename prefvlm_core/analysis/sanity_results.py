@@ -21,6 +21,7 @@ from PIL import Image
 
 from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS, MODELS, PLANS, RewardCurve, label_accuracies, reward_curves
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.runs.files import write_atomically
 from prefvlm_core.runs.rows import csv_bytes
 from prefvlm_core.vlm import load
@@ -65,7 +66,8 @@ def sanity_results(profile: str, results: str | Path, compute: bool) -> SanityRe
 def compute_sanity(profile: str) -> SanityResults:
     """Record, embed and judge what the plan of a profile names."""
     plan, model = PLANS[profile], load(MODEL)
-    curves = [curve for task in plan.tasks for curve in reward_curves(task, model)]
+    tasks = tqdm(plan.tasks, desc="rewards along episodes", unit="task")
+    curves = [curve for task in tasks for curve in reward_curves(task, model)]
     return SanityResults(curves, label_accuracies(plan))
 
 

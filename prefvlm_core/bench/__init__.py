@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
 
 GROUPS = ("environments", "learner", "methods", "frames", "vlm", "adapters")
@@ -38,7 +39,7 @@ def report(results: str | Path, only: Sequence[str] = ()) -> str:
     path = Path(results) / "bench.json"
     stored = _stored(path)
     rows: list[Measurement] = []
-    for name in only or GROUPS:
+    for name in tqdm(only or GROUPS, desc="benchmarks", unit="group"):
         measured = importlib.import_module(f"prefvlm_core.bench.{name}").measure()
         stored[name] = [dataclasses.asdict(row) for row in measured]
         write_atomically(path, (json.dumps(stored, indent=1, ensure_ascii=False) + "\n").encode())

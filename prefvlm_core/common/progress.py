@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prefvlm_core.common.errors import PrefVLMError
 
-__all__ = ["tqdm"]
+__all__ = ["paused", "tqdm"]
 
 _GIVEN = sorted(name for name in os.environ if name.startswith("TQDM_"))
 
@@ -26,3 +29,16 @@ except Exception as error:  # whatever tqdm makes of the values
         f"tqdm, which draws progress bars, cannot use what its environment variables hold ({', '.join(_GIVEN)}): "
         f"{type(error).__name__}, {error}; correct or unset them."
     ) from error
+
+
+@contextmanager
+def paused(bar: tqdm) -> Iterator[None]:
+    """Leave the time that passes inside out of a bar's speed and of its time left, as where people are waited for."""
+    begun = time.time()  # tqdm's clock
+    try:
+        yield
+    finally:
+        if not bar.disable:
+            waited = time.time() - begun
+            bar.start_t += waited
+            bar.last_print_t += waited

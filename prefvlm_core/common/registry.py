@@ -24,14 +24,16 @@ class Registry(Mapping[str, Entry]):
     Args:
         kind: What the entries are, as error messages say it, for example "teacher".
         entries: The entries that come with the package.
+        summaries: A line on each name that a config may give, also on those that no entry answers to.
     """
 
     registrations: ClassVar[int] = 0
     """How often an entry of any kind was added in this process."""
 
-    def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, Entry], summaries: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self._entries = dict(entries)
+        self._summaries = dict(summaries or {})
         self._packaged = frozenset(entries)
 
     def register(self, name: str, entry: Entry) -> Entry:
@@ -45,6 +47,11 @@ class Registry(Mapping[str, Entry]):
         self._entries[name] = entry
         Registry.registrations += 1
         return entry
+
+    @property
+    def summaries(self) -> dict[str, str]:
+        """A line on each name; those that were added have none."""
+        return self._summaries | {name: "" for name in self._entries if name not in self._summaries}
 
     def check(self, name: str) -> str:
         """Return `name`, or raise `PrefVLMError` with a suggestion where no entry answers to it."""

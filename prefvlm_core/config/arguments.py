@@ -33,7 +33,7 @@ class _Option:
 
     def __str__(self) -> str:
         if isinstance(self.kind, tuple):
-            return f"one of {', '.join(self.kind)}"
+            return f"{'some' if self.several else 'one'} of {', '.join(self.kind)}"
         return (_SEVERAL if self.several else _ONE)[self.kind]
 
     def take(self, words: list[str]) -> list[str]:
@@ -155,5 +155,5 @@ def _option(hint: Any) -> _Option:
     if origin is Literal:
         return _Option(parts)
     if origin is tuple:
-        return _Option(parts[0], several=True)
+        return _Option(_option(parts[0]).kind, several=True)
     return _option(parts[0]) if types.NoneType in parts else _Option(plain)

@@ -41,13 +41,13 @@ def check_together(config: RunConfig) -> None:
 def _check_vlm(config: RunConfig) -> None:
     if config.reward.source == "vlm" and config.first_session_step < config.horizon:
         raise PrefVLMError(
-            f"exploration.random_steps must cover one episode ({config.horizon} steps): the VLM rewards whole episodes."
+            f"exploration.random_steps must cover one episode ({config.horizon} actions): the VLM rewards whole ones."
         )
     embeds = not (config.vlm.simulated_accuracy or config.vlm.endpoint)
     if not embeds and (config.adapter.enabled or config.reward.source == "vlm"):
         raise PrefVLMError(
-            f"vlm.model {config.vlm.model} gives no embeddings, so it can neither be adapted nor reward single steps; "
-            "unset adapter.enabled and set reward.source to learned."
+            f"vlm.model {config.vlm.model} gives no embeddings, so it can neither be adapted nor reward single "
+            "actions; unset adapter.enabled and set reward.source to learned."
         )
     if config.reward.embedded:
         _check_embedded(config, embeds)
@@ -69,11 +69,11 @@ def _check_schedule(config: RunConfig) -> None:
     if config.first_session_step < config.horizon:
         raise PrefVLMError(
             "exploration.random_steps + exploration.entropy_steps must cover one episode "
-            f"({config.horizon} steps) before the first feedback session, got {config.first_session_step}."
+            f"({config.horizon} actions) before the first feedback session, got {config.first_session_step}."
         )
     if config.total_steps <= config.first_session_step:
         raise PrefVLMError(
-            f"total_steps {config.total_steps} must exceed the {config.first_session_step} exploration steps, "
+            f"total_steps {config.total_steps} must exceed the {config.first_session_step} actions of exploration, "
             "after which feedback begins."
         )
     if not config.feedback.budget and not config.vlm.labels:
@@ -95,7 +95,7 @@ def _check_embedded(config: RunConfig, embeds: bool) -> None:
         )
     if config.vlm.frame_stride != 1:
         raise PrefVLMError(
-            "reward.inputs embedding needs the frame of every step, but vlm.frame_stride is "
+            "reward.inputs embedding needs the frame after every action, but vlm.frame_stride is "
             f"{config.vlm.frame_stride}; set it to 1."
         )
     if config.exploration.bonus or config.mrn.meta_every or config.reward.learning == "rime":

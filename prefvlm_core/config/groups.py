@@ -36,13 +36,13 @@ class SACConfig:
     initial_temperature: float = quantity(0.1, per_run=True)
     """Initial entropy temperature, in units of reward per nat."""
     discount: float = fraction(0.99, zero=True)
-    """Discount factor per step."""
+    """Discount factor per action."""
     target_rate: float = fraction(0.005)
     """Fraction by which the target critics move toward the critics at each target update."""
     target_update_every: int = count(2)
     """Gradient updates from one target update to the next."""
     update_every: int = count(1)
-    """Steps from one gradient update to the next."""
+    """Actions from one gradient update to the next."""
     critic_norm: bool = False
     """Whether the critics normalize each layer before its ReLU (layer normalization without parameters)."""
     standardise: bool = False
@@ -52,18 +52,18 @@ class SACConfig:
 
 @dataclass(frozen=True)
 class ExplorationConfig:
-    """Exploration before the first feedback session (PEBBLE §4.1; step counts of ROVED), and RUNE's bonus after it."""
+    """Exploration before the first feedback session (PEBBLE §4.1; lengths of ROVED), and RUNE's bonus after it."""
 
     random_steps: int = count(1_000, least=0)
-    """Steps with uniform random actions at the start of a run; learning starts after them."""
+    """Uniform random actions at the start of a run; learning starts after them."""
     entropy_steps: int = count(5_000, least=0, per_run=True)
-    """Steps after the random ones that are rewarded by the k-nearest-neighbor state entropy (0: none)."""
+    """Actions after the random ones that are rewarded by the k-nearest-neighbor state entropy (0: none)."""
     neighbours: int = count(5)
     """Number k of neighbors in the k-nearest-neighbor estimate of the state entropy."""
     bonus: float = quantity(0.0, zero=True, per_run=True)
     """Initial weight of RUNE's bonus, the standard deviation over the ensemble's members (RUNE: 0.05; 0: no bonus)."""
     bonus_decay: float = quantity(1e-5, per_run=True)
-    """Fraction by which the weight of RUNE's bonus decays per step (default of RUNE's code)."""
+    """Fraction by which the weight of RUNE's bonus decays per action (default of RUNE's code)."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class RewardConfig:
     """How the ensemble learns from labels, a name in `reward.learners.LEARNERS`: plain (as in PEBBLE), surf (with
     pseudo-labels and crops) or rime (with a denoiser)."""
     inputs: str = "state-action"
-    """What the ensemble sees of a step, a name in `reward.inputs.REWARD_INPUTS`: state-action (as in the papers),
+    """What the ensemble sees of an action, a name in `reward.inputs.REWARD_INPUTS`: state-action (as in the papers),
     relations (the observation, and the positions of hand and object relative to each other) or embedding (the VLM's of
-    the frame after the step, and nothing of the state)."""
+    the frame after the action, and nothing of the state)."""
     standardise: bool = setting(False, per_run=True)
     """Whether the ensemble's inputs are standardized, at each session by the mean and standard deviation so far."""
     members: int = count(3, most=1_000)
@@ -124,9 +124,9 @@ class SURFConfig:
     weight: float = quantity(1.0)
     """Weight of the loss on pseudo-labels (`lambda_u`)."""
     window: int = count(5, least=0)
-    """Steps kept before and after each segment, into which crops may reach (`dataaug_window`)."""
+    """Actions kept before and after each segment, into which crops may reach (`dataaug_window`)."""
     crop: int = count(5, least=0)
-    """Largest number of steps by which a crop is longer or shorter than a segment (`crop_range`)."""
+    """Largest number of actions by which a crop is longer or shorter than a segment (`crop_range`)."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class MRNConfig:
     """Bi-level updates of the reward ensemble through the critic (MRN §4; defaults of its Meta-World command)."""
 
     meta_every: int = count(0, least=0)
-    """Steps from one of MRN's meta-updates to the next, until the budget is spent (MRN: 10 000; 0: no meta-updates)."""
+    """Actions from one of MRN's meta-updates to the next, until the budget is spent (MRN: 10 000; 0: none)."""
     outer_weight: float = quantity(0.1)
     """Weight of the outer loss, the Bradley–Terry loss on the critics' values."""
 
@@ -169,7 +169,7 @@ class FeedbackConfig:
     session_queries: int = count(32, least=0)
     """Queries to the human in each later session, if `schedule` is fixed."""
     session_every: int = count(3_000)
-    """Steps from one session to the next."""
+    """Actions from one session to the next."""
     schedule: Literal["fixed", "even"] = "fixed"
     """How later sessions spend the budget: fixed (`session_queries` in each until it is spent, as in the papers) or
     even (in equal parts to the end of the run; what a session finds no pairs for is added to the next one)."""
@@ -177,7 +177,7 @@ class FeedbackConfig:
     """Whether all methods and budgets of one seed begin with the same pairs. Those of the first session and all that is
     random about adapters then have random streams of their own, and more queries begin with the same pairs as fewer."""
     segment_length: int = count(50)
-    """Steps per segment (at most the horizon)."""
+    """Actions per segment (at most the horizon)."""
     recent_episodes: int = count(100)
     """Number of most recent complete episodes from which segments are drawn."""
     reset_updates: int = count(100, least=0)
@@ -197,7 +197,7 @@ class FeedbackConfig:
     teacher_margin: float = quantity(0.1, zero=True)
     """Threshold of the teachers `skip` and `equal`, as a fraction of the recent return scaled to a segment."""
     teacher_discount: float = fraction(0.9)
-    """Weight of a step relative to the next one for teacher `myopic`."""
+    """Weight of an action relative to the next one for teacher `myopic`."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class VLMConfig:
     queries: int = count(128)
     """New pairs that the VLM labels per session."""
     frame_stride: int = count(1)
-    """Steps from one frame that the VLM sees to the next (a divisor of the horizon and of the segment length)."""
+    """Actions from one frame that the VLM sees to the next (a divisor of the horizon and of the segment length)."""
     ties: Literal["none", "keep", "drop"] = "none"
     """Treatment of pairs to which the VLM gives close returns (see `vlm.labeller.TIE_MARGIN`): none (they are labeled 0
     or 1 like all others), keep (they are labeled 1/2) or drop (they are labeled 1/2, but reward learning does not use
@@ -337,7 +337,7 @@ class EvaluationConfig:
     """Evaluation of the deterministic policy from initial states that training never sees."""
 
     every: int = count(10_000)
-    """Steps from one evaluation to the next (a multiple of the horizon)."""
+    """Actions from one evaluation to the next (a multiple of the horizon)."""
     episodes: int = count(10)
     """Episodes per evaluation, except the last."""
     final_episodes: int = count(10)

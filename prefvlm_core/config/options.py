@@ -24,7 +24,7 @@ def changes_type(config: type[Any]) -> Any:
         if dataclasses.is_dataclass(kind):
             fields[name] = changes_type(typing.cast(type, kind))
         elif name not in ("task", "method", "seed", "profile"):
-            hint = "(default: the profile's and method's)"
+            hint = "(default: see prefvlm show)"
             fields[name] = Annotated[kind, tyro.conf.arg(help=texts[name], help_behavior_hint=hint)]
     changes = typing.TypedDict(f"{config.__name__}Changes", fields, total=False)  # type: ignore[misc]
     changes.__doc__ = config.__doc__
@@ -32,7 +32,14 @@ def changes_type(config: type[Any]) -> Any:
 
 
 def field_docstrings(config: type[Any]) -> dict[str, str]:
-    """The docstring below each field of a dataclass, by field; Python itself does not keep them."""
+    """The docstring below each field of a dataclass, by field, inherited ones too; Python itself does not keep them."""
+    found: dict[str, str] = {}
+    for kind in reversed(config.__mro__[:-1]):
+        found |= _own_field_docstrings(kind)
+    return found
+
+
+def _own_field_docstrings(config: type[Any]) -> dict[str, str]:
     body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]).body
     return {
         first.target.id: " ".join(second.value.value.split())

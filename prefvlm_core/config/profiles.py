@@ -49,6 +49,12 @@ PROFILES: dict[str, dict[str, Any]] = {
         "evaluation.final_episodes": 10,
     },
 }
+SUMMARIES = {
+    "quick": "minutes, to see that everything works",
+    "laptop": "hours on a laptop's cores, for evidence",
+    "paper": "days on a GPU, at the papers' scale",
+}
+"""A line on each profile, from small to large."""
 FIRST_EDITION = {
     "sac.critic_norm": False,
     "sac.standardise": False,

@@ -65,12 +65,13 @@ class RunConfig:
     profile: str
     """Name of the profile from which the values came: quick, laptop or paper."""
     total_steps: int = fields.count(1_000_000, most=10**15)
-    """Steps of the run (a multiple of the horizon). In all fields, a step is one action of the agent."""
-    horizon: int = fields.count(500)
-    """Steps per episode (at most 500 divided by `action_repeat`)."""
-    action_repeat: int = fields.count(1)
-    """Environment steps per step, all with the same action. A step's reward is the mean of theirs; figures count
+    """Actions of the run (a multiple of the horizon). Every field counts actions; each is held for `action_repeat`
     environment steps."""
+    horizon: int = fields.count(500)
+    """Actions per episode (at most 500 divided by `action_repeat`)."""
+    action_repeat: int = fields.count(1)
+    """Environment steps for which each action is held; its reward is the mean of theirs. Figures count environment
+    steps."""
     sac: SACConfig = fields.group(SACConfig)
     exploration: ExplorationConfig = fields.group(ExplorationConfig)
     reward: RewardConfig = fields.group(RewardConfig)
@@ -99,12 +100,12 @@ class RunConfig:
 
     @property
     def first_session_step(self) -> int:
-        """The step of the first feedback session, which ends exploration."""
+        """The number of actions before the first feedback session, which ends exploration."""
         return self.exploration.random_steps + self.exploration.entropy_steps
 
     @property
     def segment_margin(self) -> int:
-        """Steps that the episode must have before and after each segment, because SURF's crops reach into them."""
+        """Actions that the episode must have before and after each segment, because SURF's crops reach into them."""
         return self.surf.window if self.reward.learning == "surf" else 0
 
     def to_json(self) -> str:
@@ -187,7 +188,8 @@ class Execution(EndpointLimits):
     progress: bool = True
     """Whether a progress bar shows the time left."""
     keep_replay: bool = False
-    """Whether the folder of a finished run keeps all that it has seen (replay.safetensors, about 1 kB a step)."""
+    """Whether the folder of a finished run keeps all that it has seen (replay.safetensors, about 1 kB an
+    action)."""
     labels: str = dataclasses.field(default="", repr=False)  # not shown, since it may hold a password
     """Database URL of the label queue of teacher `human`, or env:NAME for the URL in the environment variable NAME
     (empty: SQLite file labels.sqlite in the results folder)."""

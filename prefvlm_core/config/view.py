@@ -11,7 +11,7 @@ from prefvlm_core.domains.perturbations import CLEAN, INTENSITIES, MOST, Perturb
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """What the VLM and people see of the scene, from the first step of a run to the last (0: nothing is changed).
+    """What the VLM and people see of the scene, from the first action of a run to the last (0: nothing is changed).
 
     What is drawn differs between runs of different seeds and stays the same within a run.
     """

@@ -78,7 +78,7 @@ OBSERVATION_SIZE = 39
 ACTION_SIZE = 4
 """Hand displacement in x, y and z, and gripper effort, each in [-1, 1]."""
 MAX_HORIZON = 500
-"""Meta-World's steps in its longest possible episode."""
+"""Environment steps in Meta-World's longest possible episode."""
 
 
 _AROUND = (
@@ -127,12 +127,12 @@ def meant_task(name: str) -> str:
 
 
 def check_horizon(horizon: int, action_repeat: int) -> None:
-    """Raise `PrefVLMError` unless an episode of `horizon` steps fits into one of Meta-World's.
+    """Raise `PrefVLMError` unless an episode of `horizon` actions fits into one of Meta-World's.
 
-    Each of these steps repeats its action over `action_repeat` of Meta-World's steps.
+    Each action is held for `action_repeat` environment steps.
     """
     if action_repeat < 1 or not 1 <= horizon * action_repeat <= MAX_HORIZON:
         raise PrefVLMError(
             f"horizon is {horizon} and action_repeat {action_repeat}, but Meta-World's episodes allow 1 to "
-            f"{MAX_HORIZON} steps in all."
+            f"{MAX_HORIZON} environment steps in all."
         )

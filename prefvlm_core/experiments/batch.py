@@ -28,11 +28,13 @@ from prefvlm_core.analysis.report import KEYS, README_EXPERIMENT, label_errors, 
 from prefvlm_core.analysis.stats import improvement_table, summary_table
 from prefvlm_core.common.errors import PrefVLMError, check_path, unknown_name
 from prefvlm_core.common.machine import usable_cores
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.fields import check_number
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.config.run import PROCESSES_PER_CORE, Execution
 from prefvlm_core.experiments.children import run_with_children
 from prefvlm_core.experiments.plan import evaluations, experiments_of, finished_runs, label_log, profile_fleets
+from prefvlm_core.experiments.project import check_notebook
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_atomically, write_json, write_probe
 
@@ -91,8 +93,9 @@ def update_records(results: str | Path, profile: str) -> None:
             path.unlink()
 
 
-def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) -> None:
-    """Execute a notebook through papermill into `output`, which appears only when it is complete.
+def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path, progress: bool = False) -> None:
+    """Execute a notebook through papermill into `output`, which appears only when it is complete. `progress`: whether a
+    bar shows the cells that are done.
 
     Raises `PrefVLMError` for a parameter that the notebook does not have (papermill itself would only warn), and for a
     cell that failed, naming the partial copy to look at.
@@ -101,10 +104,7 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
 
-    if not notebook.parent.is_dir():
-        raise PrefVLMError(f"There is no folder {notebook.parent}; run this in the folder that holds notebooks/.")
-    if not notebook.exists():
-        raise unknown_name("notebook", notebook.stem, (path.stem for path in notebook.parent.glob("*.ipynb")))
+    check_notebook(notebook)
     known = papermill.inspect_notebook(str(notebook))
     for name in parameters:
         if name not in known:
@@ -113,7 +113,7 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
     partial = output.with_name(f"partial-{output.name}")
     for attempt in range(1, KERNEL_STARTS + 1):
         try:
-            _execute(notebook, parameters, partial)
+            _execute(notebook, parameters, partial, progress)
             break
         except papermill.PapermillExecutionError as error:
             where = f"{notebook.name} failed in cell In [{error.exec_count}]"
@@ -129,7 +129,7 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) ->
     partial.replace(output)
 
 
-def _execute(notebook: Path, parameters: Mapping[str, Any], output: Path) -> None:
+def _execute(notebook: Path, parameters: Mapping[str, Any], output: Path, progress: bool) -> None:
     """One attempt, over sockets in a folder of its own: other users can read what goes over TCP, about which the kernel
     would warn, and another process may take a port first."""
     import papermill
@@ -143,7 +143,7 @@ def _execute(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Non
             str(output),
             dict(parameters),
             kernel_name="python3",
-            progress_bar=False,
+            progress_bar={"desc": notebook.stem} if progress else False,
             log_output=True,
             resources={"metadata": {"path": str(notebook.parent)}},  # papermill's `cwd` would move this process there
             kernel_manager_class=BatchKernelManager,
@@ -156,26 +156,24 @@ def figure_files(figures: str | Path, profile: str, notebook: str) -> list[Path]
     return sorted((Path(figures) / profile).glob(f"{notebook}*"))
 
 
-def notebook_step(notebook: str, profile: str, results: str, train: bool) -> list[str]:
-    """Execute one experiment's notebook for a profile; returns the figures it drew."""
+def notebook_step(notebook: str, profile: str, results: str, train: bool, progress: bool = False) -> list[str]:
+    """Execute one experiment's notebook for a profile; returns the figures it drew. `progress`: as `run_notebook`."""
     stored, figures = Path(results).resolve(), Path("figures").resolve()
     parameters = {"profile": profile, "results": str(stored), "figures": str(figures), "train": train}
     parameters |= BATCH_PARAMETERS.get(notebook, {})
     before = time.time()
-    run_notebook(
-        Path("notebooks") / f"{notebook}.ipynb", parameters, stored / "notebooks" / f"{notebook}-{profile}.ipynb"
-    )
+    output = stored / "notebooks" / f"{notebook}-{profile}.ipynb"
+    run_notebook(Path("notebooks") / f"{notebook}.ipynb", parameters, output, progress)
     made = [path for path in figure_files(figures, profile, notebook) if path.stat().st_mtime >= before - 1]
     return [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path) for path in made]
 
 
 def draw_figures(profile: str, results: str) -> Iterator[list[str]]:
     """Execute the notebook of every experiment that has finished runs, without training; yields what each drew."""
+    experiments = experiments_with_runs(profile, results)
     with ProcessPoolExecutor(KERNELS_AT_A_TIME) as pool:
-        yield from pool.map(
-            functools.partial(notebook_step, profile=profile, results=results, train=False),
-            experiments_with_runs(profile, results),
-        )
+        drawn = pool.map(functools.partial(notebook_step, profile=profile, results=results, train=False), experiments)
+        yield from tqdm(drawn, desc="figures", unit="notebook", total=len(experiments))
 
 
 def experiments_with_runs(profile: str, results: str | Path) -> list[str]:
@@ -197,7 +195,7 @@ def table_step(profile: str, results: str) -> list[str]:
     """
     folder = Path(results) / profile
     tables: dict[str, list[pandas.DataFrame]] = {name: [] for name in KEYS}
-    for experiment in experiments_with_runs(profile, results):
+    for experiment in tqdm(experiments_with_runs(profile, results), desc="tables", unit="experiment", delay=5):
         data = evaluations(experiment, profile, Execution(results), train=False)
         summary, labels = summary_table(data), label_log(experiment, profile, Execution(results))
         tables["table"].append(with_reference(summary) if profile == "paper" else summary)

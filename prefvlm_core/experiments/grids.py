@@ -309,5 +309,20 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         "paper": Grid({"window-close-v3": disturbed(_WINDOW, DISTURBING, DISTURBANCE)}, range(5)),
     },
 }
-EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry("experiment", _GRIDS)
+EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry(
+    "experiment",
+    _GRIDS,
+    {
+        "01_sanity_check": "does the VLM's reward make sense, and how good are its labels?",
+        "02_learning_curves": "success against steps and against labels",
+        "03_filter_ablation": "does the KL filter earn its place?",
+        "04_threshold_sensitivity": "what the filter's thresholds cost",
+        "05_transfer": "do adapters of one task save labels on another?",
+        "06_component_ablation": "what each part of PrefVLM adds",
+        "07_human_labeling": "train a robot with thirty answers of your own",
+        "08_noisy_teacher": "what one wrong answer in five does",
+        "09_vlm_backbones": "how good a labeler of real training is each model, and what is that worth?",
+        "10_visual_robustness": "what if the scene looks different?",
+    },
+)
 """Notebook name -> profile -> grid."""

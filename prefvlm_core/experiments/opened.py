@@ -16,8 +16,8 @@ from prefvlm_core.experiments.project import project_folder
 from prefvlm_core.labelling.address import FROM_ENVIRONMENT, read_address, secrets_of
 from prefvlm_core.plots.show import show
 
-SECONDS_PER_STEP = {"quick": 0.0073, "laptop": 0.0073}
-"""Profile -> seconds that one core needs for a step of one run in a full fleet: the mean over the stored runs of
+SECONDS_PER_ACTION = {"quick": 0.0073, "laptop": 0.0073}
+"""Profile -> seconds that one core needs for an action of one run in a full fleet: the mean over the stored runs of
 profile laptop, whose networks are also those of quick. None has been measured for profile paper."""
 
 
@@ -64,10 +64,10 @@ class OpenExperiment:
             f"train = True, or run `prefvlm experiment {self.name} --profile {self.profile}`."
         )
 
-    def _duration(self, steps: int) -> str:
-        if self.profile not in SECONDS_PER_STEP:
-            return f"{steps / 1e6:,.0f} million steps, whose time has not been measured in this profile"
-        minutes = max(1, round(SECONDS_PER_STEP[self.profile] * steps / 60))
+    def _duration(self, actions: int) -> str:
+        if self.profile not in SECONDS_PER_ACTION:
+            return f"{actions / 1e6:,.0f} million actions, whose time has not been measured in this profile"
+        minutes = max(1, round(SECONDS_PER_ACTION[self.profile] * actions / 60))
         return f"about {minutes} min of one core" if minutes < 90 else f"about {minutes / 60:.0f} hours of one core"
 
     def show(self, figure: Figure, suffix: str) -> None:

@@ -6,13 +6,13 @@ The batch, the command line and the notebooks all ask here, so they always mean 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
 
-from prefvlm_core.checks import check_names
+from prefvlm_core.checks.names import check_names
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.common.registry import cached_by_name
 from prefvlm_core.config.fleets import check_compatible
@@ -124,9 +124,24 @@ def _fleet_name(configs: Sequence[RunConfig]) -> str:
     return "fleet-" + hashlib.sha256(" ".join(config.run_id for config in configs).encode()).hexdigest()[:8]
 
 
-def planned_lines(profile: str, results: str | Path) -> Iterator[str]:
-    """Every fleet of a profile with the number of its finished runs, and the names of those that it lacks."""
-    for name, configs in profile_fleets(profile).items():
+def arm_names(experiment: str, profile: str | None = None) -> dict[str, str]:
+    """The name of the arm of each run of an experiment, by run_id, in one profile or in all; "" for runs that only give
+    their adapters to others."""
+    names: dict[str, str] = {}
+    for each in [profile] if profile else EXPERIMENTS[experiment]:
+        names |= {config.run_id: "" for config in configs_of(experiment, each)}
+        names |= {run.config.run_id: run.arm.display_name(run.config) for run in plan(experiment, each)}
+    return names
+
+
+def planned_lines(
+    profile: str, results: str | Path, wanted: Callable[[RunConfig], bool] = lambda config: True
+) -> Iterator[str]:
+    """Every fleet of a profile with the number of its finished runs, and the names of those that it lacks; runs that
+    are not `wanted` are left out."""
+    for name, fleet in profile_fleets(profile).items():
+        if not (configs := list(filter(wanted, fleet))):
+            continue
         missing = [config.run_id for config in configs if not RunDirectory(results, config).finished]
         yield f"{name}  {len(configs) - len(missing)} of {len(configs)} runs finished"
         yield from (f"    missing  {run_id}" for run_id in missing)

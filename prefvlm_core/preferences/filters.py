@@ -12,8 +12,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
-from scipy.special import expit, logit
 
 from prefvlm_core.common.arrays import BoolArray, DoubleArray
 from prefvlm_core.common.errors import PrefVLMError
@@ -291,6 +289,9 @@ class AdaptiveThresholds(KeepAll):
 
     def _calibrate(self) -> None:
         """Fit the most probable intercept and slope under a weak Gaussian prior."""
+        from scipy.optimize import minimize  # scipy is slow to import, and names are also checked without it
+        from scipy.special import expit
+
         odds = _log_odds(self._audited)
         features = np.stack((np.ones_like(odds), odds), axis=1)
 
@@ -308,6 +309,8 @@ class AdaptiveThresholds(KeepAll):
 
         It is infinity where the probability is nowhere below, and 0 where it is everywhere.
         """
+        from scipy.special import logit
+
         surplus = self._intercept - float(logit(probability))
         if not self._slope:
             return math.inf if surplus >= 0 else 0.0

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
-from prefvlm_core.agent.replay import RunReplay
 from prefvlm_core.common.arrays import BoolArray, IntArray
 from prefvlm_core.common.registry import Registry
 from prefvlm_core.common.seeding import Stream, generator
@@ -16,7 +14,12 @@ from prefvlm_core.config.groups import FeedbackConfig
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.preferences.filters import Partition
 
-Probabilities = Callable[[IntArray], torch.Tensor]
+if TYPE_CHECKING:  # names are also checked where torch is not needed
+    from torch import Tensor
+
+    from prefvlm_core.agent.replay import RunReplay
+
+Probabilities = Callable[[IntArray], "Tensor"]
 """Maps pairs (n, 2) to P(second preferred) (members, n) by each member of the reward ensemble."""
 
 
@@ -70,6 +73,8 @@ class DisagreementSelection:
 
     def choose(self, pairs: PairSource, count: int, probabilities: Probabilities) -> IntArray:
         """See `Selection.choose`."""
+        import torch
+
         if count == 0:
             return pairs.draw(0)
         starts = pairs.draw(count * self.candidates)

@@ -141,6 +141,9 @@ class ScriptedTeacher:
         return labels, answered
 
 
+HUMAN = "human"
+"""The `feedback.teacher` that stands for people, see `labelling.teacher`."""
+
 TEACHERS: Registry[Callable[[FeedbackConfig], Teacher]] = Registry(
     "feedback.teacher",
     {
@@ -151,8 +154,15 @@ TEACHERS: Registry[Callable[[FeedbackConfig], Teacher]] = Registry(
         "equal": lambda config: ScriptedTeacher(equal_within=config.teacher_margin),
         "myopic": lambda config: ScriptedTeacher(discount=config.teacher_discount),
     },
+    {
+        "oracle": "always prefers the segment of larger true return",
+        "noisy": "prefers it the more probably the larger the difference is (--feedback.teacher-rationality)",
+        "mistake": "the oracle, but wrong with a probability of --feedback.teacher-mistake",
+        "skip": "the oracle, but skips pairs of two low returns (--feedback.teacher-margin)",
+        "equal": "the oracle, but answers 1/2 where the returns are close (--feedback.teacher-margin)",
+        "myopic": "the oracle, but the end of a segment counts most (--feedback.teacher-discount)",
+        HUMAN: "people, who answer in a notebook or a script while the run waits (docs/labeling.md)",
+    },
 )
 """Maps `feedback.teacher` to what makes the teacher from a run's `FeedbackConfig`. `HUMAN` needs a label queue as well
 and is not among them."""
-HUMAN = "human"
-"""The `feedback.teacher` that stands for people, see `labelling.teacher`."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from prefvlm_core.common.registry import Registry
-from prefvlm_core.domains.relations import hand_object_relations
 from prefvlm_core.domains.tasks import OBSERVATION_SIZE
 
-InputsOf = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:  # names are also checked where torch is not needed
+    from torch import Tensor
+
+InputsOf = Callable[["Tensor"], "Tensor"]
 """Maps what the replay knows of steps, `RunReplay.inputs` (..., O + A), to inputs (..., I) of the reward networks."""
 
 
@@ -26,6 +26,10 @@ def relations(steps: Tensor) -> Tensor:
     Meta-World's reward depends on where the hand is relative to the object, which a network must otherwise learn from
     the labels as a difference of two inputs.
     """
+    import torch
+
+    from prefvlm_core.domains.relations import hand_object_relations
+
     observations = steps[..., :OBSERVATION_SIZE]
     return torch.cat((observations, hand_object_relations(observations)), -1)
 

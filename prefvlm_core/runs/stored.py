@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,15 +59,6 @@ def _read_folder(results: str | Path, path: Path) -> RunDirectory:
     if directory.path != path.parent:
         raise misplaced(path)
     return directory
-
-
-def run_lines(results: str | Path, profile: str | None = None) -> Iterator[str]:
-    """One line on every stored run: its status, steps, success rate and name."""
-    for run in find_runs(results, profile):
-        last = run.last_evaluation
-        steps, success = (f"{last['step']:.0f}", f"{last.get('success', math.nan):.2f}") if last else ("0", "-")
-        status = "retired" if run.retired else run.manifest.get("status", "not started")
-        yield f"{status:<12}{steps:>9} steps  success {success:>5}  {run.run_id}"
 
 
 def load_metrics(runs: Sequence[StoredRun]) -> pandas.DataFrame:

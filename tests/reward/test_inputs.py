@@ -8,7 +8,7 @@ import torch
 from builders.registries import restored_registries
 
 from prefvlm_core.agent.replay import Replay
-from prefvlm_core.checks import check_names
+from prefvlm_core.checks.names import check_names
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.groups import RewardConfig
 from prefvlm_core.domains.metaworld import Environment

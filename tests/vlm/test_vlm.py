@@ -122,7 +122,7 @@ FINGERPRINTS = {
     "tinyliv": "tinyliv-952dbcfe0746",
     "tinyliv-heldout": "tinyliv-heldout-a61b94dd7abe",
     "tinyliv-indomain": "tinyliv-indomain-37384d7e971a",
-    "tinyliv2": "tinyliv2-a02b3843ec50",
+    "tinyliv2": "tinyliv2-0e2b46aad641",
     "tinyliv2-heldout": "tinyliv2-heldout-33fe54e496e9",
     "tinyliv2-indomain": "tinyliv2-indomain-8e65ebb1ee6f",
 }
@@ -531,7 +531,8 @@ def test_each_generation_labels_better_than_the_one_before():
     assert 0.58 < means["tinyliv"] < 0.80  # 0.675 on 100 episodes: useful, but noisy
     for suffix in ("", "-heldout", "-indomain"):
         assert means[f"tinyliv2{suffix}"] > means[f"tinyliv{suffix}"] + 0.03
-    assert means["tinyliv2-indomain"] > max(means["tinyliv2"], means["tinyliv-indomain"]) + 0.05
+    assert means["tinyliv2"] > 0.77 and means["tinyliv2-indomain"] > means["tinyliv2"] + 0.03
+    assert means["tinyliv2-indomain"] > means["tinyliv-indomain"] + 0.05
 
 
 def test_accuracy_interval_is_as_wide_as_the_trajectories_are_few():

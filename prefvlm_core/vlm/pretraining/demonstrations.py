@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.frames import Camera, FrameRenderer
 from prefvlm_core.domains.metaworld import Environment
@@ -69,7 +70,7 @@ def collect_films(tasks: Sequence[str], view: View, clean: int, recoveries: int,
         PrefVLMError: If an expert fails too often.
     """
     frames, remaining = [], []
-    for task in tasks:
+    for task in tqdm(tasks, desc="films", unit="task"):
         acting = np.random.default_rng((seed, TASKS.index(task)))
         looking = [np.random.default_rng((seed, TASKS.index(task), 1 + look)) for look in range(looks)]
         frames_of_task, remaining_of_task = [], []

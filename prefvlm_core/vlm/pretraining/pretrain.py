@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.machine import one_thread
+from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.fields import LARGEST_SEED, check_number
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.runs.files import write_probe
@@ -97,7 +98,7 @@ def _train(name: str, recipe: Recipe, films: Films, generator: np.random.Generat
         [*network.parameters(), log_scale], recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
-    for _ in range(recipe.steps):
+    for _ in tqdm(range(recipe.steps), desc=f"training {name}", unit="update"):
         batch = _sample(films, recipe.batch, generator)
         dropped = torch.from_numpy(generator.random(len(words)) < recipe.word_dropout)
         with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
@@ -227,7 +228,7 @@ def accuracy_table(
     """Markdown table of zero-shot accuracies in % with 95 % intervals; each variant has one model per training seed."""
     rows = {name: [f"| {name} |"] for name in models}
     means: dict[str, list[float]] = {name: [] for name in models}
-    for task in PAPER_TASKS:
+    for task in tqdm(PAPER_TASKS, desc="accuracy", unit="task"):
         recording = record_mixed_behaviors(task, episodes, evaluation_seed)
         for name, trained in models.items():
             labels = [zero_shot_labels(model, recording, pairs, evaluation_seed) for model in trained]

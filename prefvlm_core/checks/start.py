@@ -1,4 +1,4 @@
-"""What is checked before a training begins, so that a mistake leaves nothing on the disk."""
+"""Whether a fleet can be trained here: its names, and the machine, models and queues that it needs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from prefvlm_core.checks.names import check_names
 from prefvlm_core.common.errors import PrefVLMError, shown
 from prefvlm_core.common.machine import usable_memory
 from prefvlm_core.config.fleets import check_compatible
@@ -14,14 +15,9 @@ from prefvlm_core.config.memory import check_memory
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import check_main_guard
 from prefvlm_core.labelling.teacher import check_queue
-from prefvlm_core.methods import METHODS
-from prefvlm_core.preferences.filters import FILTERS
-from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS
-from prefvlm_core.preferences.teachers import HUMAN, TEACHERS
-from prefvlm_core.reward.inputs import REWARD_INPUTS
-from prefvlm_core.reward.learners import LEARNERS
+from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.runs.directory import RunDirectory
-from prefvlm_core.vlm import VLMS, load
+from prefvlm_core.vlm import load
 from prefvlm_core.vlm.encoder import asks_endpoint, uses_vlm
 from prefvlm_core.vlm.endpoint.source import check_endpoint
 from prefvlm_core.vlm.labeller import source_adapters
@@ -50,24 +46,6 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
         for config in waiting:  # last, because the answers are stored
             if asks_endpoint(config):
                 check_endpoint(config, execution)
-
-
-def check_names(config: RunConfig) -> None:
-    """Raise `PrefVLMError`, with a suggestion, for the first name in a config that no registry knows.
-
-    The config does not check them itself, so that a stored run stays readable where the user's notebook that registered
-    its teacher or model has not been run.
-    """
-    METHODS.check(config.method)
-    if config.feedback.teacher != HUMAN:
-        TEACHERS.check(config.feedback.teacher)
-    SELECTIONS.check(config.feedback.sampling)
-    HUMAN_SELECTIONS.check(config.filter.human_selection)
-    FILTERS.check(config.filter.mode)
-    LEARNERS.check(config.reward.learning)
-    REWARD_INPUTS.check(config.reward.inputs)
-    if config.vlm.simulated_accuracy is None and config.vlm.endpoint is None:
-        VLMS.check(config.vlm.model)
 
 
 def _check_machine(configs: Sequence[RunConfig], execution: Execution) -> None:

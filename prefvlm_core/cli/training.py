@@ -1,0 +1,134 @@
+"""Commands that train: runs, experiments, fleets, everything, the VLM that comes with the package, and benchmarks."""
+
+from __future__ import annotations
+
+import time
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from prefvlm_core.cli.options import Combinations, Profile, Results, Shared
+from prefvlm_core.common.errors import unknown_name
+from prefvlm_core.config.run import Execution
+
+
+@dataclass(frozen=True)
+class Train(Combinations):
+    """Train every combination of the given tasks, methods and seeds together. Finished runs are kept, and interrupted
+    ones continue from their last checkpoint."""
+
+    execution: Shared = field(default_factory=Execution)
+
+    def run(self) -> int:
+        configs = self.configs()
+
+        from prefvlm_core.experiments.plan import fleets  # slow to import: a wrong name has been answered by now
+        from prefvlm_core.train import train
+
+        for name, fleet in fleets(configs).items():
+            for directory in train(fleet, self.execution):
+                rows = directory.read_metrics()
+                print(f"{directory.path}  success {rows[-1]['success']:.2f}  ({name})")
+        return 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Train the missing runs of one experiment, which is what one notebook shows."""
+
+    name: tyro.conf.Positional[str]
+    """Experiment, for example 02_learning_curves."""
+    profile: Profile = "quick"
+    execution: Shared = field(default_factory=Execution)
+
+    def run(self) -> int:
+        from prefvlm_core.experiments.grids import EXPERIMENTS
+
+        EXPERIMENTS.check(self.name)
+
+        from prefvlm_core.experiments.plan import configs_of, train_missing  # slow to import, see `Train`
+
+        train_missing(configs_of(self.name, self.profile), self.execution)
+        return 0
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Train the missing runs of one fleet, as each training step of `prefvlm reproduce` does."""
+
+    name: tyro.conf.Positional[str]
+    """Fleet, by the name that `prefvlm runs --planned` shows."""
+    profile: Profile = "quick"
+    execution: Shared = field(default_factory=Execution)
+
+    def run(self) -> int:
+        from prefvlm_core.experiments import batch
+        from prefvlm_core.experiments.plan import profile_fleets
+        from prefvlm_core.train import train
+
+        planned = profile_fleets(self.profile)
+        if self.name not in planned:
+            raise unknown_name("fleet", self.name, planned)
+        started = time.monotonic()
+        made = [str(directory.path) for directory in train(planned[self.name], self.execution)]
+        batch.write_record(self.execution.results, self.profile, self.name, time.monotonic() - started, made)
+        return 0
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Train every missing run of a profile, execute every notebook, and write the figures and tables. Runs that are
+    stored are kept, and an interrupted batch continues where it stopped."""
+
+    profile: Profile = "quick"
+    cores: int = 0
+    """Number of cores to use (0 means all of them)."""
+    results: Results = "results"
+    device: typing.Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained: cpu, cuda, or auto, which takes cuda where there is one."""
+
+    def run(self) -> int:
+        from prefvlm_core.experiments import batch
+
+        return batch.reproduce(self.profile, self.results, self.device, self.cores)
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train TinyLIV, the VLM that comes with the package, from nothing on Meta-World's scripted experts, and print its
+    zero-shot accuracy on each task."""
+
+    variant: typing.Literal["tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain"] = "tinyliv2"
+    """What it is trained on; prefvlm_core/vlm/weights/tinyliv2.md describes the variants."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds; all three take 30 to 45 minutes on a free core. A seed whose weights are there is not trained
+    again."""
+    output: str = "results/tinyliv"
+    """Folder for seed<n>/<variant>.safetensors."""
+    evaluation_seed: int = 20261125
+    """Seed of the trajectories and pairs on which the accuracy is measured."""
+
+    def run(self) -> int:
+        from prefvlm_core.vlm.pretraining.pretrain import pretrain
+
+        print(pretrain(self.variant, self.seeds, Path(self.output), self.evaluation_seed))
+        return 0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed and memory, print the table and write <results>/bench.json. Let nothing else run on the machine
+    meanwhile."""
+
+    results: str = "results"
+    """Folder that holds bench.json."""
+    only: tuple[str, ...] = ()
+    """Measure only these groups, for example environments methods."""
+
+    def run(self) -> int:
+        from prefvlm_core.bench import report
+
+        print(report(self.results, self.only))
+        return 0
