@@ -6,8 +6,9 @@ const KEYS = {
   " ": "pause", ",": "back", ".": "forward", 1: "speed", 2: "speed", 3: "speed",
 };
 const CHOICES = {
-  left: ["← left", " is better"], equal: ["↑ equal", ""], skip: ["↓ can't tell", ""], right: ["right", " is better →"],
-};
+  left: ["← left", " is better", ""], equal: ["↑ equal", "", ""], skip: ["↓ can't tell", "", ""],
+  right: ["right", " is better", " →"], undo: ["⌫", " undo", ""],
+};  // what a narrow labeller leaves out is in the middle
 const SIGNS = { left: "←", right: "→", equal: "↑", skip: "↓" };
 const SPEEDS = { 1: 0.5, 2: 1, 3: 2 };
 const FRAME_MS = 100;
@@ -15,7 +16,8 @@ const REST_FRAMES = 6;  // to see how it ends
 const SOONEST_MS = 250;  // an answer sooner after a pair appears is the second half of a double press
 const BUSY_MS = 3000;
 const SILENT_MS = 10000;
-const SMALLEST = 120;  // CSS pixels
+const SMALLEST = 120;  // CSS pixels, as the next
+const ABOVE = 90;  // kept free for a cell with two lines of code
 
 const make = (tag, properties, ...children) => {
   const element = document.createElement(tag);
@@ -122,26 +124,25 @@ class View {
 
   build() {
     const text = (name, role) => make("div", { className: name, ...role });
-    const button = (name, ...words) => make(
+    const button = ([name, [before, long, after]]) => make(
       "button", { className: `choice ${name}`, type: "button", onclick: () => this.act(name) },
-      words[0], make("span", { className: "long" }, words[1] || ""),
+      before, make("span", { className: "long" }, long), after,
     );
     this.task = text("task");
     this.counts = text("counts");
     this.done = make("progress", { "aria-label": "Labels given" });
     this.state = text("state", { role: "status" });
     this.status = text("status", { role: "status" });
-    this.buttons = Object.entries(CHOICES).map(([name, words]) => button(name, ...words));
-    this.undo = button("undo", "⌫ undo");
+    this.buttons = Object.entries(CHOICES).map(button);
     this.recent = make("nav", { className: "recent", "aria-label": "Your last answers; press one to answer again" });
     this.help = text("help");
     const stage = make("div", { className: "stage" }, ...this.player.panes.map((pane) => pane.box), this.state);
     this.stage = stage;
     this.root = make(
       "section",
-      { className: "prefvlm-labeller", tabIndex: 0, "aria-label": "Pair labeller", "data-lm-suppress-shortcuts": "true" },
+      { className: "prefvlm-labeller", tabIndex: 0, "aria-label": "Pair labeller" },
       make("header", {}, this.task, this.counts, this.done), stage, this.player.bar,
-      make("div", { className: "choices" }, ...this.buttons, this.undo),
+      make("div", { className: "choices" }, ...this.buttons),
       make("footer", {}, this.recent, this.status, this.help),
     );
   }
@@ -159,7 +160,8 @@ class View {
     on("change:words change:summary", () => this.describe());
     on("change:recent", () => this.listRecent());
     on("change:beat", () => {});
-    this.root.addEventListener("keydown", (event) => this.key(event));
+    this.onKey = (event) => { if (this.root.contains(event.target)) this.key(event); };
+    window.addEventListener("keydown", this.onKey, true);  // before JupyterLab, where the same keys move between cells
     // The focus stays where the keys are, not on a button that space would press again.
     this.root.addEventListener("mousedown", (event) => {
       if (event.target.matches("input")) return;
@@ -183,6 +185,7 @@ class View {
 
   remove() {
     this.forget.forEach((forget) => forget());
+    window.removeEventListener("keydown", this.onKey, true);
     clearTimeout(this.player.timer);
     clearInterval(this.watch);
     this.fitting.disconnect();
@@ -196,7 +199,7 @@ class View {
   fit() {  // as large as the window shows at once
     const room = this.room() === document.documentElement ? window.innerHeight : this.room().clientHeight;
     const others = this.root.offsetHeight - this.stage.offsetHeight;
-    const side = Math.floor(Math.min((this.stage.clientWidth - 8) / 2, room - others - 24));
+    const side = Math.floor(Math.min((this.stage.clientWidth - 8) / 2, room - others - ABOVE));
     if (this.stage.clientWidth && side !== this.side) {
       this.side = side;
       this.player.resize(Math.max(side, SMALLEST));
@@ -206,7 +209,7 @@ class View {
   decode(place) {  // while its predecessor is on screen; browsers decode images beside the page's own thread
     const pair = this.model.get(place);
     const earlier = this.sheets[place];
-    if (!pair || !pair.clip) return;
+    if (!pair || !pair.clip || (earlier && earlier.pair === pair)) return;
     const sheet = createImageBitmap(new Blob([pair.clip], { type: "image/webp" })).catch(() => null);
     this.sheets[place] = { pair, sheet };
     if (earlier) earlier.sheet.then((image) => { if (image && image !== this.player.sheet) image.close(); });
@@ -214,6 +217,7 @@ class View {
 
   async show() {
     const { place, turn } = this.model.get("on_screen");
+    if (place) this.decode(place);  // its clip may have come in the same message
     const { pair, sheet } = this.sheets[place] || { pair: null, sheet: null };
     const image = await sheet;
     if (this.model.get("on_screen").turn !== turn) return;
@@ -233,8 +237,7 @@ class View {
   enable() {
     const asks = Boolean(this.id) && !this.saving;
     this.root.dataset.state = this.saving ? "saving" : this.id ? "asking" : "waiting";
-    this.buttons.forEach((button) => { button.disabled = !asks; });
-    this.undo.disabled = Boolean(this.saving);
+    this.buttons.forEach((button) => { button.disabled = button.matches(".undo") ? Boolean(this.saving) : !asks; });
   }
 
   describe() {
@@ -275,7 +278,7 @@ class View {
     const presses = event.target.matches("button") && [" ", "Enter"].includes(event.key);
     if (!name || presses || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    event.stopPropagation();
+    event.stopImmediatePropagation();
     if (event.repeat && !["back", "forward"].includes(name)) return;
     if (name === "pause") this.player.pause();
     else if (name === "speed") { this.player.speed = Number(event.key); this.player.go(this.player.frame); }

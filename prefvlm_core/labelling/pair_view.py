@@ -1,8 +1,8 @@
 """The labeller in the browser: a widget that shows one pair and says what the person did. It knows of no queue.
 
-`pair_view.js` draws it. What the browser needs lies in the widget's traits, so a page that is loaded again finds it all.
-A clip is sent while its predecessor is on screen: there are two places for clips, and an answer only says which of them
-to look at.
+`pair_view.js` draws it. What the browser needs lies in the widget's traits, so a page that is loaded again finds it. A
+clip is sent while its predecessor is on screen: there are two places for clips, and after an answer the kernel only
+says which of them to look at.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class PairView(anywidget.AnyWidget):
     def open(self) -> None:
         """Connect to the browser."""
         super().open()
-        # ipykernel 7.4 hands what a browser sends to the thread that last wrote to this widget, which may be one that is
-        # busy with a cell; JupyterLab 4.4 and newer name a thread of their own for widgets.
+        # ipykernel 7.4 hands what a browser sends to the thread that last wrote to this widget, which may be busy with
+        # a cell; JupyterLab 4.4 and newer name a thread (a subshell) for widgets.
         self.comm._reply_subshell_for = lambda data, subshell: subshell
 
     def show(self, question: Question | None) -> None:

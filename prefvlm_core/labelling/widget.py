@@ -86,7 +86,7 @@ class Labeller(PairView):
         return super()._repr_mimebundle_(**options)
 
     def receive(self, message: dict[str, Any]) -> None:
-        """Do what the browser asks for; `PairView` lists the messages. One about a pair no longer shown is ignored."""
+        """Do what the browser asks for; `PairView` lists the messages. One about another pair than that on screen changes nothing."""
         if self._stopped.is_set():
             return
         with self._turn:
@@ -103,7 +103,9 @@ class Labeller(PairView):
             self.ready.set()
         elif action in ("undo", "revisit"):
             self._take_back(message.get("id"))
-        elif action == "answer" and self._question is not None and message["id"] == self._question.answer_id:
+        elif self._question is None or message.get("id") != self._question.answer_id:
+            self.show(self._question)  # the browser waits for a reply
+        elif action == "answer":
             guessed = self._show_guess and self._question.vlm_label is not None
             self._annotator.answer(self._question, message["choice"], message["seconds"], guessed)
             self._next(said=f"Stored: {_SAID[message['choice']]}")

@@ -29,7 +29,7 @@ SOONEST_MS = 250
 """As in pair_view.js: sooner counts as a double press."""
 SIZE = 120
 """Height and width of `drawn_clip`, pixels."""
-PATIENCE = 150
+PATIENCE = 300
 """Seconds; the machine may be busy."""
 
 
