@@ -86,7 +86,8 @@ class Labeller(PairView):
         return super()._repr_mimebundle_(**options)
 
     def receive(self, message: dict[str, Any]) -> None:
-        """Do what the browser asks for; `PairView` lists the messages. One about another pair than that on screen changes nothing."""
+        """Do what the browser asks for; `PairView` lists the messages. What is about another pair than that on screen
+        changes nothing."""
         if self._stopped.is_set():
             return
         with self._turn:
