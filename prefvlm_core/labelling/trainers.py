@@ -47,7 +47,7 @@ class Heartbeat:
         known = {
             "budget": self._config.feedback.budget,
             "seen_at": now,
-            "next_at": None if seconds is None else now + seconds,
+            "next_at": None if seconds is None or self._over else now + seconds,
             "over": int(self._over),
         }
         with self._queue.transaction() as connection:

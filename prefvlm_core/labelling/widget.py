@@ -1,4 +1,4 @@
-"""The pair labeller for JupyterLab and Voila: `Labeller()` as the last line of a notebook cell."""
+"""The pair labeller for notebooks: `Labeller()` as the last line of a notebook cell."""
 
 from __future__ import annotations
 
