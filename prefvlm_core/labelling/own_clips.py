@@ -131,9 +131,21 @@ def _post(queue: LabelQueue, clips: Sequence[tuple[Clip, Clip]], run_id: str, te
             sides = [_frames_of(clip, f"clips[{number}][{side}]") for side, clip in enumerate(pair)]
             count = min(max(map(len, sides)), MOST_FRAMES)
             frames = np.stack([_fitted(side, count, _size(sides)) for side in sides], axis=1)
-            known = {"frames": count, "clip": encode(frames), "partition": ""}
-            where = {"first": 0, "second": 0, "length": max(map(len, sides))}
-            queue.post(Pair(run_id, _SESSION, number, len(clips), "own clips", text, **where, **known))
+            queue.post(
+                Pair(
+                    run_id=run_id,
+                    session=_SESSION,
+                    pair=number,
+                    budget=len(clips),
+                    task="own clips",
+                    text=text,
+                    first=0,
+                    second=0,
+                    length=max(map(len, sides)),
+                    frames=count,
+                    clip=encode(frames),
+                )
+            )
 
 
 def _frames_of(clip: Clip, name: str) -> NDArray[np.uint8]:

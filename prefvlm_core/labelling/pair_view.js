@@ -16,6 +16,8 @@ const REST_FRAMES = 6;  // to see how it ends
 const SOONEST_MS = 250;  // an answer sooner after a pair appears is the second half of a double press
 const BUSY_MS = 3000;
 const SILENT_MS = 10000;
+const SETTLING_MS = 10000;
+const TOUCHES = ["pointerdown", "keydown"];
 const SMALLEST = 120;  // CSS pixels, as the next
 const ABOVE = 90;  // kept free for a cell with two lines of code
 
@@ -175,10 +177,16 @@ class View {
       this.appearing.disconnect();
       this.fit();
       this.root.scrollIntoView({ block: "nearest" });
-      const active = document.activeElement;
-      const typing = active && active.closest("input, textarea, [contenteditable=true]");
-      if (!typing) this.root.focus({ preventScroll: true });
+      this.appeared = performance.now();
+      this.takeFocus();
     });
+    // While JupyterLab restores a page, it gives the focus to the notebook.
+    this.root.addEventListener("focusout", () => {
+      const settling = this.appeared && performance.now() - this.appeared < SETTLING_MS;
+      if (settling && !this.touched) setTimeout(() => this.takeFocus());
+    });
+    this.onTouch = () => { this.touched = true; };
+    TOUCHES.forEach((name) => window.addEventListener(name, this.onTouch, true));
     this.appearing.observe(this.root);
     this.watch = setInterval(() => this.tellDelay(), 1000);
   }
@@ -186,10 +194,17 @@ class View {
   remove() {
     this.forget.forEach((forget) => forget());
     window.removeEventListener("keydown", this.onKey, true);
+    TOUCHES.forEach((name) => window.removeEventListener(name, this.onTouch, true));
     clearTimeout(this.player.timer);
     clearInterval(this.watch);
     this.fitting.disconnect();
     this.appearing.disconnect();
+  }
+
+  takeFocus() {
+    const active = document.activeElement;
+    const typing = active && active.closest("input, textarea, [contenteditable=true]");
+    if (!typing) this.root.focus({ preventScroll: true });
   }
 
   room() {

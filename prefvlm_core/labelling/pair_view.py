@@ -31,14 +31,14 @@ class PairView(anywidget.AnyWidget):
     clip_a = traitlets.Dict().tag(sync=True)
     clip_b = traitlets.Dict().tag(sync=True)
     """What is in the two places: id, frames, swapped and clip of a question, or nothing."""
-    on_screen = traitlets.Dict({"place": "", "turn": 0}).tag(sync=True)
+    on_screen: Any = traitlets.Dict({"place": "", "turn": 0}).tag(sync=True)
     """The place of the pair on screen, "" for none, and a number that counts what was shown."""
     words = traitlets.Dict().tag(sync=True)
     """Texts: task, counts, state (in place of a pair), said (after an answer), problem, failure (of the
     queue, until it is over), guess; numbers: done, all."""
-    recent = traitlets.List().tag(sync=True)
+    recent: Any = traitlets.List().tag(sync=True)
     """The last answers, newest first, as `standing.recent_answers` returns them."""
-    summary = traitlets.List().tag(sync=True)
+    summary: Any = traitlets.List().tag(sync=True)
     """(name, value) of every line that is shown at the end."""
     beat = traitlets.Int(0).tag(sync=True)
     """Counts up every second; if it stands still, the kernel is gone."""

@@ -74,7 +74,7 @@ def _standing(connection: sqlalchemy.Connection, annotator: str, run_id: str) ->
         budget or 0,
         asked=count(of_run) > 0,
         spent=not undecided and (0 < (budget or 0) <= answered or bool(trainer and trainer.over)),
-        trainer=trainer and (now - trainer.seen_at, trainer.next_at and trainer.next_at - now),
+        trainer=(now - trainer.seen_at, trainer.next_at and trainer.next_at - now) if trainer else None,
         waiting=count(*is_open),
         held=count(*is_open, held.correlate(PAIRS)),
         mine=int(connection.execute(select(func.count()).select_from(ANSWERS).where(*mine)).scalar_one()),

@@ -59,7 +59,8 @@ def page(chromium: Any, lab: JupyterLab) -> Iterator[Any]:
 
 @pytest.fixture
 def queue(lab: JupyterLab, request: pytest.FixtureRequest) -> LabelQueue:
-    return LabelQueue(f"sqlite:///{lab.folder}/{request.node.name}.sqlite")
+    name = re.sub(r"\W+", "_", request.node.name)
+    return LabelQueue(f"sqlite:///{lab.folder}/{name}.sqlite")
 
 
 def open_notebook(page: Any, lab: JupyterLab, queue: LabelQueue, *more: str, options: str = "") -> Path:
@@ -169,8 +170,8 @@ def test_all_of_it_is_on_screen_at_once(
     post(queue, 2)
     page.set_viewport_size({"width": width, "height": height})
     open_notebook(page, lab, queue)
-    page.keyboard.press("Control+b")  # the file browser, which JupyterLab opens at first
     run_cell(page)
+    page.keyboard.press("Control+b")  # closes the file browser; JupyterLab's own keys work beside the labeller's
     wait_for_pair(page)
     page.wait_for_timeout(500)
     inside = """(() => { const box = document.querySelector('.prefvlm-labeller').getBoundingClientRect();

@@ -70,8 +70,10 @@ def open_labeller(chromium: Any, lab: JupyterLab, queue: LabelQueue, person: str
 
 def reload(page: Any, lab: JupyterLab) -> None:
     file = lab.folder / re.search(r"(\w+\.ipynb)", page.url)[1]
+    before = file.stat().st_mtime_ns
     page.keyboard.press("Control+s")
-    until(lambda: "vnd.jupyter.widget-view" in file.read_text(), "the notebook is saved")
+    until(lambda: file.stat().st_mtime_ns > before, "the notebook is saved")
+    page.wait_for_timeout(1000)  # the page learns that it is
     page.reload()
     wait_for_pair(page)
 
