@@ -83,11 +83,10 @@ class EpisodeExplorer(Explorer):
         self._profile, self._results = check_profile(profile), results_folder(results)
         self._models: dict[str, VisionLanguageModel] = {}
         self.task = drop_down("task", PAPER_TASKS)
-        self.run = drop_down("run", [NO_RUN], "400px")
+        self.run = drop_down("run", [NO_RUN], "500px")
         self.behavior = drop_down("who acts", [], "240px")
-        self.seed = ipywidgets.BoundedIntText(
-            0, min=0, max=9_999, description="start", style={"description_width": "70px"}, layout={"width": "160px"}
-        )
+        seed = {"style": {"description_width": "80px"}, "layout": {"width": "180px"}}
+        self.seed = ipywidgets.BoundedIntText(0, min=0, max=9_999, description="initial state", **seed)
         self.model = drop_down("VLM", TINYLIV_NAMES)
         self.model.value = "tinyliv2"
         self.factor = drop_down("scene", [CLEAN_SCENE, *INTENSITIES, EVERYTHING], "240px")
@@ -107,7 +106,8 @@ class EpisodeExplorer(Explorer):
         self.frame = ipywidgets.Image(format="png", layout=size)
         self._curves, self._camera, self._eyes = Curves(), films.Camera(FRAME_PIXELS), films.Camera(64)
         beside = ipywidgets.VBox([self.numbers, self.words], layout={"max_width": "500px", "padding": "0 0 0 16px"})
-        lists = [row(self.task, self.behavior, self.seed), row(self.run, self.model), row(self.factor, self.strength)]
+        scene = row(self.model, self.factor, self.strength)
+        lists = [self.run, row(self.task, self.behavior, self.seed), scene]
         self._arrange("episode", [*lists, self.step, ipywidgets.HBox([self.frame, beside]), self._curves.view])
         self._filling = False
         self._choose_task()
@@ -163,6 +163,7 @@ class EpisodeExplorer(Explorer):
         if self._filling:
             return
         name, run = self.model.value, self._runs[self.run.value]
+        self.strength.disabled = self.factor.value == CLEAN_SCENE
         if name not in self._models:
             self._models[name] = load(name)
         frames = films.rendered(self._eyes.see, self._played.episodes, slice(None), self.scene)
@@ -203,4 +204,4 @@ class EpisodeExplorer(Explorer):
 def _in_words(scores: pandas.DataFrame, step: int) -> pandas.DataFrame:
     """The scores at a step, between their smallest and largest ones, as texts."""
     columns = {f"step {step}": scores.loc[step], "smallest": scores.min(), "largest": scores.max()}
-    return pandas.DataFrame(columns).map("{:.3f}".format)
+    return pandas.DataFrame(columns).map(lambda value: f"{value:.3f}".replace("-", "−"))

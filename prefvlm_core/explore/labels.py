@@ -10,6 +10,7 @@ import ipywidgets
 import numpy as np
 import pandas
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import MaxNLocator
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
@@ -32,7 +33,7 @@ BY_TIME, BY_DIVERGENCE = "first to last", "largest divergence first"
 VERDICTS = ("right", "wrong", "tie")
 _CLIP_PIXELS = 260
 _PREFERENCES = {0.0: "the first is better", 0.5: "both are alike", 1.0: "the second is better"}
-_MARKS = {"right": ("o", 9), "wrong": ("X", 26), "tie": ("|", 16)}  # and their sizes
+_MARKS = {"right": ("o", 7), "wrong": ("X", 18), "tie": ("|", 14)}  # and their sizes
 
 
 def label_table(labels: pandas.DataFrame) -> pandas.DataFrame:
@@ -59,9 +60,8 @@ def details(table: pandas.DataFrame, label: int, config: RunConfig) -> pandas.Se
     """What is known of the label with index `label` in a `label_table`, and of its pair, as texts by their names."""
     it = table.loc[label]
     same_pair = table[(table["first"] == it["first"]) & (table["second"] == it["second"])]
-    said = {
-        f"the {'VLM' if row.teacher == 'vlm' else 'human'}": _PREFERENCES[row.label] for row in same_pair.itertuples()
-    }
+    who = same_pair["teacher"].map({"vlm": "the VLM", "human": "the human"})
+    said = dict(zip(who, same_pair["label"].map(_PREFERENCES), strict=True))
     repeat, length = config.action_repeat, config.feedback.segment_length
     facts = {"session": f"{it['session']}, after {it['step'] * repeat:,} environment steps"} | said
     facts |= {"the true reward": _PREFERENCES[it["truth"]], "so this label is": it["verdict"]}
@@ -133,7 +133,7 @@ class Scatter:
         axes.axhline(0, color="#666666", lw=0.6)
         axes.set(xlabel="session", ylim=(-0.22 * most, 1.06 * most), xlim=(0.4, whole["session"].max() + 0.6))
         axes.set_ylabel("divergence (nats)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         told = PARTITION_COLORS | {"human": "#777777", "● right": "#222222", "× wrong": "#222222", "| tie": "#222222"}
         for line, (text, color) in enumerate(told.items()):
             style: dict[str, Any] = {"color": darker(to_rgb(color)), "va": "top", "fontsize": LABEL_SIZE}
@@ -166,10 +166,10 @@ class LabelExplorer(Explorer):
         if not runs:
             raise PrefVLMError(f"No run of profile {profile} with labels is stored; train one of PrefVLM.")
         self._scatter = Scatter()
-        self.group = drop_down("labels", [EVERY, *GROUPS], "200px")
+        self.group = drop_down("labels", [EVERY, *GROUPS], "190px")
         self.session = drop_down("session", [EVERY], "170px")
         self.verdict = drop_down("verdict", [EVERY, *VERDICTS], "170px")
-        self.order = drop_down("order", [BY_TIME, BY_DIVERGENCE], "270px")
+        self.order = drop_down("order", [BY_TIME, BY_DIVERGENCE], "255px")
         number = {"style": {"description_width": "70px"}, "layout": {"width": "620px", "max_width": "100%"}}
         self.label = ipywidgets.IntSlider(1, min=1, max=1, description="label", **number)
         self.step = ipywidgets.IntSlider(1, min=1, max=1, description="frame", **number)
@@ -192,7 +192,7 @@ class LabelExplorer(Explorer):
         self.step.max = self._config.feedback.segment_length
         for each in (self.clips, self.step):
             each.layout.display = "none" if self._pairs is None else ""
-        said = "The frames of this pair are not stored: only a run that was trained with `keep_replay` has them."
+        said = "The frames of this pair are not stored: only a run that was trained with keep_replay has them."
         self.words.value = "" if self._pairs else sentence_html(said, soft=True)
         self._filling = True
         chosen = self.session.value
@@ -223,7 +223,7 @@ class LabelExplorer(Explorer):
         label = self._listed.index[self.label.value - 1]
         self._scatter.show_choice(label)
         facts = details(self._table, label, self._config)
-        self.facts.value = table_html(facts.to_frame(f"label {self.label.value} of {len(self._listed)}"))
+        self.facts.value = table_html(facts.to_frame(f"label {self.label.value} of {len(self._listed)}"), "left")
         self._show_clips()
 
     def _show_clips(self) -> None:

@@ -75,12 +75,12 @@ def encode(pixels: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def table_html(table: pandas.DataFrame) -> str:
-    """A table of texts as HTML: its index at the left, its columns in their order; every value is escaped."""
-    head = [_HEAD.format(side="left", text=""), *(_HEAD.format(side="right", text=name) for name in table.columns)]
+def table_html(table: pandas.DataFrame, side: str = "right") -> str:
+    """A table of texts as HTML: its index, then its columns, set to one `side`; every value is escaped."""
+    head = [_HEAD.format(side="left", text=""), *(_HEAD.format(side=side, text=name) for name in table.columns)]
     rows = [_ROW.format(cells=Markup("").join(head))]
     for name, values in zip(table.index, table.to_numpy(), strict=True):
-        cells = [_HEAD.format(side="left", text=name), *(_CELL.format(side="right", text=value) for value in values)]
+        cells = [_HEAD.format(side="left", text=name), *(_CELL.format(side=side, text=value) for value in values)]
         rows.append(_ROW.format(cells=Markup("").join(cells)))
     return str(_TABLE.format(rows=Markup("").join(rows)))
 

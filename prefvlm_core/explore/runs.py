@@ -115,13 +115,13 @@ class RunExplorer(Explorer):
         self._profile, self._results = profile, str(results_folder(results))
         self._picture = CurvePicture()
         names = experiments_with_runs(profile, self._results)
-        self.experiment = drop_down("notebook", names, "300px")
-        self.metric, self.x = drop_down("measure", [], "330px"), drop_down("against", [], "240px")
+        self.experiment = drop_down("notebook", names, "270px")
+        self.metric, self.x = drop_down("measure", [], "310px"), drop_down("against", [], "220px")
         self.x.options, self.x.value = [(title, name) for name, title in X_TITLES.items()], "step"
-        self.tasks, self.arms = (ipywidgets.SelectMultiple(rows=6, layout={"width": "250px"}) for _ in range(2))
+        self.tasks, self.arms = (ipywidgets.SelectMultiple(rows=7, layout={"width": "250px"}) for _ in range(2))
         self.arms.layout.width = "350px"
         self.window = ipywidgets.IntSlider(
-            1, min=1, max=6, description="mean of evaluations", style={"description_width": "150px"}
+            1, min=1, max=6, description="smoothing (evaluations)", style={"description_width": "160px"}
         )
         self.seeds = ipywidgets.Checkbox(False, description="single seeds", indent=False)
         self.words = ipywidgets.HTML()

@@ -78,7 +78,8 @@ def trusted_divergences(lower: float, alpha: float, beta: float) -> TrustedDiver
     One equation leaves one of the two open: the deviation is taken as a fifth of rho or, where no rho fits that, as the
     part of it that one does. Of two solutions this is the smaller rho.
     """
-    slope = min(alpha + beta * _RATIO, math.exp(lower - 1))  # -ln rho + slope rho is nowhere below 1 + ln slope
+    steepest = (1 - 1e-9) * math.exp(lower - 1)  # -ln rho + slope rho is nowhere below 1 + ln slope
+    slope = min(alpha + beta * _RATIO, steepest)
     if not math.isfinite(lower) or not slope:
         return TrustedDivergences(math.exp(-lower) if math.isfinite(lower) else 1.0, 0.0)
     rho = float(-lambertw(-slope * math.exp(-lower)).real) / slope
@@ -149,16 +150,21 @@ class OwnThresholds(NamedTuple):
 
 
 def own_thresholds(labels: pandas.DataFrame, metrics: pandas.DataFrame, session: int | None) -> OwnThresholds:
-    """The thresholds of a run in a session, None for its last stored ones.
+    """The thresholds with which a run sorted the labels of a session, None for the last one whose are stored.
 
-    Each evaluation stores those of the session before it. Those of the other sessions lie between the divergences of
-    what was kept, left and flipped. `labels` and `metrics` are the run's.
+    Each evaluation stores those of the session before it; adaptive ones as the human's answers have moved them since.
+    Where there are none, or others than sorted the labels, they lie between the divergences of what was kept, left and
+    flipped. `labels` and `metrics` are the run's.
     """
-    known = metrics[["sessions", "tau_lower", "tau_upper"]].dropna() if "tau_lower" in metrics else metrics.iloc[:0]
-    rows = known if session is None else known[known["sessions"] == session]
-    if len(rows):
-        return OwnThresholds(float(rows["tau_lower"].iloc[-1]), float(rows["tau_upper"].iloc[-1]), True)
+    known = metrics.reindex(columns=["sessions", "tau_lower", "tau_upper"]).dropna()
+    if session is None:
+        session = int(known["sessions"].max() if len(known) else labels["session"].max())
     of_session = vlm_labels(labels, session)
+    for evaluation in known[known["sessions"] == session].itertuples():
+        stored = OwnThresholds(evaluation.tau_lower, evaluation.tau_upper, True)
+        again = sorted_by(GivenThresholds(stored.lower, stored.upper), of_session)
+        if again["partition"].equals(of_session["partition"].astype(object)):
+            return stored
     divergences = {name: of_session.loc[of_session["partition"] == name, "divergence"] for name in PARTITIONS}
     unflipped = pandas.concat([divergences["clean"], divergences["uncertain"]])
     upper = _between(unflipped, divergences["flipped"])
@@ -236,7 +242,7 @@ class ThresholdExplorer(Explorer):
         self._histogram = Histogram()
         self.session = drop_down("session", [ALL_SESSIONS], "200px")
         self.mode = ipywidgets.ToggleButtons(options=[BY_HAND, FORMULA], style={"button_width": "120px"})
-        self.back = ipywidgets.Button(description="back to the run's", layout={"width": "150px"})
+        self.back = ipywidgets.Button(description="back to the run's", icon="undo", layout={"width": "160px"})
         self.lower, self.upper = (slider(f"{name} (nats)", 1, 0, 14, 0.01) for name in ("keep below", "flip above"))
         self.alpha, self.beta = slider("α", 0.5, 0, 3, 0.01), slider("β", 1, 0, 6, 0.01)
         self.rho = slider("ρ, largest trusted", 1, 0.01, 14, 0.01)
@@ -317,22 +323,18 @@ class ThresholdExplorer(Explorer):
         human = self._labels[self._labels["teacher"] == "human"]
         shown = asked[asked["session"].isin(sessions)]
         did = human["session"].isin(sessions).sum()
-        said = [
-            f"The human would be asked about {shown['asked'].sum()} pairs {_in_sessions(sessions)} (the run: {did}), "
-            f"{asked['asked'].sum()} of a budget of {self._config.feedback.budget} in the whole run (the run: "
-            f"{len(human)})."
-        ]
+        whole = f"{asked['asked'].sum()} of a budget of {self._config.feedback.budget} pairs (the run: {len(human)})"
+        said = [f"In the whole run the human would be asked about {whole}."]
+        if self.session.value != ALL_SESSIONS:
+            said.insert(0, f"The human would be asked about {shown['asked'].sum()} pairs here (the run: {did}).")
         if self.mode.value == FORMULA:
             said.append(f"Lower threshold: −ln ρ + α ρ + β s = {kl_filter.lower:.2f} nats.")
-        source = "stored" if self._own.stored else "from where its labels went; those of this session are not stored"
-        note = f"Thresholds of the run: {_nats(self._own.lower)} and {_nats(self._own.upper)} ({source})."
+        when = "last session that tells them" if self.session.value == ALL_SESSIONS else "session"
+        note = f"Thresholds of the run in its {when}: {_nats(self._own.lower)} and {_nats(self._own.upper)}"
+        note += "." if self._own.stored else ", by the labels between which they lie: they are not stored."
         if self.mode.value == FORMULA:
             note += " ρ and s are not stored; the sliders start where the formula gives its lower threshold."
         return sentence_html(" ".join(said)) + sentence_html(note, soft=True)
-
-
-def _in_sessions(sessions: set[int]) -> str:
-    return f"in session {sessions.copy().pop()}" if len(sessions) == 1 else f"in {len(sessions)} sessions"
 
 
 def _nats(threshold: float) -> str:
