@@ -80,6 +80,7 @@ class EpisodeExplorer(Explorer):
     """
 
     def __init__(self, profile: str = "laptop", results: str | Path = "") -> None:
+        super().__init__()
         self._profile, self._results = check_profile(profile), results_folder(results)
         self._models: dict[str, VisionLanguageModel] = {}
         self.task = drop_down("task", PAPER_TASKS)
@@ -166,7 +167,7 @@ class EpisodeExplorer(Explorer):
         self.strength.disabled = self.factor.value == CLEAN_SCENE
         if name not in self._models:
             self._models[name] = load(name)
-        frames = films.rendered(self._eyes.see, self._played.episodes, slice(None), self.scene)
+        frames = self._rendered(self._eyes.see, self._played.episodes, slice(None), self.scene)
         self._scores = films.scores(self._played, frames, self._models[name], run)
         successes = self._played.episodes.successes[0]
         first_success = int(successes.argmax()) + 1 if successes.any() else None
@@ -179,7 +180,7 @@ class EpisodeExplorer(Explorer):
         step = self.step.value
         if step not in self._frames:
             shown = step // FRAME_EVERY - 1
-            seen = films.rendered(self._camera.see, self._played.episodes, slice(shown, shown + 1), self.scene)
+            seen = self._rendered(self._camera.see, self._played.episodes, slice(shown, shown + 1), self.scene)
             self._frames[step] = encode(seen[0])
         self.frame.value = self._frames[step]
         self.numbers.value = table_html(_in_words(self._scores, step))

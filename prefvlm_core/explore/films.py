@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 import pandas
@@ -30,16 +27,6 @@ from prefvlm_core.vlm.pretraining.recordings import FRAME_EVERY, Episodes, at_fr
 
 EXPERT, NOISY, RANDOM, POLICY = "expert", "noisy expert", "random actions", "the run's policy"
 ZERO_SHOT, ADAPTED, LEARNED, TRUE = SCORES = ("VLM, zero-shot", "VLM, adapted", "learned reward", "true reward")
-
-Arguments = ParamSpec("Arguments")
-Answer = TypeVar("Answer")
-_RENDERING = ThreadPoolExecutor(1, "rendering")
-
-
-def rendered(function: Callable[Arguments, Answer], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
-    """What a function returns that renders frames, called in the one thread in which all explorers render: JupyterLab
-    may tell of a moved slider in another thread than the one that ran the cell, and renderers live in one thread."""
-    return _RENDERING.submit(function, *args, **kwargs).result()
 
 
 @dataclass(frozen=True)
@@ -150,7 +137,7 @@ def scores(
 
 
 class Camera:
-    """Renders frames of episodes, in whatever scene is asked for. To be called through `rendered`."""
+    """Renders frames of episodes, in whatever scene is asked for; always in the same thread, like every renderer."""
 
     def __init__(self, size: int) -> None:
         self.size = size

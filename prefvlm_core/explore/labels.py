@@ -17,7 +17,6 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.explore.choosing import RunChooser, results_folder, run_table, stored_runs
-from prefvlm_core.explore.films import rendered
 from prefvlm_core.explore.picture import Explorer, Picture, drop_down, encode, row, sentence_html, table_html
 from prefvlm_core.plots.labels import PARTITION_COLORS
 from prefvlm_core.plots.style import LABEL_SIZE, REFERENCE_COLOR, darker, project_style
@@ -77,7 +76,7 @@ def details(table: pandas.DataFrame, label: int, config: RunConfig) -> pandas.Se
 
 
 class KeptPairs:
-    """Draws the pairs of a run that has kept its replay. To be called through `films.rendered`."""
+    """Draws the pairs of a run that has kept its replay; always in the same thread, like every renderer."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._config, kept = run.config, run.read_replay()
@@ -107,7 +106,7 @@ def pairs_kept_by(run: Any) -> KeptPairs | None:
     """The pairs of a stored run; None where it kept no replay, as published runs never do."""
     if not isinstance(run, RunDirectory) or not (run.path / REPLAY_FILE).exists():
         return None
-    return rendered(KeptPairs, run)
+    return KeptPairs(run)
 
 
 class Scatter:
@@ -162,6 +161,7 @@ class LabelExplorer(Explorer):
     """
 
     def __init__(self, profile: str = "laptop", results: str | Path = "") -> None:
+        super().__init__()
         runs = [run for run in stored_runs(profile, results_folder(results)) if run.config.reward.source == "learned"]
         if not runs:
             raise PrefVLMError(f"No run of profile {profile} with labels is stored; train one of PrefVLM.")
@@ -188,7 +188,7 @@ class LabelExplorer(Explorer):
     def _show_run(self) -> None:
         run = self.chooser.run
         self._config, self._table = run.config, label_table(load_labels([run]))
-        self._pairs = pairs_kept_by(run)
+        self._pairs = self._rendered(pairs_kept_by, run)
         self.step.max = self._config.feedback.segment_length
         for each in (self.clips, self.step):
             each.layout.display = "none" if self._pairs is None else ""
@@ -231,4 +231,4 @@ class LabelExplorer(Explorer):
             return
         it = self._listed.iloc[self.label.value - 1]
         pair = int(it["first"]), int(it["second"])
-        self.clips.value = encode(rendered(self._pairs.frame, *pair, self.step.value - 1))
+        self.clips.value = encode(self._rendered(self._pairs.frame, *pair, self.step.value - 1))

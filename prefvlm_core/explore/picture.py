@@ -6,8 +6,12 @@ Code and Voila.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import ipywidgets
 import numpy as np
@@ -34,13 +38,38 @@ _CELL = Markup('<td style="padding:0 14px 0 0;text-align:{side};font-variant-num
 _SENTENCE = Markup('<div style="line-height:1.5;{style}">{text}</div>')
 
 
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
 class Explorer:
-    """A widget, `view`, that a notebook shows where an explorer is the last line of a cell."""
+    """A widget, `view`, that a notebook shows where an explorer is the last line of a cell.
+
+    It is made in the main thread, as cells are.
+    """
 
     view: ipywidgets.Box
 
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with contextlib.suppress(RuntimeError):  # outside of a kernel there is none, and no other thread calls
+            self._loop = asyncio.get_running_loop()
+
     def _ipython_display_(self) -> None:
         display(self.view)
+
+    def _rendered(
+        self, function: Callable[Arguments, Answer], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Answer:
+        """What a function returns that renders frames, called in the main thread: JupyterLab tells of a moved slider in
+        another one, and all frames of a process are rendered in one thread."""
+        if self._loop is None or threading.current_thread() is threading.main_thread():
+            return function(*args, **kwargs)
+
+        async def called() -> Answer:
+            return function(*args, **kwargs)
+
+        return asyncio.run_coroutine_threadsafe(called(), self._loop).result()
 
     def _arrange(self, name: str, rows: Sequence[ipywidgets.Widget]) -> None:
         layout = {"max_width": f"{WIDTH + 24}px", "padding": "8px 12px", "grid_gap": "6px"}

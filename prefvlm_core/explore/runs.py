@@ -112,6 +112,7 @@ class RunExplorer(Explorer):
     """
 
     def __init__(self, profile: str = "laptop", results: str | Path = "") -> None:
+        super().__init__()
         self._profile, self._results = profile, str(results_folder(results))
         self._picture = CurvePicture()
         names = experiments_with_runs(profile, self._results)

@@ -236,6 +236,7 @@ class ThresholdExplorer(Explorer):
     """
 
     def __init__(self, profile: str = "laptop", results: str | Path = "") -> None:
+        super().__init__()
         runs = [run for run in stored_runs(profile, results_folder(results)) if run.config.vlm.labels]
         if not runs:
             raise PrefVLMError(f"No run of profile {profile} with labels of a VLM is stored; train one of PrefVLM.")
