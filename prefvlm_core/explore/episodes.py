@@ -108,7 +108,7 @@ class EpisodeExplorer(Explorer):
         self._curves, self._camera, self._eyes = Curves(), films.Camera(FRAME_PIXELS), films.Camera(64)
         beside = ipywidgets.VBox([self.numbers, self.words], layout={"max_width": "500px", "padding": "0 0 0 16px"})
         scene = row(self.model, self.factor, self.strength)
-        lists = [self.run, row(self.task, self.behavior, self.seed), scene]
+        lists = [row(self.task, self.behavior, self.seed), self.run, scene]
         self._arrange("episode", [*lists, self.step, ipywidgets.HBox([self.frame, beside]), self._curves.view])
         self._filling = False
         self._choose_task()

@@ -28,7 +28,7 @@ EVERY = "all"
 GROUPS = {"VLM": {"teacher": "vlm"}, **{name: {"partition": name} for name in Partition._fields}}
 GROUPS |= {"human": {"teacher": "human"}}
 """Which labels are listed, and the values of the log's columns by which they are found."""
-BY_TIME, BY_DIVERGENCE = "first to last", "largest divergence first"
+BY_TIME, BY_DIVERGENCE = "first to last", "largest divergence"
 VERDICTS = ("right", "wrong", "tie")
 _CLIP_PIXELS = 260
 _PREFERENCES = {0.0: "the first is better", 0.5: "both are alike", 1.0: "the second is better"}
@@ -123,8 +123,9 @@ class Scatter:
         axes.clear()
         most = max(1.0, whole["divergence"].fillna(0).max())
         human = -0.12 * most
-        of_session = table.groupby("session").cumcount() / table.groupby("session")["session"].transform("size")
-        self._x, self._y = table["session"] + 0.8 * (of_session - 0.4), table["divergence"].fillna(human)
+        sessions = whole.groupby("session")["session"]
+        x = whole["session"] + 0.8 * (sessions.cumcount() / sessions.transform("size") - 0.4)
+        self._x, self._y = x[table.index], table["divergence"].fillna(human)
         colors = table["partition"].map({**PARTITION_COLORS, "": REFERENCE_COLOR})
         for verdict, (marker, size) in _MARKS.items():
             rows = table["verdict"] == verdict

@@ -117,7 +117,7 @@ class RunExplorer(Explorer):
         self._picture = CurvePicture()
         names = experiments_with_runs(profile, self._results)
         self.experiment = drop_down("notebook", names, "270px")
-        self.metric, self.x = drop_down("measure", [], "310px"), drop_down("against", [], "220px")
+        self.metric, self.x = drop_down("measure", [], "300px"), drop_down("against", [], "240px")
         self.x.options, self.x.value = [(title, name) for name, title in X_TITLES.items()], "step"
         self.tasks, self.arms = (ipywidgets.SelectMultiple(rows=7, layout={"width": "250px"}) for _ in range(2))
         self.arms.layout.width = "350px"

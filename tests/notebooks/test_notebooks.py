@@ -171,9 +171,8 @@ def test_numbers_of_00_explore(executed: Callable[[str], Executed]) -> None:
     human = (rows["teacher"] == "human").sum()
     assert f"pairs (the run: {human})" in said
     assert "mean over tasks of the mean over seeds" in said and "“push and open a window”" in said
-    assert (
-        sum(state["_model_name"] == "ImageModel" for state in shown) == 6
-    )  # four figures, a frame, and room for clips
+    pictures = [state for state in shown if state["_model_name"] == "ImageModel"]
+    assert len(pictures) == 6  # four figures, a frame, and room for clips
 
 
 def test_numbers_of_01_sanity_check(executed: Callable[[str], Executed]) -> None:
