@@ -254,10 +254,9 @@ class ThresholdExplorer(Explorer):
         self._formula = ipywidgets.VBox([self.alpha, self.beta, self.rho, self.deviation])
         controls = [self.chooser.view, row(self.session, self.mode, self.back), self.lower, self._formula, self.upper]
         self._arrange("thresholds", [*controls, self._histogram.view, self.counts, self.words])
-        for each in (self.lower, self.upper, self.alpha, self.beta, self.rho, self.deviation):
+        for each in (self.lower, self.upper, self.alpha, self.beta, self.rho, self.deviation, self.mode):
             each.observe(lambda _change: self._show_thresholds(), "value")
         self.session.observe(lambda _change: self._show_session(), "value")
-        self.mode.observe(lambda _change: self._show_thresholds(), "value")
         self.back.on_click(lambda _button: self._show_session())
         self._show_run()
 
@@ -276,9 +275,8 @@ class ThresholdExplorer(Explorer):
         self._moving = True
         self.session.options = [ALL_SESSIONS, *sessions]
         self.session.value = ALL_SESSIONS
-        end = math.ceil(10 * self._labels["divergence"].fillna(0).max() + 1) / 10
-        for threshold in (self.lower, self.upper):
-            threshold.max = end
+        largest = self._labels["divergence"].fillna(0).max()
+        self.lower.max = self.upper.max = math.ceil(10 * largest + 1) / 10
         self._moving = False
         self._show_session()
 
