@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
+from builders.jupyter import CHROMIUM, jupyter_lab, run_cell, until
 from explore.conftest import RESULTS, words
-from labelling.test_browser import CHROMIUM, jupyter_lab, press_run, until
 
 from prefvlm_core.explore.choosing import run_table, stored_runs
 from prefvlm_core.runs.stored import load_labels
@@ -31,16 +30,13 @@ def counts(root: Any) -> list[int]:
 
 def test_a_slider_moved_by_keys_changes_the_counts_and_the_picture(tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install prefvlm[browser]")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "label.ipynb")
     values = divergences()
-    with jupyter_lab(tmp_path) as address, playwright.sync_playwright() as started:
+    with jupyter_lab(tmp_path) as lab, playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(150_000)
-        page.goto(address)
-        press_run(page)
+        page.goto(lab.write("explore", CELL))
+        run_cell(page)
         root = page.locator(".prefvlm-thresholds")
         root.locator("table").first.wait_for()
         before, picture = counts(root), root.locator("img").first.get_attribute("src")
