@@ -1,8 +1,5 @@
 """What the tests of the explorers share: the project's stored runs, and one small run whose folder is at hand."""
 
-import re
-from pathlib import Path
-
 import pytest
 import torch
 from builders.runs import quiet, small
@@ -11,8 +8,6 @@ from prefvlm_core.runs.directory import ADAPTERS_FILE, RunDirectory
 from prefvlm_core.train import train
 from prefvlm_core.vlm import load
 from prefvlm_core.vlm.labeller import ADAPTERS
-
-RESULTS = Path(__file__).parents[2] / "results"
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +21,3 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     adapters._accepted.fill_(True)
     adapters.save(path, model.fingerprint)
     return run
-
-
-def words(html: str) -> str:
-    """The text of HTML, on one line."""
-    return " ".join(re.sub(r"<[^>]*>", " ", html).split())

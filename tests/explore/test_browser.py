@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.explore import RESULTS, words
 from builders.jupyter import CHROMIUM, jupyter_lab, run_cell, until
-from explore.conftest import RESULTS, words
 
 from prefvlm_core.explore.choosing import run_table, stored_runs
 from prefvlm_core.runs.stored import load_labels

@@ -4,7 +4,7 @@ import itertools
 from contextlib import closing
 
 import numpy as np
-from explore.conftest import RESULTS, words
+from builders.explore import RESULTS, words
 
 from prefvlm_core.domains.experts import Expert
 from prefvlm_core.domains.frames import FrameRenderer

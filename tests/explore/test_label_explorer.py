@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from explore.conftest import RESULTS, words
+from builders.explore import RESULTS, words
 
 from prefvlm_core.common.seeding import episode_seed
 from prefvlm_core.domains.metaworld import Environment

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from explore.conftest import RESULTS, words
+from builders.explore import RESULTS, words
 
 from prefvlm_core.experiments.opened import open_experiment
 from prefvlm_core.explore.runs import RunExplorer, curve, mean_over_tasks, smoothed
