@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot follow `_HOMES`
     from prefvlm_core.experiments.grids import EXPERIMENTS as EXPERIMENTS
     from prefvlm_core.experiments.grids import Grid as Grid
     from prefvlm_core.experiments.plan import evaluations as evaluations
+    from prefvlm_core.labelling.own_clips import label_pairs as label_pairs
     from prefvlm_core.labelling.widget import Labeller as Labeller
     from prefvlm_core.methods import METHODS as METHODS
     from prefvlm_core.methods import Method as Method
@@ -57,6 +58,7 @@ _HOMES = {
     "TEACHERS": "prefvlm_core.preferences.teachers",
     "VLMS": "prefvlm_core.vlm",
     "evaluations": "prefvlm_core.experiments.plan",
+    "label_pairs": "prefvlm_core.labelling.own_clips",
     "load_labels": "prefvlm_core.runs.stored",
     "load_metrics": "prefvlm_core.runs.stored",
     "register_goal_pictures": "prefvlm_core.vlm.goal_pictures",

@@ -84,6 +84,7 @@ def imported(*folders: str) -> list[set[str]]:
 
 USED_WITHOUT_AN_IMPORT = {
     "ipykernel": "the kernel that papermill starts",
+    "ipywidgets": "what anywidget and the bars of tqdm are made of",
     "jupyterlab": "where people open the notebooks",
     "playwright": "looked for by the browser test, which is skipped without it",
     "psycopg": "SQLAlchemy's driver for PostgreSQL",

@@ -45,7 +45,8 @@ MODELS = ("tinyliv", "random")
 _TEST_PAIRS = 500
 _RANDOM_EPISODES = 5  # for inverse dynamics
 _FILMS = 3  # of the expert, per task and draw
-_ACTION_NOISE = 3.0  # of the noisy expert
+ACTION_NOISE = 3.0
+"""Of the noisy expert."""
 _SEED = 20260301  # of everything recorded here; TinyLIV's recipe and model card are based on other seeds
 
 
@@ -93,7 +94,7 @@ def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
     seed = int(generator.integers(2**31))
     behaviors: dict[str, Behavior] = {
         "expert": Expert(task, 0.0, generator),
-        "noisy expert": Expert(task, _ACTION_NOISE, generator),
+        "noisy expert": Expert(task, ACTION_NOISE, generator),
         "random actions": RandomActions(generator),
     }
     recording = record(task, ((behavior, seed) for behavior in behaviors.values()))

@@ -6,6 +6,7 @@ nothing, so such a value is put aside until a frame is wanted.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import ctypes.util
 import functools
@@ -58,6 +59,7 @@ def gl_context() -> Any:
         context = importlib.import_module(f"mujoco.{_BACKENDS.get(backend, backend)}").GLContext(64, 64)
     except Exception as error:  # backends fail with ImportError, AttributeError, RuntimeError, ...
         raise _unusable(backend, str(error)) from error
+    atexit.register(context.free)  # before the modules that it calls are taken apart
     os.environ[_VARIABLE] = backend  # for Meta-World's own renderer and for child processes
     return context
 

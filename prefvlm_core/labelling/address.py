@@ -43,6 +43,21 @@ def read_address(given: str | sqlalchemy.URL) -> sqlalchemy.URL:
     return url
 
 
+def project_queue() -> sqlalchemy.URL:
+    """The URL of `results/labels.sqlite` in the nearest folder from the working directory up, or in the checkout.
+
+    Raises `PrefVLMError` if there is no such file.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    for folder in (*Path.cwd().joinpath("here").parents, checkout):
+        if (file := folder / "results" / "labels.sqlite").is_file():
+            return sqlalchemy.URL.create("sqlite", database=str(file))
+    raise PrefVLMError(
+        f"There is no label queue results/labels.sqlite in {Path.cwd()}, above it or in {checkout}; training with "
+        "--teacher human creates one and prints the line that names it."
+    )
+
+
 def shown(url: sqlalchemy.URL) -> str:
     """The URL for people: with `***` for every password, and for every option that could be one."""
     options = {name: value if name in _PUBLIC_OPTIONS else "***" for name, value in url.query.items()}

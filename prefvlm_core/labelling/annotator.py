@@ -35,19 +35,20 @@ class Annotator:
     def claim(self, held: Sequence[Question] = ()) -> Question | None:
         """The next question that is not among those already `held`; None if there is nothing to do at the moment."""
         ids = [question.answer_id for question in held]
-        self._claimed += 1
         question = None
-        if self.repeat_every and self._claimed % self.repeat_every == 0:
+        if self.repeat_every and (self._claimed + 1) % self.repeat_every == 0:
             question = self.queue.claim(self.name, self.window, "repeat", ids)
-        return question or self.queue.claim(self.name, self.window, self.purpose, ids)
+        question = question or self.queue.claim(self.name, self.window, self.purpose, ids)
+        self._claimed += question is not None
+        return question
 
-    def answer(self, question: Question, choice: str, seconds: float) -> None:
+    def answer(self, question: Question, choice: str, seconds: float, saw_guess: bool = False) -> None:
         """Answer a claimed question; see `LabelQueue.answer`."""
-        self.queue.answer(question, self.window, choice, seconds)
+        self.queue.answer(question, self.window, choice, seconds, saw_guess)
 
-    def undo(self) -> Question | None:
-        """Take the last answer back; see `LabelQueue.undo`."""
-        return self.queue.undo(self.name, self.window)
+    def undo(self, answer_id: int | None = None) -> Question | None:
+        """Take an answer back, by default the last one; see `LabelQueue.undo`."""
+        return self.queue.undo(self.name, self.window, answer_id)
 
     def close(self) -> None:
         """Give back every claimed question that is unanswered."""

@@ -17,12 +17,13 @@ from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import CLEAN, Perturbation
 from prefvlm_core.domains.tasks import check_task
 
-CLIP_SIZE = 240
-"""Side length of a frame, pixels."""
+CLIP_SIZE = 480
+"""Side length of a frame, pixels: sharp where the labeller draws it about 400 CSS pixels wide."""
 MOST_FRAMES = 20
 """Largest number of frames of a segment: longer segments play faster, not longer."""
-QUALITY = 75
-"""WebP quality. A pair takes about 180 kB; JPEG takes twice as much for the same visual quality, PNG eight times."""
+QUALITY = 70
+"""WebP quality. A pair of 20 frames takes about 540 kB, one of 10 frames half of that; JPEG takes twice as much for the
+same visual quality, PNG eight times."""
 
 
 class ClipMaker:

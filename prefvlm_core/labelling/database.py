@@ -1,4 +1,4 @@
-"""The database of the label queue: its two tables, and durable transactions."""
+"""The database of the label queue: its tables, and durable transactions."""
 
 from __future__ import annotations
 
@@ -123,8 +123,18 @@ ANSWERS = sqlalchemy.Table(
     Column("answered_at", _Real),
     Column("number", _Whole),  # counts a person's answers, independently of clocks
     Column("undone", _Whole, nullable=False, default=0),  # how often the answer was taken back
+    Column("saw_guess", _Whole, nullable=False, server_default="0"),  # 1 if the VLM's label was shown with the pair
     UniqueConstraint("pair_id", "training"),
     UniqueConstraint("pair_id", "annotator", "purpose"),
+)
+TRAINERS = sqlalchemy.Table(
+    "trainers",
+    _metadata,
+    Column("run_id", _Words(300), primary_key=True),
+    Column("budget", _Whole, nullable=False),
+    Column("seen_at", _Real, nullable=False),  # when the training was last known to live
+    Column("next_at", _Real),  # when it expects to ask next; null if it cannot tell
+    Column("over", _Whole, nullable=False),  # 1 once it will ask no more
 )
 IS_LABEL = (ANSWERS.c.purpose == "label") & ANSWERS.c.choice.is_not(None)
 """Whether an answer is the one that training uses, and has been given."""
@@ -163,8 +173,10 @@ class Database:
         if self._file:
             prepare_sqlite(self._engine, self._file)
         self._reading = self._engine.execution_options(reading=True)
-        self._check_tables(create)
-        if create:
+        lacking = self._check_tables(create)
+        if create and self._file:
+            self._keep_log()
+        if create or lacking:
             self._make_tables()
 
     @contextmanager
@@ -246,37 +258,54 @@ class Database:
                 "another program has changed it; put back a copy of the file, and open the queue again."
             )
 
-    def _make_tables(self) -> None:
-        if self._file:
-            try:
-                keep_log(self._file)
-            except sqlite3.Error as error:
-                raise PrefVLMError(self._failure(error)) from error
-            self._engine.dispose()  # connections so far know of no log
+    def _keep_log(self) -> None:
         try:
-            with self.transaction() as connection:
-                _metadata.create_all(connection)
+            keep_log(self._file)
+        except sqlite3.Error as error:
+            raise PrefVLMError(self._failure(error)) from error
+        self._engine.dispose()  # connections so far know of no log
+
+    def _make_tables(self) -> None:
+        try:
+            self._make_missing()
         except PrefVLMError as error:
             if not isinstance(error.__cause__, (ProgrammingError, IntegrityError)):
                 raise
-            with self.transaction() as connection:  # another process created them at the same moment
-                _metadata.create_all(connection)
+            self._make_missing()  # another process created them at the same moment
 
-    def _check_tables(self, create: bool) -> None:
-        """Raise `PrefVLMError` if a table is another program's, or is missing and not to be created."""
+    def _make_missing(self) -> None:
+        with self.transaction() as connection:
+            _metadata.create_all(connection)
+            if "saw_guess" not in _columns(connection, ANSWERS):
+                connection.exec_driver_sql("ALTER TABLE answers ADD COLUMN saw_guess INTEGER NOT NULL DEFAULT 0")
+
+    def _check_tables(self, create: bool) -> bool:
+        """Whether this is a queue of an earlier release, which lacks `TRAINERS` or `saw_guess`.
+
+        Raises `PrefVLMError` if a table is another program's, or is missing and not to be created.
+        """
+        lacking = False
         with self.transaction(reading=True) as connection:
-            inspector = sqlalchemy.inspect(connection)
             for table in _metadata.sorted_tables:
-                if not inspector.has_table(table.name):
-                    if create:
-                        continue
+                found = _columns(connection, table)
+                if not found and table is not TRAINERS and not create:
                     raise PrefVLMError(f"{self.name} holds no label queue; training with --teacher human creates one.")
-                found = {column["name"] for column in inspector.get_columns(table.name)}
-                if missing := [column.name for column in table.columns if column.name not in found]:
+                missing = [column for column in table.columns if column.name not in found]
+                if found and (other := [column.name for column in missing if column is not ANSWERS.c.saw_guess]):
                     raise PrefVLMError(
                         f"The table '{table.name}' in {self.name} is not a label queue's, since it has no column "
-                        f"'{missing[0]}': it belongs to another program, so name another database."
+                        f"'{other[0]}': it belongs to another program, so name another database."
                     )
+                lacking |= bool(missing)
+        return lacking
+
+
+def _columns(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> set[str]:
+    """The names of a table's columns in the database; none if it does not exist."""
+    inspector = sqlalchemy.inspect(connection)
+    return (
+        {column["name"] for column in inspector.get_columns(table.name)} if inspector.has_table(table.name) else set()
+    )
 
 
 def _content(read: Callable[[str], Sequence[Sequence[Any]]]) -> list[tuple[Any, ...]]:

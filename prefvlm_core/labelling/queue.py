@@ -210,8 +210,10 @@ class LabelQueue:
         with self.transaction() as connection:
             connection.execute(delete(ANSWERS).where(ANSWERS.c.window == window, ANSWERS.c.choice.is_(None)))
 
-    def answer(self, question: Question, window: str, choice: str, seconds: float) -> None:
+    def answer(self, question: Question, window: str, choice: str, seconds: float, saw_guess: bool = False) -> None:
         """Store an answer, which is on the disk when this returns. Storing the same answer again has no effect.
+
+        `saw_guess` says whether the person saw the VLM's label of the pair.
 
         Raises `AnswerRejected` if the claim has lapsed and gone to somebody else, or training has taken the session,
         and `PrefVLMError` if `seconds` is no duration.
@@ -226,30 +228,29 @@ class LabelQueue:
             if final or row is None or row.choice is not None or row.window != window:
                 raise AnswerRejected("This pair was withdrawn or went to somebody else; your answer was not used.")
             values = {"choice": choice, "label": label, "seconds": seconds, "answered_at": time.time()}
-            values["number"] = _newest_number(connection, row.annotator) + 1
+            values |= {"number": _newest_number(connection, row.annotator) + 1, "saw_guess": int(saw_guess)}
             connection.execute(update(ANSWERS).where(ANSWERS.c.id == question.answer_id).values(**values))
 
-    def undo(self, annotator: str, window: str) -> Question | None:
-        """Take a person's last answer back and return its question; None if there is no answer.
+    def undo(self, annotator: str, window: str, answer_id: int | None = None) -> Question | None:
+        """Take a person's answer back, by default the last, and return its question; None if there is no such answer.
 
         Raises `AnswerRejected` if training has used the answer.
         """
-        last = (
+        wanted = ANSWERS.c.id == answer_id if answer_id is not None else sqlalchemy.true()
+        given = (
             select(ANSWERS.c.id)
             .join(PAIRS, PAIRS.c.id == ANSWERS.c.pair_id)
-            .where(ANSWERS.c.annotator == annotator, ANSWERS.c.choice.is_not(None), PAIRS.c.clip.is_not(None))
-            .order_by(ANSWERS.c.number.desc())
-            .limit(1)
+            .where(ANSWERS.c.annotator == annotator, ANSWERS.c.choice.is_not(None), PAIRS.c.clip.is_not(None), wanted)
         )
         with self.transaction() as connection:
-            found = connection.execute(last).scalar()
+            found = connection.execute(given.order_by(ANSWERS.c.number.desc()).limit(1)).scalar()
             if found is None:
                 return None
             row, final = _locked(connection, found)
             if final:
-                raise AnswerRejected("Training has used your last answer already; it cannot be taken back.")
+                raise AnswerRejected("Training has used this answer already; it cannot be taken back.")
             empty = dict.fromkeys(("choice", "label", "seconds", "answered_at", "number"))
-            values = empty | {"window": window, "claimed_at": time.time(), "undone": row.undone + 1}
+            values = {"window": window, "claimed_at": time.time(), "undone": row.undone + 1, "saw_guess": 0} | empty
             connection.execute(update(ANSWERS).where(ANSWERS.c.id == found).values(**values))
             return _question(connection, found)
 

@@ -96,6 +96,7 @@ class AnswerLine(_Line):
     answered_at: Time
     number: Number
     undone: Count
+    saw_guess: Flag = 0  # files of earlier releases do not say; their labellers hid the guess behind a button
 
     @model_validator(mode="after")
     def _label_is_that_of_the_choice(self) -> AnswerLine:

@@ -14,9 +14,10 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
-from prefvlm_core.labelling.address import read_address
+from prefvlm_core.labelling.address import FROM_ENVIRONMENT, read_address, secrets_of, shown
 from prefvlm_core.labelling.clips import ClipMaker
 from prefvlm_core.labelling.queue import ClosedPair, LabelQueue, Pair, UnansweredPolicy
+from prefvlm_core.labelling.trainers import Heartbeat
 from prefvlm_core.preferences.log import PARTITIONS
 from prefvlm_core.preferences.teachers import HUMAN, TEACHERS, Answers, Query, Teacher
 from prefvlm_core.runs.files import write_probe
@@ -66,6 +67,15 @@ def stored_queue(execution: Execution) -> LabelQueue | None:
     return LabelQueue(url, create=False)
 
 
+def line_to_paste(execution: Execution) -> str:
+    """The Python code that shows the labeller of the queue that `execution` names, without any password."""
+    url = queue_url(execution)
+    named = execution.labels if execution.labels.startswith(FROM_ENVIRONMENT) else shown(url)
+    hint = "  # with the password in place of ***; or put the URL into an environment variable and write env:NAME"
+    secret = bool(secrets_of(url)) and named != execution.labels
+    return f'from prefvlm_core import Labeller; Labeller({named!r}, "your name"){hint * secret}'
+
+
 def make_teachers(configs: Sequence[RunConfig], replay: Replay, execution: Execution) -> list[Teacher]:
     """The teacher of each run of a fleet.
 
@@ -73,6 +83,8 @@ def make_teachers(configs: Sequence[RunConfig], replay: Replay, execution: Execu
     """
     people = any(config.feedback.teacher == HUMAN for config in configs)
     queue, clips = (open_queue(execution), ClipMaker()) if people else (None, None)
+    if people:
+        tqdm.write(f"To answer the pairs of this training, run in a notebook:\n{line_to_paste(execution)}")
     teachers: list[Teacher] = []
     for run, config in enumerate(configs):
         if config.feedback.teacher == HUMAN:
@@ -101,6 +113,7 @@ class HumanTeacher:
         self.config, self.replay = config, replay
         self.queue, self.clips = queue, clips
         self.timeout, self.late_answers = execution.label_timeout, execution.late_answers
+        self.heartbeat = Heartbeat(queue, config, replay)
 
     def ask(self, query: Query) -> Answers:
         """See `Teacher.ask`. Raises `PrefVLMError` if the queue holds other segments for these pairs."""
@@ -115,6 +128,8 @@ class HumanTeacher:
             unanswered: UnansweredPolicy = "leave" if self.late_answers and not query.last else "withdraw"
             closed = self.queue.take(self.config.run_id, query.session, unanswered)
             assert closed is not None
+        if query.last:
+            self.heartbeat.end()
         return _answers(closed, self.queue.left_open(self.config.run_id, query.session))
 
     def _post(self, query: Query) -> None:

@@ -1,218 +1,204 @@
-"""The pair labeller for JupyterLab and Voila: `Labeller(url, "your name")` as the last line of a notebook cell.
-
-It consists of plain ipywidgets. They cannot handle keys or scrub an image, so the HTML widget that shows the pair also
-carries `widget.js`, which needs no library and no extension.
-"""
+"""The pair labeller for notebooks: `Labeller()` as the last line of a notebook cell."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import threading
-import time
-from importlib import resources
+import weakref
+from typing import Any
 
-import ipywidgets
-from IPython.display import display
-from markupsafe import Markup
 from sqlalchemy import URL
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.labelling.agreement import Progress, progress
+from prefvlm_core.labelling.address import project_queue
 from prefvlm_core.labelling.annotator import Annotator
+from prefvlm_core.labelling.pair_view import PairView
 from prefvlm_core.labelling.queue import AnswerRejected, LabelQueue, Question
+from prefvlm_core.labelling.standing import (
+    Standing,
+    counts_in_words,
+    recent_answers,
+    standing,
+    summary,
+    waiting_in_words,
+)
 
-SOONEST_SECONDS = 0.25
-"""An answer sooner after a pair appears is ignored, since it is the second half of a double click."""
 REFRESH_SECONDS = 1.0
 REPEAT_EVERY = 10
 """After every so many pairs, one that was answered before is asked again."""
+RECENT = 8
+"""Number of answers that can be revisited by a click."""
 
-_BUTTONS = {
-    "left": ("← left is better", "primary", "2 2 0"),
-    "equal": ("↑ equal", "", "1 1 0"),
-    "skip": ("↓ can't tell", "", "1 1 0"),
-    "right": ("right is better →", "primary", "2 2 0"),
-    "undo": ("⌫ undo", "", "0 0 auto"),
-}
-"""Text, style and share of the width of each button; those of the two sides are below their clips."""
-_SCRIPT = resources.files("prefvlm_core.labelling").joinpath("widget.js").read_text(encoding="utf-8")
-_NO_PICTURE = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
-# HTML is made by filling in `Markup`, which escapes every value: the database may hold whatever somebody wrote there.
-_IMAGE = Markup(
-    '<img hidden data-frames="{frames}" data-swapped="{swapped}" data-shown="{shown}" onload="{script}" '
-    'src="{picture}">'
-)
-_PANE = Markup(
-    '<canvas width="480" height="480" style="width:49.5%;border-radius:6px;cursor:pointer" title="pause"></canvas>'
-)
-_PANES = Markup('<div style="display:flex;justify-content:space-between">{pane}{pane}</div>')
-_SCRUBBER = Markup(
-    '<input type="range" min="0" max="{last}" value="0" style="width:100%;margin:4px 0" title="drag to scrub">'
-)
-_TASK = Markup('<div style="font-size:1.5em;text-align:center;padding:4px">{text}</div>')
-_STATUS = Markup('<div style="text-align:center;line-height:1.7">{lines}</div>')
-_BAR = Markup('<progress value="{done}" max="{all}" style="width:160px"></progress>')
-_SUMMARY = Markup('{bar} <b>{done} of {all}</b> labels<br><span style="{soft}">{parts}</span>')
-_HEIGHT = "38px"
-_SOFT = "color:var(--jp-ui-font-color2, #666)"
+_SAID = {"left": "← left is better", "right": "→ right is better", "equal": "↑ equal", "skip": "↓ can't tell"}
+_live: weakref.WeakValueDictionary[tuple[str, str], Labeller] = weakref.WeakValueDictionary()
+"""The labeller of each queue and person in this kernel."""
 
 
-class Labeller:
+class Labeller(PairView):
     """Shows the pairs of a queue, both clips side by side, with keys and buttons to answer them.
 
-    Keys, once the labeller has been clicked: ← left, → right, ↑ equal, ↓ can't tell, Backspace to undo. An answer is on
-    the disk before the next pair appears. After a restart of the kernel, run the cell again: the labeller continues
-    where the same person stopped.
+    An answer is on the disk before the next pair appears. After a restart of the kernel, run the cell again: the
+    labeller goes on where the same person stopped. A thread looks for new pairs, so they also appear while another
+    cell runs. It shows nothing that tells how right an answer is before the budget is spent.
 
     Args:
-        url: URL of the queue's database, or `env:NAME` (see `read_address`); training has created the queue.
+        url: URL of the queue's database, or `env:NAME` (see `read_address`); training has created the queue. Empty:
+            the project's, `results/labels.sqlite` (see `project_queue`).
         annotator: Name of the person who answers.
         agreement: Ask only for second opinions on pairs that others have answered.
         repeat_every: After every so many pairs, ask one again that this person has answered before; 0 for never.
+        show_guess: Show the VLM's label with each pair, for a study of what it does to people; the queue notes it with
+            every answer (`saw_guess`).
 
     Raises:
         PrefVLMError: For a name that is not allowed, or if there is no queue or it cannot be reached.
     """
 
     def __init__(
-        self, url: str | URL, annotator: str, agreement: bool = False, repeat_every: int = REPEAT_EVERY
+        self,
+        url: str | URL = "",
+        annotator: str = "me",
+        agreement: bool = False,
+        repeat_every: int = REPEAT_EVERY,
+        show_guess: bool = False,
     ) -> None:
-        self._queue = LabelQueue(url, create=False)
-        self._annotator = Annotator(self._queue, annotator, repeat_every, agreement)
-        self._turn = threading.Lock()  # JupyterLab may deliver clicks in another thread than that of `_wait_for_pairs`
+        self._queue = LabelQueue(url or project_queue(), create=False)
+        self._turn = threading.RLock()  # messages, and the thread that looks for pairs, come in their own threads
+        self._stopped = threading.Event()
         self._question: Question | None = None
         self._ahead: Question | None = None
-        self._run_id = ""
-        self._shown = 0
-        self._since = 0.0
-        self._task, self._clip, self._status = (ipywidgets.HTML() for _ in range(3))
-        self._hint = ipywidgets.ToggleButton(
-            description="show the VLM's guess", tooltip="It may bias you", layout={"width": "auto", "height": _HEIGHT}
-        )
-        self._hint.observe(lambda _change: self._describe(), "value")
-        *choices, undo = (self._button(name, *look) for name, look in _BUTTONS.items())
-        rows = (
-            ipywidgets.HBox(choices),
-            ipywidgets.HBox([undo, self._hint], layout={"justify_content": "space-between"}),
-        )
-        self.view = ipywidgets.VBox(
-            [self._task, self._clip, rows[0], self._status, rows[1]], layout={"max_width": "860px", "padding": "12px"}
-        )
-        self.view.add_class("prefvlm-labeller")
-        self._next()
-
-    def _ipython_display_(self) -> None:
-        display(self.view)
-        self._watch = asyncio.get_running_loop().create_task(self._wait_for_pairs())
-
-    def _button(self, name: str, text: str, style: str, share: str) -> ipywidgets.Button:
-        layout = {"width": "auto", "height": _HEIGHT, "flex": share, "min_width": "110px"}
-        button = ipywidgets.Button(description=text, button_style=style, layout=layout)
-        button.add_class("prefvlm-choice").add_class(f"prefvlm-{name}")
-        button.on_click(lambda _button: self.click(name))
-        return button
-
-    async def _wait_for_pairs(self) -> None:
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            with self._turn:
-                if self._question is None:
-                    self._next()
-
-    def click(self, name: str) -> None:
-        """Perform the action of a button or its key: left, right, equal, skip or undo."""
+        self._run_id, self._failure, self._show_guess = "", "", show_guess
+        self._displayed = False
+        self.ready = threading.Event()
+        """Set once a browser has said that it shows this labeller."""
+        self._annotator = Annotator(self._queue, annotator, repeat_every, agreement)
+        super().__init__(self.receive)
+        key = self._queue.database.name, self._annotator.name
+        if (earlier := _live.get(key)) is not None:
+            earlier.stop("This labeller goes on below another cell, or where this cell was run again.")
+        _live[key] = self
         with self._turn:
-            self._do(name)
+            self._next()
 
-    def _do(self, name: str) -> None:
-        try:
-            if name == "undo":
-                self._undo()
-            elif self._question is not None and time.monotonic() - self._since >= SOONEST_SECONDS:
-                self._annotator.answer(self._question, name, time.monotonic() - self._since)
-                self._next()
-            else:
-                self._show(self._question)
-        except AnswerRejected as error:
-            self._next(str(error))
-        except PrefVLMError as error:  # nothing was stored, so the same pair stays to be answered again
-            self._show(self._question, str(error))
+    def _repr_mimebundle_(self, **options: Any) -> Any:  # what displays a widget
+        if not self._displayed:
+            self._displayed = True
+            threading.Thread(target=self._refresh, daemon=True).start()
+        return super()._repr_mimebundle_(**options)
 
-    def _undo(self) -> None:
-        back = self._annotator.undo()
+    def receive(self, message: dict[str, Any]) -> None:
+        """Do what the browser asks for; `PairView` lists the messages. What is about another pair than that on screen
+        changes nothing."""
+        if self._stopped.is_set():
+            return
+        with self._turn:
+            try:
+                self._do(message)
+            except AnswerRejected as error:
+                self._next(str(error))
+            except PrefVLMError as error:  # nothing was stored, so the same pair stays to be answered again
+                self._show(self._question, str(error))
+
+    def _do(self, message: dict[str, Any]) -> None:
+        action = message.get("do")
+        if action == "ready":
+            self.ready.set()
+        elif action in ("undo", "revisit"):
+            self._take_back(message.get("id"))
+        elif self._question is None or message.get("id") != self._question.answer_id:
+            self.show(self._question)  # the browser waits for a reply
+        elif action == "answer":
+            guessed = self._show_guess and self._question.vlm_label is not None
+            self._annotator.answer(self._question, message["choice"], message["seconds"], guessed)
+            self._next(said=f"Stored: {_SAID[message['choice']]}")
+
+    def _take_back(self, answer_id: int | None) -> None:
+        back = self._annotator.undo(answer_id)
         if back is None:
             return self._show(self._question, "There is no answer to take back.")
-        self._ahead = None  # this window still holds the claim, so the pair comes again
-        self._show(back)
+        self._ahead = None  # this window still holds the claims, so these pairs come again
+        self._show(back, said="Taken back: answer this pair again.")
 
-    def _next(self, problem: str = "") -> None:
+    def _next(self, problem: str = "", said: str = "") -> None:
         """Show the next pair, which was claimed while its predecessor was on screen, and claim the one after it."""
-        try:
-            question = self._ahead or self._annotator.claim()
-            self._ahead = None
-            if question is not None or problem or self._shown == 0 or self._question is not None:
-                self._show(question, problem)
-            if question is not None:
-                self._ahead = self._annotator.claim([question])
-        except PrefVLMError as error:
-            self._show(self._question, str(error))
+        question = self._ahead or self._claim()
+        self._ahead = None
+        self._show(question, problem, said)
+        if question is not None and (ahead := self._claim(question)):
+            self._ahead = ahead
+            self.send_ahead(ahead)
 
-    def _show(self, question: Question | None, problem: str = "") -> None:
-        self._question, self._since = question, time.monotonic()
-        self._shown += 1
-        self._hint.value = False
-        self._clip.value = _player(question, self._shown)
-        self._describe(problem)
-
-    def _describe(self, problem: str = "") -> None:
-        """Update the texts around the clips."""
-        question = self._question
-        text = "All answered. New pairs appear here when training asks for them." if question is None else question.text
-        self._task.value = str(_TASK.format(text=text))
-        self._run_id = self._run_id if question is None else question.run_id
-        said: list[str] = [problem]
+    def _claim(self, *held: Question) -> Question | None:
         try:
-            said.insert(0, _summary(progress(self._queue.database, self._annotator.name, self._run_id)))
+            question = self._annotator.claim(held)
         except PrefVLMError as error:
-            said = [str(error)]
-        if self._hint.value and question is not None:
-            said.append(_guess(question))
-        self._status.value = str(_STATUS.format(lines=Markup("<br>").join(filter(None, said))))
+            self._failure = str(error)
+            return None
+        self._failure = ""
+        return question
+
+    def _show(self, question: Question | None, problem: str = "", said: str = "") -> None:
+        changed = question is not None or self._question is not None or bool(problem)
+        self._question = question
+        if question is not None:
+            self._run_id = question.run_id
+        with self.hold_sync():  # one message, and the pair is on screen before anything is counted
+            self.tell(task=question.text if question else "", guess=self._guess(question))
+            if changed:
+                self.tell(problem=problem, said=said)
+                self.show(question)
+        self._describe()
+
+    def _describe(self) -> None:
+        """Update what stands around the clips."""
+        database, name = self._queue.database, self._annotator.name
+        try:
+            now = standing(database, name, self._run_id if self._question else "")
+            recent = recent_answers(database, name, RECENT)
+            lines = summary(database, name, now.run_id) if now.spent and self._question is None else []
+        except PrefVLMError as error:
+            return self.tell(failure=str(error))
+        with self.hold_sync():
+            self.tell(failure=self._failure)
+            self.recent, self.summary = recent, lines
+            self.tell(counts=counts_in_words(now), state=self._state(now), done=now.answered, all=now.budget)
+
+    def _state(self, now: Standing) -> str:
+        if self._question is None and self._annotator.purpose == "agreement" and not now.spent:
+            return "No pair waits for a second opinion of yours. The next ones appear here by themselves."
+        return waiting_in_words(now) if self._question is None else ""
+
+    def _guess(self, question: Question | None) -> str:
+        if not self._show_guess or question is None:
+            return ""
+        if question.vlm_label is None:
+            return "The VLM was not asked about this pair."
+        if question.vlm_label == 0.5:
+            return "The VLM finds both equal."
+        side = "right" if (question.vlm_label > 0.5) ^ question.swapped else "left"
+        return f"The VLM prefers the {side} one."
+
+    def _refresh(self) -> None:
+        while not self._stopped.wait(REFRESH_SECONDS):
+            with self._turn:
+                if self._stopped.is_set():
+                    return
+                if self._question is None:
+                    self._next()
+                else:
+                    self._describe()
+                self.beat += 1
+
+    def stop(self, state: str) -> None:
+        """Stop taking answers, and show a text in place of a pair."""
+        with self._turn:
+            self._stopped.set()
+            self._question = None
+            self.tell(task="", guess="", said="", problem="", failure="", state=state)
+            self.show(None)
 
     def close(self) -> None:
-        """Give back every claimed pair that is unanswered."""
-        self._annotator.close()
-
-
-def _player(question: Question | None, shown: int) -> str:
-    """The HTML that plays a pair, or an empty player without one."""
-    if question is None:
-        facts, picture = {"frames": 0, "swapped": 0}, _NO_PICTURE
-        controls = Markup()
-    else:
-        facts = {"frames": question.frames, "swapped": int(question.swapped)}
-        picture = f"data:image/webp;base64,{base64.b64encode(question.clip).decode()}"
-        controls = _PANES.format(pane=_PANE) + _SCRUBBER.format(last=question.frames - 1)
-    image = _IMAGE.format(**facts, shown=shown, script=_SCRIPT, picture=picture)
-    return str(Markup("<div>{}{}</div>").format(image, controls))
-
-
-def _guess(question: Question) -> str:
-    if question.vlm_label is None:
-        return "The VLM was not asked about this pair."
-    side = "right" if (question.vlm_label > 0.5) ^ question.swapped else "left"
-    return f"The VLM prefers the {side} one."
-
-
-def _summary(counts: Progress) -> Markup:
-    """The lines below the clips as HTML: how much of the budget is used, and statistics of this person's answers."""
-    parts = [f"yours: {counts.mine}"]
-    if counts.seconds is not None:
-        parts.append(f"{counts.seconds:.1f} s each")
-    if counts.repeats.pairs:
-        parts.append(f"{counts.repeats.percent:.0f} % of {counts.repeats.pairs} repeats agree")
-    if counts.oracle.pairs:
-        parts.append(f"{counts.oracle.percent:.0f} % agree with the true reward")
-    bar = _BAR.format(done=counts.answered, all=counts.budget or 1)
-    return _SUMMARY.format(bar=bar, done=counts.answered, all=counts.budget, soft=_SOFT, parts=" · ".join(parts))
+        """Give back every claimed pair that is unanswered, and remove the labeller from the page."""
+        if self.comm is not None:  # ipywidgets also closes what failed to open
+            self.stop("")
+            self._annotator.close()
+        super().close()

@@ -61,12 +61,14 @@ MARKS = (
 
 @project_style
 def accuracy_by_task(table: pd.DataFrame, profile: str) -> Figure:
-    """One panel per task and one of all tasks, a row per model: how many labels are right, zero-shot and taught.
+    """One panel per task and one of all tasks, if there are several, a row per model: how many labels are right,
+    zero-shot and taught.
 
     `table` is a `backbone_tables.label_table`. Raises PrefVLMError for missing columns.
     """
     check_columns(table, {"model", "reader", "labels", "task", ALL}, "table", "backbone_tables.label_table")
-    panels = {str(task): (table[table["task"] == task], ALL) for task in table["task"].unique()}
+    tasks = [task for task in table["task"].unique() if task != ALL_TASKS or table["task"].nunique() > 2]
+    panels = {str(task): (table[table["task"] == task], ALL) for task in tasks}
     return _rows_of_models(panels, table, profile)
 
 

@@ -157,7 +157,7 @@ def _draw_curves(
         rows = values[values["arm"] == arm]
         if rows["task"].nunique() < tasks:
             continue
-        runs = _runs_by_x(rows, x, y)
+        runs = runs_by_x(rows, x, y)
         position, center = runs.index.to_numpy(), stats.interquartile_mean(runs)
         low, high = _bootstrap_band(runs)
         unlabeled = x == "human_labels" and position[-1] == 0
@@ -177,7 +177,7 @@ def _draw_curves(
     return ends
 
 
-def _runs_by_x(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+def runs_by_x(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     """Values of one arm: index = the values of x that all runs share, columns = (task, seed)."""
     ordered, run = rows.sort_values("step"), ["task", "seed"]
     if x == "step":

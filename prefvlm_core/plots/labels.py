@@ -181,7 +181,7 @@ def divergences(labels: pd.DataFrame, data: pd.DataFrame, width: str = "wide") -
     titles = [wrapped(arm) for arm in styles]
     figure, panels = make_panels(titles, width, _PANEL_HEIGHT, spaces, footer)
     for panel, arm, lines, legend in zip(panels, styles, thresholds, legends, strict=True):
-        _draw_histograms(panel.axes, rows[rows["arm"] == arm], np.linspace(0, end, 31).tolist())
+        draw_histograms(panel.axes, rows[rows["arm"] == arm], np.linspace(0, end, 31).tolist())
         for name, tau in lines.items():
             panel.axes.axvline(tau, color=PARTITION_COLORS[name], lw=1.0, linestyle=(0, (3, 1.5)))
         panel.axes.set_xlim(0, end)
@@ -193,7 +193,7 @@ def divergences(labels: pd.DataFrame, data: pd.DataFrame, width: str = "wide") -
     return figure
 
 
-def _draw_histograms(axes: Axes, rows: pd.DataFrame, bins: list[float]) -> None:
+def draw_histograms(axes: Axes, rows: pd.DataFrame, bins: list[float]) -> None:
     """Counts of right labels as areas, of wrong ones as an outline."""
     axes.hist(rows.loc[rows["error"] == 0, "divergence"], bins, color=_RIGHT, log=True)
     axes.hist(rows.loc[rows["error"] == 1, "divergence"], bins, color=_WRONG, histtype="step", lw=1.0, log=True)

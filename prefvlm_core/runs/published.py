@@ -1,7 +1,7 @@
 """Published tables: the record of finished runs, which git keeps and any program can read.
 
     results/<profile>/
-        runs.csv                          one row per run: name, changes, versions, commit, machine, hashes, config
+        runs.csv                          one row per run: name, versions, commit, machine, hashes, config
         metrics/<task>/<method>.csv       one row per evaluation, behind the seed and hash that end the run's name
         labels/<task>.parquet             one row per label, behind method, seed and hash
 
@@ -32,9 +32,10 @@ from prefvlm_core.runs.rows import cell, rows_hash
 RUNS_FILE = "runs.csv"
 LABEL_KEYS = ("method", "seed", "hash")
 METRIC_KEYS = ("seed", "hash")
-FIRST_COLUMNS = ("run_id", "task", "method", "seed", "retired", "changes", "step", "success")
+FIRST_COLUMNS = ("run_id", "task", "method", "seed", "retired", "step", "success")
 LAST_COLUMNS = ("metrics_hash", "labels_hash", "config")
 """Columns of runs.csv that do not come from the run's manifest."""
+_FORMER_COLUMNS = ("changes",)  # fields that differed from the profile, which itself changes from release to release
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _filled_cells(row: Mapping[str, str]) -> dict[str, str]:
     seed_and_hash(row["run_id"].split("/")[-1])
     for column in ("step", "success"):
         float(row[column] or "nan")
-    return {name: text for name, text in row.items() if text}
+    return {name: text for name, text in row.items() if text and name not in _FORMER_COLUMNS}
 
 
 @functools.lru_cache(maxsize=1024)

@@ -4,7 +4,6 @@ came."""
 from __future__ import annotations
 
 import dataclasses
-import functools
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +13,8 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
-from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.retired import RETIRED_FIELDS, read_fields
-from prefvlm_core.config.run import CONFIG_VERSION, IDENTITY, RunConfig, default_fields, flatten, replace
-from prefvlm_core.methods import METHODS, run_config
+from prefvlm_core.config.run import CONFIG_VERSION, IDENTITY, RunConfig, default_fields, flatten
 from prefvlm_core.runs.checkpoint import fleet_hash
 from prefvlm_core.runs.directory import RunDirectory, read_manifest
 from prefvlm_core.runs.published import (
@@ -81,25 +78,8 @@ def _identity(run_id: str, config: RunConfig, retired: Mapping[str, Any], stored
         "method": config.method,
         "seed": str(config.seed),
         "retired": fields_text(retired),
-        "changes": _changes(config),
         "config": text,
     }
-
-
-def _changes(config: RunConfig) -> str:
-    """The fields that differ from the profile's and method's, or the profile's where the method is unknown."""
-    base = _usual_fields(config.task, config.method, config.profile)
-    fields = flatten(dataclasses.asdict(config))
-    return fields_text({name: value for name, value in fields.items() if name != "seed" and value != base[name]})
-
-
-@functools.cache
-def _usual_fields(task: str, method: str, profile: str) -> dict[str, Any]:
-    if method in METHODS:
-        usual = run_config(task, method, 0, profile)
-    else:
-        usual = replace(RunConfig(task, method, 0, profile), PROFILES[profile])
-    return flatten(dataclasses.asdict(usual))
 
 
 def runs_table(rows: Sequence[Mapping[str, str]]) -> bytes:

@@ -58,17 +58,19 @@ class Executed:
 
 
 def execute(name: str, folder: Path, parameters: Mapping[str, Any], first: str = "") -> Executed:
-    """Execute a shipped notebook with papermill, called in `folder`, and draw its figures there.
+    """Execute a shipped notebook with papermill, called in `folder`, and draw its figures, if it has any, there.
 
-    `first` is code that runs before the notebook opens its experiment. Raises AssertionError with what papermill said
-    where a cell fails.
+    `first` is code that runs below the notebook's parameters. Raises AssertionError with what papermill said where a
+    cell fails.
     """
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    setup = next(index for index, cell in enumerate(notebook.cells) if "open_experiment(" in cell.source)
-    notebook.cells.insert(setup, nbformat.v4.new_code_cell(first))
+    setup = next(index for index, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    if "figures = " in notebook.cells[setup].source:
+        parameters = {"figures": folder, **parameters}
+    notebook.cells.insert(setup + 1, nbformat.v4.new_code_cell(first))
     notebook.cells.append(nbformat.v4.new_code_cell(_DUMP.format(folder=folder)))
     nbformat.write(notebook, folder / "source.ipynb")
-    options = [text for key, value in {"figures": folder, **parameters}.items() for text in ("-p", key, str(value))]
+    options = [text for key, value in parameters.items() for text in ("-p", key, str(value))]
     command = [sys.executable, "-m", "papermill", "source.ipynb", "executed.ipynb", "--no-progress-bar", *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr

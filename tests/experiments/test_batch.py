@@ -51,7 +51,8 @@ def planned(experiment: str, profile: str) -> list[RunConfig]:
 
 
 def test_every_experiment_has_its_notebook_and_every_notebook_its_experiment() -> None:
-    assert sorted(EXPERIMENTS) == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    assert names == ["00_explore", *sorted(EXPERIMENTS)]  # the first one trains nothing
     for name in EXPERIMENTS:
         assert re.fullmatch(r"[0-9]{2}_[a-z_]+", name), "the Snakefile's pattern for notebooks"
         assert EXPERIMENTS[name].keys() == PROFILES.keys()

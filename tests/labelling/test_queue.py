@@ -74,7 +74,7 @@ def test_undo_takes_the_last_answer_back_until_training_has_it(url: str) -> None
     ann.answer(back, "right", 1)
     assert stored(queue) == [(0, "Ann", "left"), (1, "Ann", "right")]
     assert [taken.pair for taken in queue.take("run", 1, "withdraw") or []] == [0, 1]
-    with pytest.raises(AnswerRejected, match="Training has used your last answer"):
+    with pytest.raises(AnswerRejected, match="Training has used this answer"):
         ann.undo()
 
 

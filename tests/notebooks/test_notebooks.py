@@ -3,6 +3,7 @@ compute equals the stored tables, every figure is shown and saved, nothing is co
 
 import json
 import math
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +16,11 @@ from builders.notebooks import NOTEBOOKS, Executed, execute
 
 from prefvlm_core.analysis.robustness_tables import scene_title
 from prefvlm_core.analysis.stats import ALL_TASKS
-from prefvlm_core.experiments.plan import finished_runs
+from prefvlm_core.experiments.plan import configs_of, finished_runs
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+INTERACTIVE = ("00_explore",)
+"""Notebooks without an experiment: they train nothing, write no figure, and the answers are those of who uses them."""
 STORED = NOTEBOOKS.parent / "results" / "laptop"
 SMALLER = {
     "07_human_labeling": """
@@ -36,6 +39,8 @@ def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         parameters: dict[str, object] = {"profile": "laptop", "train": False}
         if name == "07_human_labeling":
             parameters = {"profile": "quick", "results": folders[name] / "results", "annotator": "script"}
+        if name in INTERACTIVE:
+            parameters = {"profile": "laptop"}
         return execute(name, folders[name], parameters, SMALLER.get(name, ""))
 
     asked = [name for name in NAMES if any(name in item.name for item in request.session.items)]
@@ -70,7 +75,8 @@ def check_rates(rates: pd.DataFrame, experiment: str) -> None:
 
 # ---- every notebook
 
-FIGURES = {
+FIGURES: dict[str, dict[str, int]] = {
+    "00_explore": {},
     "01_sanity_check": {"The VLM's reward": 1, "How many of its labels": 1, "What the KL filter makes": 1},
     "02_learning_curves": {
         **{"Success against environment steps": 1, "Success against human labels": 1, "What labels are worth": 2},
@@ -111,6 +117,9 @@ def test_every_figure_is_shown_below_its_heading_and_saved(
     for (heading, count), (beginning, wanted) in zip(shown.items(), expected.items(), strict=True):
         assert heading.startswith(beginning) and count == wanted
     profile = "quick" if name == "07_human_labeling" else "laptop"
+    if name in INTERACTIVE:
+        assert not (run.folder / profile).exists()
+        return
     drawn = {path.name for path in (run.folder / profile).iterdir()}
     assert len(drawn) == 2 * sum(expected.values())
     assert drawn == {path.name for path in (NOTEBOOKS.parent / "figures" / profile).glob(f"{name}*")}
@@ -123,7 +132,7 @@ def test_nothing_is_complained_about(executed: Callable[[str], Executed], name: 
         assert output.get("name") != "stderr", output.text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in INTERACTIVE])
 def test_the_last_cell_answers_in_words(executed: Callable[[str], Executed], name: str) -> None:
     *_, last, _ = executed(name).cells  # the very last one stores the variables for these tests
     assert any("text/markdown" in output.get("data", {}) for output in last.outputs)
@@ -143,6 +152,27 @@ def test_every_notebook_has_a_test_of_its_numbers() -> None:
 
 
 # ---- each notebook
+
+
+def test_numbers_of_00_explore(executed: Callable[[str], Executed]) -> None:
+    """What the explorers say when they are opened, as the notebook keeps it."""
+    notebook = nbformat.read(executed("00_explore").folder / "executed.ipynb", as_version=4)
+    widgets = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"].values()
+    shown = [widget["state"] for widget in widgets]
+    said = " ".join(re.sub("<[^>]*>", " ", state["value"]) for state in shown if state["_model_name"] == "HTMLModel")
+    said = " ".join(said.split())
+    rows = pd.read_parquet(STORED / "labels" / "button-press-v3.parquet").query("method == 'prefvlm' and seed == 0")
+    first = ("button-press-v3", "prefvlm", 0)  # whose labels are shown before anything is chosen
+    configs = configs_of("01_sanity_check", "laptop")
+    (mine,) = [config for config in configs if (config.task, config.method, config.seed) == first]
+    rows = rows[rows["hash"] == mine.run_id.rpartition("-")[2]]
+    of_vlm = rows[rows["teacher"] == "vlm"]
+    assert f" all {len(of_vlm)} " in said and f"label 1 of {len(rows)} " in said
+    human = (rows["teacher"] == "human").sum()
+    assert f"pairs (the run: {human})" in said
+    assert "mean over tasks of the mean over seeds" in said and "“push and open a window”" in said
+    pictures = [state for state in shown if state["_model_name"] == "ImageModel"]
+    assert len(pictures) == 6  # four figures, a frame, and room for clips
 
 
 def test_numbers_of_01_sanity_check(executed: Callable[[str], Executed]) -> None:
@@ -319,8 +349,10 @@ def test_the_parameters_are_the_same_everywhere(name: str) -> None:
     (parameters,) = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     values: dict[str, object] = {}
     exec(parameters, values)
-    common = {name: values[name] for name in ("profile", "train", "results", "figures")}
-    assert common == {"profile": "quick", "train": None, "results": "", "figures": ""}
+    common = {"profile": "quick", "train": None, "results": "", "figures": ""}
+    if name in INTERACTIVE:
+        common = {"profile": "laptop", "results": ""}
+    assert common.items() <= values.items() and ("train" in values) is (name not in INTERACTIVE)
 
 
 def test_a_parameter_that_is_no_bool_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -105,15 +105,28 @@ def test_the_tables_can_be_read_without_this_package(results: Path) -> None:
     assert list(labels.columns[:4]) == ["method", "seed", "hash", "step"] and set(labels["method"]) == {"pebble"}
 
 
-def test_changes_say_what_differs_from_the_method_and_config_restores_the_run(tmp_path: Path) -> None:
+def test_the_config_of_a_row_restores_the_run(tmp_path: Path) -> None:
     config = run_config(TASKS[0], "pebble", 3, "quick", {"feedback.budget": 90, "sac.discount": 0.9})
     finish(tmp_path, config)
     pack(tmp_path, remove_folders=True)
     (run,) = published_runs(tmp_path / "quick").values()
-    assert run.row["changes"] == "feedback.budget=90, sac.discount=0.9" and run.row["seed"] == "3"
     assert run.config == config and run.retired == {} and run.run_id == config.run_id
     assert RunConfig.from_json(run.row["config"]) == config
     assert run.manifest["seconds"] == "1.5" and re.fullmatch(r"[0-9a-f]{12}", run.manifest["fleet_hash"])
+
+
+def test_the_column_changes_of_earlier_releases_is_read_over_and_dropped(tmp_path: Path) -> None:
+    for number, config in enumerate(configs()):
+        finish(tmp_path, config, number)
+    pack(tmp_path, remove_folders=True)
+    path = tmp_path / "quick" / "runs.csv"
+    today = path.read_bytes()
+    table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    table.insert(5, "changes", "feedback.budget=90")
+    table.to_csv(path, index=False, lineterminator="\n")
+    assert all("changes" not in run.manifest for run in published_runs(tmp_path / "quick").values())
+    pack(tmp_path)
+    assert path.read_bytes() == today
 
 
 # ---- order, merging, repetition
