@@ -1,5 +1,20 @@
-"""Settings of every test."""
+"""Settings of every test, and the browser that several rooms' tests use."""
 
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 import torch
 
 torch.set_num_threads(1)  # as in training: several test processes on few cores would fight for them
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from builders.jupyter import CHROMIUM  # needs what only few tests need
+
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install prefvlm[browser]")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

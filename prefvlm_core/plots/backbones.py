@@ -67,7 +67,8 @@ def accuracy_by_task(table: pd.DataFrame, profile: str) -> Figure:
     `table` is a `backbone_tables.label_table`. Raises PrefVLMError for missing columns.
     """
     check_columns(table, {"model", "reader", "labels", "task", ALL}, "table", "backbone_tables.label_table")
-    tasks = [task for task in table["task"].unique() if task != ALL_TASKS or table["task"].nunique() > 2]
+    names = table["task"].unique()
+    tasks = [task for task in names if task != ALL_TASKS or len(names) > 2]
     panels = {str(task): (table[table["task"] == task], ALL) for task in tasks}
     return _rows_of_models(panels, table, profile)
 

@@ -28,12 +28,10 @@ def counts(root: Any) -> list[int]:
     return [int(text.split(f" {name} ")[1].split()[0]) for name in ("clean", "flipped (after the flip)", "uncertain")]
 
 
-def test_a_slider_moved_by_keys_changes_the_counts_and_the_picture(tmp_path: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install prefvlm[browser]")
+def test_a_slider_moved_by_keys_changes_the_counts_and_the_picture(chromium: Any, tmp_path: Path) -> None:
     values = divergences()
-    with jupyter_lab(tmp_path) as lab, playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+    with jupyter_lab(tmp_path) as lab:
+        page = chromium.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(150_000)
         page.goto(lab.write("explore", CELL))
         run_cell(page)
@@ -52,4 +50,4 @@ def test_a_slider_moved_by_keys_changes_the_counts_and_the_picture(tmp_path: Pat
         until(
             lambda: counts(root) == [clean, before[1], len(values) - clean - before[1]], "the counts of the tenth key"
         )
-        browser.close()
+        page.close()

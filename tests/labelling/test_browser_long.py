@@ -50,15 +50,6 @@ def lab(tmp_path: Path) -> Iterator[JupyterLab]:
         lab.end_kernels()
 
 
-@pytest.fixture
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install prefvlm[browser]")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 def open_labeller(chromium: Any, lab: JupyterLab, queue: LabelQueue, person: str) -> Any:
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     page.set_default_timeout(1000 * PATIENCE)
