@@ -404,7 +404,7 @@ def test_table_is_written_and_shown(prefvlm: Any, trained: list[Any], tmp_path: 
     assert all(",0.7500," in row for row in rows)
     assert json.loads(batch.record_path(tmp_path, "quick", "table").read_text())["made"] == [
         f"{tmp_path}/quick/table.csv",
-        f"{tmp_path}/quick/improvement.csv",
+        f"{tmp_path}/quick/scores.csv",
         f"{tmp_path}/quick/differences.csv",
         f"{tmp_path}/quick/worth.csv",
     ]

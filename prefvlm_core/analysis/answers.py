@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from prefvlm_core.analysis.label_quality import PARTITIONS
-from prefvlm_core.analysis.paired import DECIDING, MARGIN
+from prefvlm_core.analysis.paired import DECIDING, verdict
 from prefvlm_core.analysis.stats import ALL_TASKS
 
 
@@ -97,11 +97,10 @@ def worth_in_words(worth: pd.DataFrame, gaps: pd.DataFrame) -> str:
     lines = []
     for row in rows.itertuples():
         gap = gap_of.loc[row.arm]
-        verdict = "not inferior" if gap["low"] > -MARGIN else "worse" if gap["high"] < 0 else "undecided"
         lines.append(
             f"- *{row.arm}* does what PEBBLE does with {_at_ends(row.mean, ends)} B ({_at_ends(row.low, ends)} to "
             f"{_at_ends(row.high, ends)}). From *{gap['against']}* it is {100 * gap['mean']:+.0f} points "
-            f"({100 * gap['low']:+.0f} to {100 * gap['high']:+.0f}) away: {verdict}."
+            f"({100 * gap['low']:+.0f} to {100 * gap['high']:+.0f}) away: {verdict(gap)}."
         )
     return "\n".join(lines)
 

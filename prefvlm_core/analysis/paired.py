@@ -4,14 +4,22 @@ Scores are those of `run_scores`. Everything is a mean over the pairs of (task, 
 have, with a 95 % percentile bootstrap interval that draws seeds within each task, the same ones for every arm.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from prefvlm_core.analysis.stats import ARM_COLUMNS, area_under_curve, check_evaluations
+from prefvlm_core.analysis.stats import (
+    ALL_TASKS,
+    ARM_COLUMNS,
+    area_under_curve,
+    check_evaluations,
+    interquartile_mean,
+)
 from prefvlm_core.common.arrays import DoubleArray
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 
@@ -36,6 +44,11 @@ class Estimate:
     low: float
     high: float
     pairs: int
+
+
+def verdict(gap: Mapping[str, Any]) -> str:
+    """What a row of `difference_table` says of success: "not inferior" (by `MARGIN`), "worse" or "undecided"."""
+    return "not inferior" if gap["low"] > -MARGIN else "worse" if gap["high"] < 0 else "undecided"
 
 
 def run_scores(data: pd.DataFrame) -> pd.DataFrame:
@@ -86,6 +99,28 @@ def label_equivalent(
     table = _shared(scores, [arm, *(ladder[number] for number in labels)], measure)
     worth = np.array([_labels_worth(draw[0], draw[1:], labels) for draw in _draws(table, generator).T])
     return _estimate(worth, len(table))
+
+
+def score_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Means of the `MEASURES`, one row per arm, task and measure. "all tasks" is the mean of the means of the tasks,
+    and exists only for arms that ran on every task.
+
+    Columns: task, arm, measure, mean, low, high (nan with one seed), iqm (interquartile mean over all runs), seeds (of
+    the task with fewest).
+    """
+    rows, tasks = [], sorted(scores["task"].unique())
+    for arm, of_arm in scores.groupby("arm"):
+        ran = sorted(of_arm["task"].unique())
+        groups = {task: [task] for task in ran} | ({ALL_TASKS: tasks} if ran == tasks != tasks[:1] else {})
+        for (task, together), measure in itertools.product(groups.items(), MEASURES):
+            values = [of_arm.loc[of_arm["task"] == each, measure].to_numpy(np.float64) for each in together]
+            low, high = _interval_of_means(values, np.random.default_rng(0))
+            rows.append(
+                {"task": task, "arm": arm, "measure": measure, "mean": np.mean([np.mean(value) for value in values])}
+                | {"low": low, "high": high, "iqm": float(interquartile_mean(np.concatenate(values)))}
+                | {"seeds": min(map(len, values))}
+            )
+    return pd.DataFrame(rows)
 
 
 def difference_table(scores: pd.DataFrame, against: str) -> pd.DataFrame:
@@ -169,6 +204,15 @@ def _draws(table: pd.DataFrame, generator: np.random.Generator) -> DoubleArray:
         sums[:, 0] += values.sum(-1)
         sums[:, 1:] += values[:, drawn].sum(-1)
     return sums / len(table)
+
+
+def _interval_of_means(tasks: list[DoubleArray], generator: np.random.Generator) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of the means of the tasks, drawing seeds within each."""
+    if min(map(len, tasks)) < 2:
+        return np.nan, np.nan
+    means = [values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(-1) for values in tasks]
+    low, high = np.quantile(np.mean(means, axis=0), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _estimate(draws: DoubleArray, pairs: int) -> Estimate:

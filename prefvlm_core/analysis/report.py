@@ -27,7 +27,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 
 from prefvlm_core.analysis.label_quality import error_rates
-from prefvlm_core.analysis.paired import DECIDING
+from prefvlm_core.analysis.paired import DECIDING, verdict
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
@@ -41,18 +41,14 @@ REFERENCE_METHODS = {"prefvlm": "ROVED", "pebble": "PEBBLE", "surf": "SURF", "mr
 KEYS = {
     "table": ("experiment", "task", "arm"),
     "labels": ("experiment", "task", "arm"),
-    "improvement": ("task", "arm", "against"),
+    "scores": ("task", "arm", "measure"),
     "differences": ("arm", "against", "measure"),
     "worth": ("arm", "measure"),
 }
 """Files of `results/<profile>/` that `prefvlm table` writes, without .csv, and the columns that name a row:
-`stats.summary_table`, `label_quality.error_rates` by task, `stats.improvement_table`, `paired.difference_table`,
-`paired.worth_table`."""
-RETIRED = "pilot"
-"""A fourth file, written once: rows as in `table.csv`, of arms that left the grids."""
-
+`stats.summary_table`, `label_quality.error_rates` by task, `paired.score_table`, `paired.difference_table` of every two
+arms, `paired.worth_table`."""
 _COUNTS = ("human_labels", "vlm_labels", "seeds", "labels")
-_BOUNDS = {"probability": ("low", "high"), "area_probability": ("area_low", "area_high")}
 
 
 def with_reference(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -100,15 +96,25 @@ def lowest(rows: Iterable[Mapping[str, Any]], shows: str) -> float:
     return min(row[shows] for row in rows)
 
 
-def interval(row: Mapping[str, Any], shows: str = "probability") -> str:
+def interval(row: Mapping[str, Any], shows: str = "mean") -> str:
     """A fraction of a stored row in percent, with its 95 % interval where it has one: `61 (45–77)`."""
-    low, high = (row[name] for name in _BOUNDS.get(shows, (f"{shows}_low", f"{shows}_high")))
+    low, high = (row[name] for name in (("low", "high") if shows == "mean" else (f"{shows}_low", f"{shows}_high")))
     return percent(row[shows]) + ("" if np.isnan(low) else f" ({percent(low)}–{percent(high)})")
+
+
+def points(row: Mapping[str, Any]) -> str:
+    """A difference of fractions in percentage points, with its 95 % interval: `+22 (+9 to +38)`."""
+    mean, low, high = (f"{round(100 * row[name]):+d}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})".replace("-", "−")
 
 
 def budgets(row: Mapping[str, Any]) -> str:
     """A label equivalent, in label budgets, with its 95 % interval: `1.2 (1.0–2.4)`."""
     return f"{row['mean']:.1f} ({row['low']:.1f}–{row['high']:.1f})"
+
+
+_IN_WORDS = {"differences": points, "worth": budgets}
+"""Tables whose rows are one number with an interval, and how a cell shows it."""
 
 
 class StoredNumbers:
@@ -119,7 +125,6 @@ class StoredNumbers:
 
     def __init__(self, folder: Path) -> None:
         self.files = {name: _rows(folder / f"{name}.csv", columns) for name, columns in KEYS.items()}
-        self.files["table"] = _rows(folder / f"{RETIRED}.csv", KEYS["table"]) | self.files["table"]
 
     def row(self, file: str, **key: str) -> dict[str, Any]:
         """The row of `file` (see `KEYS`) that `key` names."""
@@ -134,7 +139,7 @@ class StoredNumbers:
         return self.files[file][name]
 
     def run(self, experiment: str, arm: str, task: str = ALL_TASKS) -> dict[str, Any]:
-        """Success, area and labels of an arm: a row of `table.csv`, or of a retired arm."""
+        """Success, area and labels of an arm: a row of `table.csv`."""
         return self.row("table", experiment=experiment, task=task, arm=arm)
 
     def runs(self, experiment: str, task: str = ALL_TASKS, arms: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -146,9 +151,13 @@ class StoredNumbers:
             raise PrefVLMError(f"table.csv holds no rows of experiment {experiment} on {task}.")
         return found
 
-    def odds(self, arm: str, against: str, task: str = ALL_TASKS) -> dict[str, Any]:
-        """The probability that a random run of one arm beats one of another: a row of `improvement.csv`."""
-        return self.row("improvement", task=task, arm=arm, against=against)
+    def score(self, arm: str, task: str = ALL_TASKS, measure: str = DECIDING) -> dict[str, Any]:
+        """The mean of a measure over the runs of an arm: a row of `scores.csv`."""
+        return self.row("scores", task=task, arm=arm, measure=measure)
+
+    def gap(self, arm: str, against: str, measure: str = DECIDING) -> dict[str, Any]:
+        """How much more an arm scores than another, paired by task and seed: a row of `differences.csv`."""
+        return self.row("differences", arm=arm, against=against, measure=measure)
 
     def worth(self, arm: str, measure: str = DECIDING) -> dict[str, Any]:
         """With how many label budgets PEBBLE scores as an arm does: a row of `worth.csv`."""
@@ -209,6 +218,8 @@ class StoredNumbers:
             raise unknown_name(f"column of {file}.csv", shows, row)
         if shows in _COUNTS:
             return f"{row[shows]:.0f}"
+        if file in _IN_WORDS:
+            return _IN_WORDS[file](row)
         return interval(row, shows) if fields.get("interval") else percent(row[shows])
 
 
@@ -245,10 +256,9 @@ def render(template: Path, folder: Path) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    offered = (numbers.run, numbers.runs, numbers.odds, numbers.labels, numbers.worth, numbers.table, numbers.every_run)
-    environment.globals |= {
-        function.__name__: function for function in (*offered, percent, percents, interval, budgets, highest, lowest)
-    }
+    offered = (numbers.run, numbers.runs, numbers.score, numbers.gap, numbers.worth, numbers.labels, numbers.table)
+    words = (percent, percents, interval, points, verdict, budgets, highest, lowest)
+    environment.globals |= {function.__name__: function for function in (*offered, numbers.every_run, *words)}
     try:
         return environment.get_template(template.name).render()
     except (TemplateError, PrefVLMError, KeyError) as error:

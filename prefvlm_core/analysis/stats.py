@@ -1,4 +1,4 @@
-"""Statistics over few seeds: interquartile mean, stratified bootstrap, probability of improvement, summary table.
+"""Statistics over few seeds: interquartile mean, stratified bootstrap, summary table.
 
 The estimators are those of Agarwal et al. (2021, arXiv 2108.13264) and of rliable, driven by an explicit generator.
 Scores are `(seeds, tasks)` arrays, 1-D arrays of one task's seeds, or lists of one array per task.
@@ -8,7 +8,6 @@ nominal 95 % interval held the truth in 49 % of cases with 2 seeds (it is then t
 89 % with 5 and 94 % with 10. One seed has no interval.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,30 +88,6 @@ def student_interval(groups: Sequence[ArrayLike]) -> tuple[float, float, float]:
     return mean, float(mean - margin), float(mean + margin)
 
 
-def probability_of_improvement(
-    x: Scores, y: Scores, generator: np.random.Generator, resamples: int = 2000, confidence: float = 0.95
-) -> tuple[float, float, float]:
-    """(P(X > Y), low, high): chance that a random run of X beats one of Y on the same task, averaged over tasks.
-
-    Per task it is the Mann-Whitney statistic divided by the number of pairs, ties counting one half (as in rliable).
-    The percentile interval resamples the seeds of X and of Y independently within each task; it is (nan, nan) when some
-    task has one seed only.
-    Raises PrefVLMError when X and Y differ in their number of tasks, and as `stratified_bootstrap_interval` does.
-    """
-    x_tasks, y_tasks = _per_task(x), _per_task(y)
-    if len(x_tasks) != len(y_tasks):
-        raise PrefVLMError(f"X has scores on {len(x_tasks)} tasks and Y on {len(y_tasks)}; both need the same tasks.")
-    wins = [(1 + np.sign(x_task[:, None] - y_task)) / 2 for x_task, y_task in zip(x_tasks, y_tasks, strict=True)]
-    probability = float(np.mean([win.mean() for win in wins]))
-    if min(map(len, x_tasks + y_tasks)) < 2:
-        return probability, np.nan, np.nan
-    resampled = [
-        win[_resample(x_task, resamples, generator)[:, :, None], _resample(y_task, resamples, generator)[:, None, :]]
-        for win, x_task, y_task in zip(wins, x_tasks, y_tasks, strict=True)
-    ]
-    return probability, *_percentile_interval(np.mean([win.mean(axis=(1, 2)) for win in resampled], axis=0), confidence)
-
-
 def area_under_curve(steps: ArrayLike, values: ArrayLike) -> float:
     """Mean height of the curve between its first and its last step, by the trapezoid rule, in the units of `values`.
 
@@ -181,46 +156,6 @@ def summary_table(data: pd.DataFrame) -> pd.DataFrame:
     ]
     pooled.sort(key=lambda row: (row["method"], row["human_labels"], row["arm"]))
     return pd.DataFrame(rows + pooled)
-
-
-def improvement_table(data: pd.DataFrame, ours: str | tuple[str, ...], baseline: str) -> pd.DataFrame:
-    """How surely arms whose method's name starts with `ours` beat other arms of method `baseline`.
-
-    `data` has one row per evaluation. The table has one row per task (and "all tasks", for pairs that ran on every
-    one) and pair of arms, with the columns task, arm, against, seeds (of `arm`, fewest of the tasks), probability (that
-    a random run of `arm` ends with more success than one of `against`, ties one half), low, high (95 % interval, nan
-    where a task has one seed of either), area_probability, area_low, area_high (the same of the area under the curve).
-    A run's success is its mean in the last 10 % of its steps. Raises PrefVLMError for malformed `data`.
-    """
-    check_evaluations(data)
-    runs = pd.DataFrame([_run_summary(rows) for _, rows in data.sort_values("step").groupby("run_id")])
-    scores = {arm: dict(iter(rows.groupby("task"))) for arm, rows in runs.groupby("arm")}
-    methods = dict(zip(runs["arm"], runs["method"], strict=True))
-    tasks, table = sorted(set(runs["task"])), []
-    for arm, against in itertools.permutations(sorted(scores), 2):
-        if not methods[arm].startswith(ours) or methods[against] != baseline:
-            continue
-        common = [task for task in tasks if task in scores[arm] and task in scores[against]]
-        groups = {task: [task] for task in common} | ({ALL_TASKS: common} if common == tasks != common[:1] else {})
-        for name, group in groups.items():
-            mine, theirs = ([scores[each][task] for task in group] for each in (arm, against))
-            table.append({"task": name, "arm": arm, "against": against} | _comparison(mine, theirs))
-    return pd.DataFrame(table, columns=["task", "arm", "against", "seeds", *itertools.chain(*_PROBABILITIES.values())])
-
-
-_PROBABILITIES = {
-    "success": ("probability", "low", "high"),
-    "area_under_curve": ("area_probability", "area_low", "area_high"),
-}
-
-
-def _comparison(mine: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) -> dict[str, object]:
-    """The numbers of a row of `improvement_table`, from the runs of two arms, one table per task."""
-    row: dict[str, object] = {"seeds": min(map(len, mine))}
-    for measure, columns in _PROBABILITIES.items():
-        x, y = ([runs[measure].to_numpy(np.float64) for runs in of_tasks] for of_tasks in (mine, theirs))
-        row |= dict(zip(columns, probability_of_improvement(x, y, np.random.default_rng(0)), strict=True))
-    return row
 
 
 def _arm_columns(table: pd.DataFrame) -> list[str]:

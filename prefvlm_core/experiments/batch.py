@@ -23,9 +23,9 @@ from typing import Any
 import pandas
 from filelock import FileLock, Timeout
 
-from prefvlm_core.analysis.paired import difference_table, ladder_of, run_scores, worth_table
+from prefvlm_core.analysis.paired import difference_table, ladder_of, run_scores, score_table, worth_table
 from prefvlm_core.analysis.report import KEYS, README_EXPERIMENT, label_errors, with_reference, write_into_texts
-from prefvlm_core.analysis.stats import improvement_table, summary_table
+from prefvlm_core.analysis.stats import summary_table
 from prefvlm_core.common.errors import PrefVLMError, check_path, unknown_name
 from prefvlm_core.common.machine import usable_cores
 from prefvlm_core.common.progress import tqdm
@@ -203,11 +203,10 @@ def table_step(profile: str, results: str) -> list[str]:
         for name in ("table", "labels"):
             tables[name][-1].insert(0, "experiment", experiment)
         if experiment == README_EXPERIMENT:
-            tables["improvement"].append(improvement_table(data, ("prefvlm", "pebble"), "pebble"))
             scores = run_scores(data[data["group"] == ""])
-            ladder = ladder_of(scores)
-            tables["differences"] += [difference_table(scores, arm) for arm in ladder.values()]
-            if len(ladder) > 1:
+            tables["scores"].append(score_table(scores))
+            tables["differences"] += [difference_table(scores, arm) for arm in sorted(scores["arm"].unique())]
+            if len(ladder_of(scores)) > 1:
                 tables["worth"].append(worth_table(scores))
     for name, parts in tables.items():
         if rows := [part for part in parts if len(part)]:

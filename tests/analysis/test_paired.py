@@ -13,6 +13,7 @@ from prefvlm_core.analysis.paired import (
     label_equivalent,
     ladder_of,
     run_scores,
+    score_table,
     worth_table,
 )
 from prefvlm_core.common.errors import PrefVLMError
@@ -89,6 +90,28 @@ def test_tables_of_worth_and_of_differences() -> None:
     assert worth.loc["ours", "mean"] == pytest.approx(2) and worth["mean"].isna().sum() == 2
     gaps = difference_table(scores, "pebble 2B").query("measure == 'last_three'").set_index("arm")["mean"]
     assert gaps.to_dict() == pytest.approx({"pebble B": -0.4, "ours": 0.0, "no human": -0.5})
+
+
+def test_scores_of_arms_by_hand() -> None:
+    """All tasks are the mean of the tasks' means, whose interval is that of Student for many normal scores."""
+    generator = np.random.default_rng(2)
+    first, second = generator.normal(0.3, 0.1, 400), generator.normal(0.8, 0.2, 200)
+    rows = [
+        {"task": task, "arm": arm, "seed": seed, "last_three": value, "log_return_area": 2.0, "success_area": 0.5}
+        for task, arm, values in (("a", "x", first), ("b", "x", second), ("a", "y", [0.25]))
+        for seed, value in enumerate(values)
+    ]
+    table = score_table(pd.DataFrame(rows)).set_index(["arm", "task", "measure"])
+    together = table.loc[("x", "all tasks", "last_three")]
+    mean = (first.mean() + second.mean()) / 2
+    margin = 1.96 * np.sqrt(first.var() / 400 + second.var() / 200) / 2
+    assert together["mean"] == pytest.approx(mean) and together["seeds"] == 200
+    assert (together["low"], together["high"]) == pytest.approx((mean - margin, mean + margin), abs=0.001)
+    assert together["iqm"] == pytest.approx(scipy.stats.trim_mean(np.concatenate([first, second]), 0.25))
+    assert table.loc[("y", "a", "last_three"), "mean"] == 0.25
+    assert np.isnan(table.loc[("y", "a", "last_three"), "low"]), "one seed has no interval"
+    assert ("y", "all tasks", "last_three") not in table.index, "y did not run on task b"
+    assert (table.xs("success_area", level="measure").loc["x", "mean"] == 0.5).all() and len(table) == 4 * 3
 
 
 def test_worth_in_words() -> None:

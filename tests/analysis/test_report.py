@@ -15,6 +15,7 @@ from prefvlm_core.analysis.report import (
     interval,
     percent,
     percents,
+    points,
     render,
     with_reference,
     write_into_texts,
@@ -33,7 +34,7 @@ FEW = 'run("02_learning_curves", "pebble (1×B)", "window-open-v3")'
 
 
 def stored(folder: Path) -> Path:
-    """A folder with small tables: two arms on one task, one of them without an interval, and a retired arm."""
+    """A folder with small tables: two arms on one task, one of them without an interval, and their difference."""
     folder.mkdir(exist_ok=True)
     measures = ["success", "success_low", "success_high"]
     measures += [f"area_under_curve{bound}" for bound in ("", "_low", "_high")]
@@ -44,12 +45,9 @@ def stored(folder: Path) -> Path:
         [experiment, task, "pebble", "pebble (2×B)", 200.0, 1, 0.6, *[np.nan] * 2, 0.3, *[np.nan] * 2],
     ]
     pandas.DataFrame(rows, columns=columns).to_csv(folder / "table.csv", index=False)
-    retired = [["09_pilot", task, "pebble", "smoothed", 100.0, 2, 0.11, 0.0, 0.2, 0.05, 0.0, 0.1]]
-    pandas.DataFrame(retired, columns=columns).to_csv(folder / "pilot.csv", index=False)
-    odds = [[task, "pebble (1×B)", "pebble (2×B)", 5, 0.61, 0.454, 0.77, 0.5, 0.2, 0.8]]
-    odds_columns = ["task", "arm", "against", "seeds", "probability", "low", "high"]
-    odds_columns += ["area_probability", "area_low", "area_high"]
-    pandas.DataFrame(odds, columns=odds_columns).to_csv(folder / "improvement.csv", index=False)
+    gaps = [["pebble (1×B)", "pebble (2×B)", "last_three", 0.134, -0.054, 0.3, 5]]
+    gap_columns = ["arm", "against", "measure", "mean", "low", "high", "pairs"]
+    pandas.DataFrame(gaps, columns=gap_columns).to_csv(folder / "differences.csv", index=False)
     return folder
 
 
@@ -93,9 +91,10 @@ def test_reference_is_the_digitized_curve_of_the_nearest_budget() -> None:
 
 
 def test_numbers_in_words_by_hand() -> None:
-    row = {"success": 0.734, "success_low": 0.5, "success_high": 0.9, "probability": 0.61, "low": 0.454, "high": 0.77}
+    row = {"success": 0.734, "success_low": 0.5, "success_high": 0.9, "mean": 0.61, "low": 0.454, "high": 0.77}
     assert percent(0.734) == "73"
     assert interval(row, "success") == "73 (50–90)" and interval(row) == "61 (45–77)"
+    assert points({"mean": 0.066, "low": -0.014, "high": 0.151}) == "+7 (−1 to +15)"
     assert budgets({"mean": 1.244, "low": 1.0, "high": 2.37}) == "1.2 (1.0–2.4)"
     assert interval(row | {"success_low": np.nan, "success_high": np.nan}, "success") == "73"
     assert percents([row, {"success": 0.1}, {"success": 1.0}], "success") == "73, 10 and 100"
@@ -124,16 +123,15 @@ def test_a_table_merges_the_fields_of_table_row_and_column(tmp_path: Path) -> No
         "| B, area | 41 (30–50) | 100 |",
         "| 2 B, area | 30 | – |",
     ]
-    odds = numbers.table(
+    gaps = numbers.table(
         "",
-        file="improvement",
-        task="window-open-v3",
-        interval=True,
-        measures={"area": "area_probability"},
+        file="differences",
+        measure="last_three",
+        shows="mean",
         rows=[{"arm": "pebble (1×B)"}],
         columns={"1": {"against": "pebble (1×B)"}, "2": {"against": "pebble (2×B)"}},
     )
-    assert odds.splitlines()[-1] == "| pebble (1×B), area | – | 50 (20–80) |"
+    assert gaps.splitlines()[-1] == "| pebble (1×B) | – | +13 (−5 to +30) |"
 
 
 def test_every_run_of_an_experiment_by_hand(tmp_path: Path) -> None:
@@ -143,9 +141,10 @@ def test_every_run_of_an_experiment_by_hand(tmp_path: Path) -> None:
     ]
 
 
-def test_a_template_gets_stored_numbers_those_of_retired_arms_too(tmp_path: Path) -> None:
-    source = f'{{{{ percent({FEW}.success) }}}} % and {{{{ run("09_pilot", "smoothed", "window-open-v3").seeds }}}}\n'
-    assert rendered(source, tmp_path) == "73 % and 2\n"
+def test_a_template_gets_stored_numbers(tmp_path: Path) -> None:
+    gap = 'gap("pebble (1×B)", "pebble (2×B)")'
+    source = f"{{{{ percent({FEW}.success) }}}} %, {{{{ points({gap}) }}}}: {{{{ verdict({gap}) }}}}\n"
+    assert rendered(source, tmp_path) == "73 %, +13 (−5 to +30): not inferior\n"
 
 
 def test_a_claim_that_holds_leaves_only_its_words(tmp_path: Path) -> None:
@@ -175,7 +174,7 @@ def test_a_claim_about_a_number_that_is_missing_is_refused(tmp_path: Path) -> No
         (f"{{{{ {FEW}.failure }}}}", "has no attribute 'failure'"),
         (f'{{{{ interval({FEW}, "failure") }}}}', "there is no 'failure"),
         (f"{{{{ {FEW.replace('1×B', '3×B')}.success }}}}", r"line 1: Unknown row of table.csv .*3×B.* Did you mean"),
-        ('{{ odds("pebble (2×B)", "pebble (1×B)").low }}', "Unknown row of improvement.csv"),
+        ('{{ gap("pebble (2×B)", "pebble (1×B)").low }}', "Unknown row of differences.csv"),
         ('{{ runs("02_learning_curves", "door-close-v3") }}', "no rows of experiment 02_learning_curves on door-close"),
         ('{{ table("", {"row": "pebble (1×B)"}, {"column": {}}, task="window-open-v3") }}', "without its experiment"),
         ('{{ table("", {"row": "x"}, {"column": {}}, file="tabel") }}', "Unknown table 'tabel'. Did you mean 'table'"),
@@ -243,4 +242,6 @@ def test_stored_tables_are_those_of_the_stored_runs(
         (tmp_path / profile / published).symlink_to(folder / published)
     table_step(profile, str(tmp_path))
     written = {path.name: path.read_text() for path in (tmp_path / profile).glob("*.csv")}
-    assert written == {path.name: path.read_text() for path in folder.glob("*.csv") if "pilot" not in path.name}
+    assert written == {
+        path.name: path.read_text() for path in folder.glob("*.csv") if path.name.removesuffix(".csv") in KEYS
+    }

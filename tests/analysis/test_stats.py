@@ -10,10 +10,8 @@ import scipy.stats
 from prefvlm_core.analysis.stats import (
     area_under_curve,
     check_evaluations,
-    improvement_table,
     interquartile_mean,
     last_tenth,
-    probability_of_improvement,
     stratified_bootstrap_interval,
     summary_table,
 )
@@ -124,27 +122,6 @@ def test_bootstrap_refuses_confidence_outside_0_1(confidence: float) -> None:
         stratified_bootstrap_interval(np.arange(3.0), np.mean, rng(), confidence=confidence)
 
 
-def test_probability_of_improvement_by_hand() -> None:
-    # Pairs of task 1: 1-1 tie, 1-0 win, 2-1 win, 2-0 win: 3.5 of 4. Task 2: 0 of 3.
-    probability, low, high = probability_of_improvement([[1, 2], [0, 0, 0]], [[1, 0], [4]], rng())
-    assert probability == (3.5 / 4 + 0) / 2
-    assert np.isnan([low, high]).all()
-    assert probability_of_improvement(np.full((4, 2), 2.0), np.ones((3, 2)), rng()) == (1.0, 1.0, 1.0)
-
-
-def test_probability_of_improvement_is_mann_whitney_and_its_interval_a_plain_loop() -> None:
-    x, y = rng(1).integers(0, 6, size=8), rng(2).integers(1, 7, size=5)
-    probability, low, high = probability_of_improvement([x], [y], rng(), resamples=20_000)
-    assert probability == pytest.approx(scipy.stats.mannwhitneyu(x, y).statistic / (8 * 5))
-    generator, looped = rng(7), []
-    for _ in range(4000):
-        drawn_x, drawn_y = generator.choice(x, 8), generator.choice(y, 5)
-        looped.append(np.mean([(a > b) + (a == b) / 2 for a in drawn_x for b in drawn_y]))
-    assert (low, high) == pytest.approx(np.quantile(looped, [0.025, 0.975]), abs=0.03)
-    with pytest.raises(PrefVLMError, match="1 tasks and Y on 2"):
-        probability_of_improvement([x], [y, y], rng())
-
-
 def test_area_under_curve_by_hand() -> None:
     assert area_under_curve([0, 10, 30], [0.0, 1.0, 0.5]) == pytest.approx((5 + 15) / 30)
     assert area_under_curve([20, 30], [0.25, 0.75]) == 0.5
@@ -203,34 +180,6 @@ def test_summary_table_by_hand() -> None:
     assert 0.2 <= low < 0.45 < high <= 1.0
     pd.testing.assert_frame_equal(table, summary_table(data.sample(frac=1, random_state=1)))
     assert list(summary_table(data[data["task"] == "a"])["task"]) == ["a", "a"]  # one task is not pooled with itself
-
-
-def test_improvement_table_by_hand() -> None:
-    ours = [("a", [0.2, 0.6], "mine"), ("b", [0.5, 0.5], "mine"), ("a", [1.0, 1.0], "only a")]
-    theirs = [("a", [0.6, 0.1], "theirs"), ("b", [0.4, 0.9], "theirs")]
-    data = pd.concat(
-        evaluations(task, arm, seed, [0.0] * 9 + [success], [0] * 10, method)
-        for runs, method in ((ours, "prefvlm-plus"), (theirs, "pebble"))
-        for task, scores, arm in runs
-        for seed, success in enumerate(scores)
-    )
-    table = improvement_table(data, "prefvlm", "pebble").set_index(["arm", "task"])
-    # On a: .2 beats .1 only, .6 ties .6 and beats .1: (1 + 1.5) / 4. On b: .5 beats .4 only, twice: 2 / 4.
-    assert table.loc[("mine", "a"), "probability"] == 2.5 / 4
-    assert table.loc[("mine", "b"), "probability"] == 0.5
-    assert table.loc[("mine", "all tasks"), "probability"] == (2.5 / 4 + 0.5) / 2
-    assert table.loc[("only a", "a"), "probability"] == 1 and ("only a", "all tasks") not in table.index
-    assert (table["against"] == "theirs").all() and (table["seeds"] == 2).all() and len(table) == 4
-    assert (table["low"] <= table["probability"]).all() and (table["probability"] <= table["high"]).all()
-    for end, area in (("probability", "area_probability"), ("low", "area_low"), ("high", "area_high")):
-        assert (table[end] == table[area]).all()  # only the last evaluation differs from 0
-    both = improvement_table(data, ("prefvlm", "pebble"), "pebble")
-    assert len(both) == len(table), "an arm is not compared with itself"
-    earlier = improvement_table(
-        data.assign(success=data["step"].lt(2500) * (data["arm"] == "theirs")), "prefvlm", "pebble"
-    )
-    assert (earlier["probability"] == 0.5).all() and (earlier["area_probability"] == 0).all()
-    assert improvement_table(data[data["method"] == "pebble"], "prefvlm", "pebble").empty
 
 
 def test_summary_table_refuses_unfinished_runs() -> None:

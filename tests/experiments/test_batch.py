@@ -170,14 +170,14 @@ def test_table(tmp_path: Path) -> None:
     for experiment in EXPERIMENTS:
         for config in planned(experiment, "quick"):
             finish(tmp_path, config, 0.25 if config.method == "sac" else 0.75)
-    path, improvement, differences, worth = map(Path, table_step("quick", str(tmp_path)))  # there is no labels.csv
+    path, scores, differences, worth = map(Path, table_step("quick", str(tmp_path)))  # there is no labels.csv
     lines = path.read_text().splitlines()
-    assert [file.name for file in (path, improvement, differences, worth)] == [
-        *("table.csv", "improvement.csv", "differences.csv", "worth.csv")
+    assert [file.name for file in (path, scores, differences, worth)] == [
+        *("table.csv", "scores.csv", "differences.csv", "worth.csv")
     ]
     assert [line.startswith("experiment,") for line in lines] == [True] + [False] * (len(lines) - 1)
     assert all((",0.2500," if ",sac," in line else ",0.7500,") in line for line in lines[1:])
-    assert "prefvlm (300 labels),pebble (600 labels),4,0.5000,0.5000,0.5000" in improvement.read_text()
+    assert "drawer-close-v3,prefvlm (300 labels),last_three,0.7500,0.7500,0.7500,0.7500,4" in scores.read_text()
     assert "sac (true reward),pebble (600 labels),last_three,-0.5000,-0.5000,-0.5000,4" in differences.read_text()
     assert "pebble (600 labels),last_three,2.0000,0.7500,,,,\n" in worth.read_text()
 
