@@ -171,8 +171,7 @@ class Feedback:
         )
 
     def _choose_for_human(self, starts: IntArray, candidates: BoolArray) -> BoolArray:
-        """Mask (n,) of those pairs `starts` (n, 2) that the human is asked about, as many as the budget allows of those
-        that `candidates` (n,) marks."""
+        """Mask (n,) of the pairs `starts` (n, 2) for the human: of the `candidates` (n,), as many as the budget allows."""
         where = np.flatnonzero(candidates)
         count = min(len(where), self._queries())
         if self.config.filter.human_order == "disagreement":

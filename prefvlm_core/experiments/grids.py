@@ -136,7 +136,11 @@ def _laptop_baselines(task: str) -> list[Arm]:
 
 def _first_plus(arms: Sequence[Arm]) -> list[Arm]:
     """Arms whose prefvlm-plus is still what it was when their runs were trained."""
-    first = {"filter.mode": "rime", "filter.human_selection": "uncertain", "filter.human_order": "random"}
+    first: dict[str, Any] = {
+        "filter.mode": "rime",
+        "filter.human_selection": "uncertain",
+        "filter.human_order": "random",
+    }
     first |= {"adapter.kind": "mlp", "feedback.recent_episodes": 100, "reward.standardise": True}
     return [replace(arm, changes=first | dict(arm.changes)) if arm.method == "prefvlm-plus" else arm for arm in arms]
 
