@@ -171,7 +171,7 @@ class Feedback:
         )
 
     def _choose_for_human(self, starts: IntArray, candidates: BoolArray) -> BoolArray:
-        """Mask (n,) of the pairs `starts` (n, 2) for the human: of the `candidates` (n,), as many as the budget allows."""
+        """Mask (n,) of the pairs `starts` (n, 2) to ask about: as many `candidates` (n,) as the budget allows."""
         where = np.flatnonzero(candidates)
         count = min(len(where), self._queries())
         if self.config.filter.human_order == "disagreement":
