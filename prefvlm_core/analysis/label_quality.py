@@ -92,11 +92,39 @@ def error_correlations(labels: pd.DataFrame) -> pd.Series:
     0 the two are independent witnesses; at 1 the filter can find no error. It is nan where either never errs or always
     does. Pairs that the VLM labels 1/2 are left out. Raises PrefVLMError as `decided_vlm_labels` does.
     """
+    errors = _errors_of_both(labels).groupby("arm")[["error", "of_ensemble"]]
+    return errors.apply(lambda arm: arm["error"].corr(arm["of_ensemble"])).rename("correlation")
+
+
+def judges(labels: pd.DataFrame) -> pd.DataFrame:
+    """Who is right about the pairs that the VLM labels: one row per task (and "all tasks"), arm and partition (and
+    "all").
+
+    Columns: task, arm, partition, labels (how many), share (0..1, of the arm's), vlm and ensemble (0..1, how often each
+    is right, the ensemble before it learns from the pair), agree (0..1, how often both say the same). Pairs that the
+    VLM labels 1/2 are left out. Raises PrefVLMError as `decided_vlm_labels` does.
+    """
+    rows = _errors_of_both(labels)
+    twice = pd.concat([rows, rows.assign(task=stats.ALL_TASKS)])
+    four_times = pd.concat([twice, twice.assign(partition="all")])
+    seen = four_times.assign(
+        vlm=1 - four_times["error"],
+        ensemble=1 - four_times["of_ensemble"],
+        agree=four_times["error"] == four_times["of_ensemble"],
+    )
+    groups = seen.groupby(["task", "arm", "partition"], observed=True)
+    table = groups[["vlm", "ensemble", "agree"]].mean()
+    table.insert(0, "labels", groups.size())
+    table.insert(1, "share", table["labels"] / table["labels"].xs("all", level="partition"))
+    return table.reset_index()
+
+
+def _errors_of_both(labels: pd.DataFrame) -> pd.DataFrame:
+    """The VLM's labels but for ties, with `error` and `of_ensemble`: whether the VLM and the ensemble err (0 or 1)."""
     rows = decided_vlm_labels(labels)
     rows = rows[rows["error"] != 0.5]
     disagrees = rows["divergence"] > math.log(2)
-    errors = rows.assign(of_ensemble=(rows["error"] - disagrees).abs()).groupby("arm")[["error", "of_ensemble"]]
-    return errors.apply(lambda arm: arm["error"].corr(arm["of_ensemble"])).rename("correlation")
+    return rows.assign(of_ensemble=(rows["error"] - disagrees).abs())
 
 
 def error_rates_in_words(rates: pd.DataFrame) -> str:

@@ -41,13 +41,15 @@ REFERENCE_METHODS = {"prefvlm": "ROVED", "pebble": "PEBBLE", "surf": "SURF", "mr
 KEYS = {
     "table": ("experiment", "task", "arm"),
     "labels": ("experiment", "task", "arm"),
+    "judges": ("task", "arm", "partition"),
     "scores": ("task", "arm", "measure"),
     "differences": ("arm", "against", "measure"),
     "worth": ("arm", "measure"),
 }
 """Files of `results/<profile>/` that `prefvlm table` writes, without .csv, and the columns that name a row:
-`stats.summary_table`, `label_quality.error_rates` by task, `paired.score_table`, `paired.difference_table` of every two
-arms, `paired.worth_table`."""
+`stats.summary_table`, `label_quality.error_rates` by task and `label_quality.judges`, `paired.score_table`,
+`paired.difference_table` of every two arms, `paired.worth_table`."""
+
 _COUNTS = ("human_labels", "vlm_labels", "seeds", "labels")
 
 
@@ -150,6 +152,10 @@ class StoredNumbers:
         if not found:
             raise PrefVLMError(f"table.csv holds no rows of experiment {experiment} on {task}.")
         return found
+
+    def judges(self, arm: str, task: str = ALL_TASKS, partition: str = "all") -> dict[str, Any]:
+        """How often the VLM and the reward ensemble are right about an arm's pairs: a row of `judges.csv`."""
+        return self.row("judges", task=task, arm=arm, partition=partition)
 
     def score(self, arm: str, task: str = ALL_TASKS, measure: str = DECIDING) -> dict[str, Any]:
         """The mean of a measure over the runs of an arm: a row of `scores.csv`."""
@@ -256,9 +262,11 @@ def render(template: Path, folder: Path) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    offered = (numbers.run, numbers.runs, numbers.score, numbers.gap, numbers.worth, numbers.labels, numbers.table)
+    offered = (numbers.run, numbers.runs, numbers.score, numbers.gap, numbers.worth, numbers.labels, numbers.judges)
     words = (percent, percents, interval, points, verdict, budgets, highest, lowest)
-    environment.globals |= {function.__name__: function for function in (*offered, numbers.every_run, *words)}
+    environment.globals |= {
+        function.__name__: function for function in (*offered, numbers.table, numbers.every_run, *words)
+    }
     try:
         return environment.get_template(template.name).render()
     except (TemplateError, PrefVLMError, KeyError) as error:
@@ -271,11 +279,13 @@ def render(template: Path, folder: Path) -> str:
 
 
 def write_into_texts(readme: Path, folder: Path) -> list[Path]:
-    """Write the folder's NOTES.md and, where README.md shows the folder's profile, README.md from their templates
-    (`NOTES.md.j2` beside the notes, `docs/README.md.j2`), as far as there are any; returns the files written."""
+    """Write the texts that show a folder's numbers from their templates, as far as there are any: its NOTES.md, and
+    where README.md shows the folder's profile, README.md and the pages of `docs/`; returns the files written."""
     templates = {folder / "NOTES.md": folder / "NOTES.md.j2"}
     if folder.name == README_PROFILE:
-        templates[readme] = readme.parent / "docs" / "README.md.j2"
+        docs = readme.parent / "docs"
+        templates |= {path.with_suffix(""): path for path in sorted(docs.glob("**/*.md.j2"))}
+        templates[readme] = templates.pop(docs / "README.md", docs / "README.md.j2")
     written = [text for text, template in templates.items() if template.exists()]
     for text in written:
         write_atomically(text, render(templates[text], folder).encode())

@@ -23,6 +23,7 @@ from typing import Any
 import pandas
 from filelock import FileLock, Timeout
 
+from prefvlm_core.analysis.label_quality import judges
 from prefvlm_core.analysis.paired import difference_table, ladder_of, run_scores, score_table, worth_table
 from prefvlm_core.analysis.report import KEYS, README_EXPERIMENT, label_errors, with_reference, write_into_texts
 from prefvlm_core.analysis.stats import summary_table
@@ -206,6 +207,7 @@ def table_step(profile: str, results: str) -> list[str]:
             scores = run_scores(data[data["group"] == ""])
             tables["scores"].append(score_table(scores))
             tables["differences"] += [difference_table(scores, arm) for arm in sorted(scores["arm"].unique())]
+            tables["judges"] += [judges(labels)] if len(labels) else []
             if len(ladder_of(scores)) > 1:
                 tables["worth"].append(worth_table(scores))
     for name, parts in tables.items():

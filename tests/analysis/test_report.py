@@ -25,7 +25,7 @@ from prefvlm_core.experiments.batch import table_step
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted(path.parent.name for path in (ROOT / "results").glob("*/runs.csv"))
-TEMPLATES = {ROOT / "docs" / "README.md.j2": ROOT / "results" / README_PROFILE} | {
+TEMPLATES = {path: ROOT / "results" / README_PROFILE for path in (ROOT / "docs").glob("**/*.md.j2")} | {
     path: path.parent for path in (ROOT / "results").glob("*/NOTES.md.j2")
 }
 NOT_RESULTS = ("95 % interval", "Python 3.11–3.13", "15–30 minutes", "2–8 cores")
@@ -195,7 +195,10 @@ def test_texts_are_written_from_the_tables_of_their_profile(tmp_path: Path) -> N
     assert write_into_texts(readme, other) == [] and not readme.exists()
     assert write_into_texts(readme, folder) == [readme] and readme.read_text(encoding="utf-8") == "73 (50–90)\n"
     (folder / "NOTES.md.j2").write_text("one\n", encoding="utf-8")
-    assert write_into_texts(readme, folder) == [notes, readme] and notes.read_text(encoding="utf-8") == "one\n"
+    (tmp_path / "docs" / "page.md.j2").write_text("two\n", encoding="utf-8")
+    page = tmp_path / "docs" / "page.md"
+    assert write_into_texts(readme, folder) == [notes, page, readme]
+    assert (notes.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")) == ("one\n", "two\n")
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)

@@ -149,6 +149,20 @@ def test_error_correlations_by_hand() -> None:
     assert label_stats.error_correlations(labels(rows[-4:])).isna().all()
 
 
+def test_who_is_right_by_hand() -> None:
+    """A divergence above ln 2 means that the ensemble gives the VLM's label less than 1/2."""
+    table = label_stats.judges(labels([*BY_HAND, ("a", 0.5, 1.0, 0.1, "clean")])).set_index(["task", "partition"])
+    everything = table.loc[("all tasks", "all")]
+    assert (everything["labels"], everything["share"], everything["vlm"]) == (16, 1, pytest.approx(10 / 16))
+    assert everything["ensemble"] == pytest.approx((7 + 2 + 3) / 16), "of the clean, the flipped and the uncertain"
+    assert everything["agree"] == pytest.approx(8 / 16)
+    uncertain = table.loc[("door-close-v3", "uncertain")]
+    assert (uncertain["share"], uncertain["vlm"], uncertain["ensemble"], uncertain["agree"]) == pytest.approx(
+        (5 / 16, 2 / 5, 3 / 5, 0)
+    )
+    assert len(table) == 2 * 4
+
+
 def test_error_rates_in_words() -> None:
     assert label_stats.error_rates_in_words(label_stats.error_rates(labels(BY_HAND))) == (
         "- **prefvlm**: the VLM is wrong in 38 % of 16 labels; clean: 12 % of 8 labels; "
