@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import prefvlm_core
@@ -60,6 +62,17 @@ def test_conda_and_pip_ask_for_the_same_packages() -> None:
     (from_pip,) = [line["pip"] for line in environment["dependencies"] if isinstance(line, dict)]
     assert from_conda == [f"python{PROJECT['requires-python']}", "pip"]
     assert sorted(from_pip) == sorted(requirements() | requirements("batch") | {"-e ."})
+
+
+def test_binder_installs_what_the_notebooks_need() -> None:
+    binder = ROOT / ".binder"
+    libraries = re.search('packages="(.*)"', (ROOT / "tools" / "install_gl.sh").read_text(encoding="utf-8"))
+    assert libraries is not None and (binder / "apt.txt").read_text().split() == libraries[1].split()
+    python, pip, torch = yaml.safe_load((binder / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python=")) and pip == "pip"
+    assert torch.removeprefix("pytorch-cpu") in {line.removeprefix("torch") for line in requirements()}
+    assert "install --no-cache-dir -e '.[notebooks]'" in (binder / "postBuild").read_text(encoding="utf-8")
+    assert os.access(binder / "postBuild", os.X_OK) and requirements("notebooks")
 
 
 def declared(*extras: str) -> set[str]:
