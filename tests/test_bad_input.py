@@ -18,11 +18,12 @@ import pytest
 from prefvlm_core import METHODS, Execution, evaluations, register_task_text, run_config, train
 from prefvlm_core.cli import main
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.perturbations import Perturbation
-from prefvlm_core.domains.tasks import TASKS, meant_task
+from prefvlm_core.domains.registry import meant_task
+from prefvlm_core.domains.tasks import TASKS
 from prefvlm_core.experiments.opened import open_experiment
 from prefvlm_core.vlm import load
 

@@ -38,10 +38,11 @@ class List:
 def _summaries(what: Kind) -> Mapping[str, str]:
     """A line on each of the names of one kind."""
     if what == "tasks":
-        from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
+        from prefvlm_core.domains.registry import all_tasks
+        from prefvlm_core.domains.tasks import PAPER_TASKS
         from prefvlm_core.vlm.texts import task_text
 
-        return {task: task_text(task) + "  (in the papers)" * (task in PAPER_TASKS) for task in sorted(TASKS)}
+        return {task: task_text(task) + "  (in the papers)" * (task in PAPER_TASKS) for task in sorted(all_tasks())}
     if what == "methods":
         from prefvlm_core.methods import METHODS
 

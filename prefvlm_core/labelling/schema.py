@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from prefvlm_core.domains.tasks import check_task
+from prefvlm_core.domains.registry import check_task
 from prefvlm_core.labelling.names import check_characters, check_name
 from prefvlm_core.labelling.queue import CHOICES, PURPOSES, label_of
 from prefvlm_core.preferences.log import PARTITIONS

@@ -13,7 +13,7 @@ from prefvlm_core.analysis.sanity import EmbeddedTask, RecordedTask, RewardCurve
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.run import AdapterConfig
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.plots import sanity as sanity_plots
 from prefvlm_core.vlm import ImageTextModel
 from prefvlm_core.vlm.pretraining.recordings import Recording

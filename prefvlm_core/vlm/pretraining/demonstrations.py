@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.progress import tqdm
+from prefvlm_core.domains.domain import Camera
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
-from prefvlm_core.domains.frames import Camera, FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import Perturbation
 from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
 
@@ -122,7 +123,7 @@ def _until_success(
         observation, _, success = environment.step(expert(observation, len(snapshots) - 1))
         snapshots.append(environment.snapshot())
     remaining = list(range(len(snapshots) - 1, -1, -1))
-    afterwards = (expert, RandomActions(generator), _constant(generator))[generator.integers(3)]
+    afterwards = (expert, RandomActions(environment.task, generator), _constant(generator))[generator.integers(3)]
     for step in range(_STEPS_AFTER_SUCCESS):
         observation, _, success = environment.step(afterwards(observation, step))
         if success:  # a state after the success has been undone has an unknown number of steps to the next one
@@ -152,7 +153,7 @@ def _disturbance(task: str, generator: np.random.Generator) -> Behavior:
     """Drift, the expert reversed, another expert, a constant action, or the way to a random point."""
     kind = generator.integers(5)
     if kind == 0:
-        return RandomActions(generator)
+        return RandomActions(task, generator)
     if kind == 1:
         expert = Expert(task, 0.2, generator)
         return lambda observation, step: -expert(observation, step)
