@@ -85,7 +85,7 @@ def _config_lines(config: RunConfig, changes: Mapping[str, Any]) -> Iterator[str
     from prefvlm_core.methods import METHODS, layers
 
     sources = dict.fromkeys(flatten(dataclasses.asdict(config)), "default")
-    for source, fields in layers(config.method, config.profile, changes).items():
+    for source, fields in layers(config.task, config.method, config.profile, changes).items():
         sources |= dict.fromkeys(fields, source)
     yield f"run {config.run_id}"
     yield f"    {METHODS[config.method].summary}"

@@ -132,8 +132,7 @@ class Domain(ABC):
         """What agents see (O,) of an observation (O,) that shows the goal."""
         return observation
 
-    def relations(self, observations: Tensor) -> Tensor:
-        """What `reward.inputs` relations shows the reward beside observations (..., O): relations (..., R)."""
-        raise PrefVLMError(
-            f"reward.inputs relations needs relations between things, but {self.title} names none; choose another."
-        )
+    def relations(self, task: str) -> Callable[[Tensor], Tensor] | None:
+        """What `reward.inputs` relations shows the reward beside observations, from observations (..., O) to relations
+        (..., R); None without any."""
+        return None

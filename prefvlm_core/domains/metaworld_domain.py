@@ -65,8 +65,8 @@ class Metaworld(Domain):
         seen[-3:] = 0
         return seen
 
-    def relations(self, observations: Tensor) -> Tensor:
+    def relations(self, task: str) -> Callable[[Tensor], Tensor]:
         """See `Domain`."""
         from prefvlm_core.domains.relations import hand_object_relations
 
-        return hand_object_relations(observations)
+        return hand_object_relations

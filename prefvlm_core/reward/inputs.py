@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.registry import Registry
-from prefvlm_core.domains.registry import domain_of, sizes_of
+from prefvlm_core.domains.registry import domain_of
 
 if TYPE_CHECKING:  # names are also checked where torch is not needed
     from torch import Tensor
@@ -28,7 +29,11 @@ class Relations:
     """
 
     def __init__(self, task: str) -> None:
-        self._relations, self._size = domain_of(task).relations, sizes_of(task).observation
+        domain = domain_of(task)
+        relations = domain.relations(task)
+        if relations is None:
+            raise PrefVLMError(f"reward.inputs is relations, but {domain.title} names none of '{task}'.")
+        self._relations, self._size = relations, domain.sizes(task).observation
 
     def __call__(self, steps: Tensor) -> Tensor:
         import torch
@@ -52,6 +57,6 @@ REWARD_INPUTS: Registry[InputsOf | type[Relations]] = Registry(
 
 
 def inputs_of(name: str, task: str) -> InputsOf:
-    """What makes the inputs named `name` for the networks of a task."""
+    """What makes the inputs named `name` for the networks of a task. Raises `PrefVLMError` where there is none."""
     entry = REWARD_INPUTS[name]
     return entry(task) if isinstance(entry, type) else entry

@@ -61,7 +61,7 @@ def green_centre(frame):
 
 
 def goal_of(task, scene):
-    model = light_model(task)
+    model = light_model.light_model(task)
     start = 3 * model.nbody + 3 * model.site("goal").id
     return scene[start : start + 3]
 
@@ -116,7 +116,7 @@ def test_frame_shows_what_metaworld_renders():
 @pytest.mark.parametrize("task", [DOOR, "stick-pull-v3", "box-close-v3"])
 def test_light_model_has_the_poses_of_the_physics_model_and_a_fraction_of_its_faces(task):
     snapshots, scenes, environment = some_episode(task)
-    model = light_model(task)
+    model = light_model.light_model(task)
     data = mujoco.MjData(model)
     restore(model, data, snapshots[-1], scenes[-1])
     physics = environment.world.env
