@@ -59,10 +59,10 @@ class World(Protocol):
         success."""
 
     def snapshot(self) -> NDArray[np.float32]:
-        """What changes from step to step in a picture, (S,)."""
+        """What changes from step to step in a picture, (S,); of that size already before the first reset."""
 
     def scene(self) -> NDArray[np.float32]:
-        """What changes in a picture at a reset only, (C,)."""
+        """What changes in a picture at a reset only, (C,); of that size already before the first reset."""
 
 
 class Drawing(Protocol):

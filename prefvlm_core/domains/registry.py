@@ -10,6 +10,7 @@ from prefvlm_core.common.errors import PrefVLMError, shown, unknown_name
 from prefvlm_core.common.registry import Registry, check_part_of_path
 from prefvlm_core.domains.domain import Domain, Sizes
 from prefvlm_core.domains.metaworld_domain import Metaworld
+from prefvlm_core.domains.point_maze import PointMaze
 
 
 class Domains(Registry[Domain]):
@@ -34,7 +35,7 @@ class Domains(Registry[Domain]):
         }
 
 
-DOMAINS = Domains("domain", {"metaworld": Metaworld()})
+DOMAINS = Domains("domain", {"metaworld": Metaworld(), "pointmaze": PointMaze()})
 """Maps names to domains; `register` adds one of your own."""
 
 _AROUND = (

@@ -76,7 +76,7 @@ class Labeled:
     def __init__(self, task):
         self.negative = False
 
-    def look(self, camera, perturbation):
+    def look(self, camera=None, perturbation=None):
         self.negative = True
 
     def render(self, snapshots, scenes):

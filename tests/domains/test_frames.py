@@ -15,6 +15,7 @@ from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.metaworld import restore
 from prefvlm_core.domains.metaworld_domain import CAMERAS, DEFAULT_CAMERA
+from prefvlm_core.domains.model_drawing import ModelDrawing
 from prefvlm_core.domains.perturbations import Perturbation
 
 DOOR = "door-open-v3"  # its goal is a green sphere, and nothing else in it is green
@@ -234,8 +235,8 @@ def test_what_stands_still_is_drawn_once_without_changing_a_pixel(task, camera, 
     snapshots, scenes = (np.concatenate([episode[part] for episode in episodes]) for part in (0, 1))
     renderer = FrameRenderer(task, camera=camera, perturbation=Perturbation(background=1.0, light_angle=30))
     drawn = renderer.render(snapshots, scenes)
-    still = FrameRenderer._drawn_still
-    monkeypatch.setattr(FrameRenderer, "_drawn_still", lambda *given: still(*given)._replace(opaque=False))
+    still = ModelDrawing._drawn_still
+    monkeypatch.setattr(ModelDrawing, "_drawn_still", lambda *given: still(*given)._replace(opaque=False))
     renderer.look(camera, Perturbation(background=1.0, light_angle=30))
     np.testing.assert_array_equal(drawn, renderer.render(snapshots, scenes))
     renderer.close()
