@@ -45,7 +45,7 @@ COMMAND_LINES = {
     # names
     "trian": "Unknown command 'trian'. Did you mean 'train'?",
     "Train": "Unknown command 'Train'. Did you mean 'train'?",
-    "train": "prefvlm train needs --tasks: Meta-World tasks",
+    "train": "prefvlm train needs --tasks: Tasks",
     "train --tasks": "name at least one task",
     f"train --tasks {TASK} --methods": "name at least one task, method and seed",
     f"train --tasks {TASK} --seeds": "name at least one task, method and seed",
@@ -85,7 +85,7 @@ COMMAND_LINES = {
     f"{RUN} --total-steps 1e6": "--total-steps takes one whole number, got '1e6'.",
     f"{RUN} --total-steps 0": "total_steps must be at least 1, got 0.",
     f"{RUN} --total-steps 4001": "total_steps must be a multiple of horizon 50, got 4001.",
-    f"{RUN} --total-steps {10**12}": "needs about 260 TB of memory, most of it for the replay (total_steps)",
+    f"{RUN} --total-steps {10**12}": "needs about 264 TB of memory, most of it for the replay (total_steps)",
     f"{RUN} --total-steps {10**18}": "total_steps must be at most 1000000000000000",
     f"{RUN} --horizon 0": "horizon must be at least 1, got 0.",
     f"{RUN} --horizon 101": "horizon is 101 and action_repeat 5",

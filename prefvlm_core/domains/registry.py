@@ -55,13 +55,15 @@ def all_tasks() -> list[str]:
 
 def domain_of(task: str) -> Domain:
     """The domain of a task. Raises `PrefVLMError`, with a suggestion, for an unknown one."""
+    if not isinstance(task, str):
+        raise PrefVLMError(f"task must be of type str, got {shown(task)}.")
     for domain in DOMAINS.values():
-        if isinstance(task, str) and task in domain.tasks:
+        if task in domain.tasks:
             return domain
-    several = [meant_task(part) for part in re.split(r"[,;\s]+", task.strip(",; "))] if isinstance(task, str) else []
+    several = [meant_task(part) for part in re.split(r"[,;\s]+", task.strip(",; "))]
     if len(several) > 1 and all(several):
         raise PrefVLMError(f"{shown(task)} is several tasks; separate them by spaces: {' '.join(several)}")
-    raise unknown_name("task", task, all_tasks(), meant_task(task) if isinstance(task, str) else "")
+    raise unknown_name("task", task, all_tasks(), meant_task(task))
 
 
 def check_task(name: str) -> None:
