@@ -46,10 +46,10 @@ figures: $(STAMP) gl  ## draw the figures again from the runs in results/
 # (make figures PROFILE=laptop) and executes none.
 SPHINX = $(BIN)/sphinx-build -W --keep-going -n -q -d build/doctrees -c docs
 
-docs: $(STAMP)  ## build the documentation site, build/docs/index.html
+docs: $(STAMP) gl  ## build the documentation site, build/docs/index.html
 	$(SPHINX) . build/docs
 
-linkcheck: $(STAMP)  ## try the links that lead out of the documentation site
+linkcheck: $(STAMP) gl  ## try the links that lead out of the documentation site
 	$(SPHINX) -b linkcheck . build/linkcheck
 
 test: $(STAMP) gl  ## run the tests, except those marked slow

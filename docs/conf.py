@@ -35,11 +35,13 @@ templates_path = ["_templates"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # `generate.notebooks` takes the executed copies that there are
 
-autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+add_module_names = False
 autodoc_inherit_docstrings = False
+smartquotes = False  # -- is an option
 default_role = "py:obj"
 nitpick_ignore_regex = [
     ("py:obj", r"(?s).*"),  # what stands in backticks in a docstring is code, and a link where it is a name of ours
@@ -60,7 +62,8 @@ copybutton_prompt_text = "$ "
 
 def link_fields(app: Sphinx, tree: nodes.document, page: str) -> None:
     """Let each name of a config field that stands in backticks lead to the field."""
-    fields = {name: place for kind, name, _, *place, _ in app.env.domains["std"].get_objects() if kind == "confval"}
+    objects = app.env.domains["std"].get_objects()
+    fields = {name: place for name, _, kind, *place, _ in objects if kind == "confval"}
     for literal in list(tree.findall(nodes.literal)):
         name = literal.astext().split(" ")[0]
         if "." in name and name in fields and not isinstance(literal.parent, nodes.title | nodes.reference):

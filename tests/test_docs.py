@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from generate import api, commands, fields, names, notebooks
+from generate import api, commands, fields, names, notebooks, texts
 
 from prefvlm_core.cli import COMMANDS
 from prefvlm_core.config.arguments import parse
@@ -57,7 +57,7 @@ def test_every_public_name_leads_to_where_it_is_defined() -> None:
 
 
 def options_in_help(command: str) -> set[str]:
-    """The options that `prefvlm <command> --help` lists, each of which begins a line, inside a frame if there is one."""
+    """The options that `prefvlm <command> --help` lists, each at the beginning of a line."""
     with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit):
         parse(COMMANDS, [command, "--help"], "")
     found = re.findall(r"^[│| ] (--[a-z][\w.-]*)(?:, (--[\w.-]+))?", printed.getvalue(), flags=re.MULTILINE)
@@ -120,7 +120,7 @@ def test_every_field_of_a_label_file_is_explained() -> None:
 def test_every_notebook_has_a_page_with_its_figures() -> None:
     pages = notebooks.pages()
     assert set(pages) == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} and len(pages) > 9
-    assert "\nnotebooks/*\n" in page("results/index.md")
+    assert "\nnotebooks/*\n" in page("results/notebooks.md")
     for figure in (ROOT / "figures" / "laptop").glob("*.png"):
         (shown,) = [text for name, text in pages.items() if figure.stem.startswith(f"{name}_")]
         assert f"figures/laptop/{figure.name}" in shown or '"image/png"' in shown
@@ -141,7 +141,13 @@ def test_an_executed_copy_is_shown_if_it_is_one_of_the_same_cells(
     executed.write_text(notebook(("x = 1", "parameters"), ("x = 2", "injected-parameters"), ("x", "")))
     assert len(json.loads(notebooks.pages()["a"])["cells"]) == 3
     executed.write_text(notebook(("x = 1", "parameters"), ("an older cell", "")))
-    assert "stores no figure" in notebooks.pages()["a"] and "older" not in notebooks.pages()["a"]
+    assert len(json.loads(notebooks.pages()["a"])["cells"]) == 2 and "older" not in notebooks.pages()["a"]
+
+
+def test_a_figure_stands_below_the_cell_that_draws_it() -> None:
+    cells = ["".join(cell["source"]) for cell in json.loads(notebooks.pages()["02_learning_curves"])["cells"]]
+    (drawn,) = [number for number, cell in enumerate(cells) if cell.endswith('"labels")')]
+    assert "figures/laptop/02_learning_curves_labels.png" in cells[drawn + 1] or len(cells[drawn + 1]) > 200
 
 
 def test_docstrings_become_what_sphinx_reads() -> None:
@@ -160,6 +166,10 @@ def test_docstrings_become_what_sphinx_reads() -> None:
         *(r"Sums \|x\| \* y\_ of `a*`.", "", "Args:", "", "    * ``x``: One", "      thing.", ""),
         *("    * ``y``: Two.", "", "Then:", "", "- this,", "  and"),
     ]
+
+
+def test_docstrings_become_markdown() -> None:
+    assert texts.markdown("`a<b>` in <results>, see --x.y-z.") == r"`a<b>` in \<results>, see `--x.y-z`."
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(DOCS)))

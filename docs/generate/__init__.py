@@ -20,6 +20,7 @@ def files() -> dict[Path, str]:
         DOCS / "reference" / "fields.inc": fields.text(),
         DOCS / "reference" / "names.inc": names.text(),
         DOCS / "reference" / "public_names.inc": api.public_names(),
+        DOCS / "reference" / "rooms.inc": api.rooms_table(),
     }
 
 

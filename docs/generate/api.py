@@ -1,10 +1,12 @@
 """The API: a page per room of the package, with every public module, and the names that the package offers."""
 
+import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
 
 import prefvlm_core
+from generate.texts import first_paragraph
 
 _MEMBER = re.compile(r"( *)(\w[\w, ]*|`[^`]+`): (.*)")
 
@@ -20,11 +22,19 @@ def rooms() -> dict[str, list[str]]:
 
 def pages() -> dict[str, str]:
     """The Markdown of the page of each room."""
-    return {room: "\n\n".join([f"# `{room}`", *map(_section, modules)]) + "\n" for room, modules in rooms().items()}
+    return {room: "\n\n".join([f"# {room}", *map(_section, modules)]) + "\n" for room, modules in rooms().items()}
 
 
 def _section(module: str) -> str:
-    return f"## `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n```"
+    return f"## `{module.removeprefix('prefvlm_core.')}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n```"
+
+
+def rooms_table() -> str:
+    """A table of the rooms, with what each says of itself."""
+    said = {room: first_paragraph(importlib.import_module(modules[0])) for room, modules in rooms().items()}
+    return (
+        "\n".join(["| room | |", "|---|---|", *(f"| [{room}](api/{room}.md) | {said[room]} |" for room in said)]) + "\n"
+    )
 
 
 def public_names() -> str:

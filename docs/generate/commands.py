@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from generate.texts import first_paragraph, markdown
 from prefvlm_core.cli import COMMANDS
 from prefvlm_core.config.options import field_docstrings
 from prefvlm_core.config.run import Execution
@@ -31,8 +32,10 @@ class Option:
 
 def text() -> str:
     """The Markdown of all commands, and of the options of everything that trains."""
-    parts = [part for name, kind in COMMANDS.items() for part in _command(name, kind)]
-    parts += [f"({_EXECUTION})=\n## How runs are executed", (Execution.__doc__ or "").split("\n\n")[0]]
+    rows = [f"| [`prefvlm {name}`](#prefvlm-{name}) | {first_paragraph(kind)} |" for name, kind in COMMANDS.items()]
+    parts = ["\n".join(["| command | |", "|---|---|", *rows])]
+    parts += [part for name, kind in COMMANDS.items() for part in _command(name, kind)]
+    parts += [f"({_EXECUTION})=\n## How runs are executed", first_paragraph(Execution)]
     parts += ["In Python these are the fields of `prefvlm_core.Execution`; no name of a run depends on them."]
     parts += ["```{program} prefvlm\n```", *map(_directive, options(Execution))]
     return "\n\n".join(parts) + "\n"
@@ -54,7 +57,7 @@ def options(kind: Any) -> Iterator[Option]:
 
 def _command(name: str, kind: Any) -> Iterator[str]:
     yield f"## `prefvlm {name}`"
-    yield inspect.cleandoc(kind.__doc__)
+    yield markdown(inspect.cleandoc(kind.__doc__))
     yield f"```{{program}} prefvlm {name}\n```"
     yield from map(_directive, options(kind))
     hints = typing.get_type_hints(kind)
@@ -88,4 +91,4 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 def _directive(option: Option) -> str:
     default = f" Default: `{option.default}`." if option.default else ""
-    return f"```{{option}} {option.usage}\n{option.text}{default}\n```"
+    return f"```{{option}} {option.usage}\n{markdown(option.text)}{default}\n```"

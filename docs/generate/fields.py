@@ -7,6 +7,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from generate.texts import markdown
 from prefvlm_core.config.fields import LARGEST_SEED, MOST, per_run_fields, types_of
 from prefvlm_core.config.options import field_docstrings
 from prefvlm_core.config.profiles import PROFILES, SUMMARIES
@@ -16,10 +17,16 @@ from prefvlm_core.config.run import IDENTITY, RunConfig, default_fields
 def text() -> str:
     """The Markdown of every field, group by group."""
     ungrouped = [field for field in dataclasses.fields(RunConfig) if not _group(field)]
-    parts = ["## The run", "What is in no group.", *(_directive(field, "") for field in ungrouped)]
+    groups = [f"[`{field.name}`](#{field.name})" for field in dataclasses.fields(RunConfig) if _group(field)]
+    parts = [
+        f"Groups: {' · '.join(groups)}.",
+        "## The run",
+        "What is in no group.",
+        *(_directive(field, "") for field in ungrouped),
+    ]
     for field in dataclasses.fields(RunConfig):
         if group := _group(field):
-            parts += [f"## `{field.name}`", inspect.cleandoc(group.__doc__ or "")]
+            parts += [f"## `{field.name}`", markdown(inspect.cleandoc(group.__doc__ or ""))]
             parts += [_directive(member, f"{field.name}.") for member in dataclasses.fields(group)]
     return "\n\n".join(parts) + "\n"
 
@@ -32,7 +39,7 @@ def _group(field: dataclasses.Field[Any]) -> Any:
 def _directive(field: dataclasses.Field[Any], prefix: str) -> str:
     owner = types_of(RunConfig)[prefix.rstrip(".")] if prefix else RunConfig
     name, kind = f"{prefix}{field.name}", types_of(owner)[field.name]
-    said = field_docstrings(owner)[field.name]
+    said = markdown(field_docstrings(owner)[field.name])
     if name in IDENTITY:
         return f"```{{confval}} {name}\n:type: {_allowed(kind, field.metadata)}\n\n{said}\n```"
     shared = "" if name in per_run_fields(RunConfig) else " All runs of a fleet share it."

@@ -1,10 +1,12 @@
-"""A page per notebook: the executed copy where there is one, else the cells as they are in git, and the stored figures.
+"""A page per notebook: the executed copy where there is one, else the cells as they are in git, each with the stored
+figures that it draws.
 
 `make figures PROFILE=laptop` executes the notebooks on the stored runs, which takes minutes; the site itself executes
 nothing.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,14 @@ def _page(path: Path) -> dict[str, Any]:
         copy = json.loads(executed.read_text(encoding="utf-8"))
         if _sources(copy) == _sources(notebook):
             return copy
-    figures = sorted((ROOT / "figures" / PROFILE).glob(f"{path.stem}_*.png"))
-    notebook["cells"] += [_cell("shown-about", _about(figures)), *map(_figure, figures)]
-    return notebook
+    figures = {figure.stem.removeprefix(f"{path.stem}_"): figure for figure in _figures(path.stem)}
+    cells = []
+    for cell in notebook["cells"]:
+        cells.append(cell)
+        if cell["cell_type"] == "code":
+            drawn = [name for name in re.findall(r'"(\w+)"', "".join(cell["source"])) if name in figures]
+            cells += [_shown(figures.pop(name)) for name in drawn]
+    return notebook | {"cells": cells + [_shown(figure) for figure in figures.values()]}
 
 
 def _sources(notebook: dict[str, Any]) -> list[str]:
@@ -37,16 +44,11 @@ def _sources(notebook: dict[str, Any]) -> list[str]:
     return ["".join(cell["source"]) for cell in cells]
 
 
-def _about(figures: list[Path]) -> str:
-    if not figures:
-        return "## Figures\n\nThis notebook stores no figure: it is for your own hands."
-    return f"## Figures\n\nWhat these cells draw from the stored runs of profile `{PROFILE}`."
+def _figures(notebook: str) -> list[Path]:
+    return sorted((ROOT / "figures" / PROFILE).glob(f"{notebook}_*.png"))
 
 
-def _figure(path: Path) -> dict[str, Any]:
-    name = path.stem.rpartition("_")[2]
-    return _cell(f"figure-{name}", f"### {name.capitalize()}\n\n![{name}](../../../figures/{PROFILE}/{path.name})")
-
-
-def _cell(name: str, source: str) -> dict[str, Any]:
-    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": source}
+def _shown(figure: Path) -> dict[str, Any]:
+    """A cell that shows a figure of the stored runs below the cell that draws it."""
+    source = f"![{figure.stem}](../../../figures/{PROFILE}/{figure.name})"
+    return {"cell_type": "markdown", "id": figure.stem[:64], "metadata": {}, "source": source}
