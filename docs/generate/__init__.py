@@ -3,7 +3,7 @@ that git ignores: texts that a page includes (`.inc`), a page per room of the pa
 
 from pathlib import Path
 
-from generate import api, commands, deviations, fields, names, notebooks
+from generate import api, commands, deviations, fields, names, notebooks, tables
 
 DOCS = Path(__file__).parents[1]
 FOLDERS = (DOCS / "reference" / "api", DOCS / "results" / "notebooks")
@@ -19,6 +19,7 @@ def files() -> dict[Path, str]:
         DOCS / "reference" / "commands.inc": commands.text(),
         DOCS / "reference" / "fields.inc": fields.text(),
         DOCS / "reference" / "names.inc": names.text(),
+        DOCS / "reference" / "tables.inc": tables.text(),
         DOCS / "reference" / "public_names.inc": api.public_names(),
         DOCS / "reference" / "rooms.inc": api.rooms_table(),
     }

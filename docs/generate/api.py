@@ -26,15 +26,17 @@ def pages() -> dict[str, str]:
 
 
 def _section(module: str) -> str:
-    return f"## `{module.removeprefix('prefvlm_core.')}`\n\n```{{eval-rst}}\n.. automodule:: {module}\n```"
+    """A module under a heading, unless it is the room itself, which has the page's."""
+    name = module.removeprefix("prefvlm_core.")
+    heading = f"## `{name}`\n\n" if "." in name else ""
+    return f"{heading}```{{eval-rst}}\n.. automodule:: {module}\n```"
 
 
 def rooms_table() -> str:
     """A table of the rooms, with what each says of itself."""
     said = {room: first_paragraph(importlib.import_module(modules[0])) for room, modules in rooms().items()}
-    return (
-        "\n".join(["| room | |", "|---|---|", *(f"| [{room}](api/{room}.md) | {said[room]} |" for room in said)]) + "\n"
-    )
+    rows = [f"| [{room}](api/{room}.md) | {text} |" for room, text in said.items()]
+    return "\n".join(["| room | what it holds |", "|---|---|", *rows]) + "\n"
 
 
 def public_names() -> str:

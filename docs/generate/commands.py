@@ -33,7 +33,7 @@ class Option:
 def text() -> str:
     """The Markdown of all commands, and of the options of everything that trains."""
     rows = [f"| [`prefvlm {name}`](#prefvlm-{name}) | {first_paragraph(kind)} |" for name, kind in COMMANDS.items()]
-    parts = ["\n".join(["| command | |", "|---|---|", *rows])]
+    parts = ["\n".join(["| command | what it does |", "|---|---|", *rows])]
     parts += [part for name, kind in COMMANDS.items() for part in _command(name, kind)]
     parts += [f"({_EXECUTION})=\n## How runs are executed", first_paragraph(Execution)]
     parts += ["In Python these are the fields of `prefvlm_core.Execution`; no name of a run depends on them."]

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 PROFILE = "laptop"
 """The profile whose figures are shown."""
+_STORED = f"*Figures: those of the stored runs of profile `{PROFILE}`, as the cells draw them with that profile.*"
 
 
 def pages() -> dict[str, str]:
@@ -29,8 +30,9 @@ def _page(path: Path) -> dict[str, Any]:
         if _sources(copy) == _sources(notebook):
             return copy
     figures = {figure.stem.removeprefix(f"{path.stem}_"): figure for figure in _figures(path.stem)}
-    cells = []
-    for cell in notebook["cells"]:
+    title, *others = notebook["cells"]
+    cells = [title, _cell("stored", _STORED)] if figures else [title]
+    for cell in others:
         cells.append(cell)
         if cell["cell_type"] == "code":
             drawn = [name for name in re.findall(r'"(\w+)"', "".join(cell["source"])) if name in figures]
@@ -50,5 +52,8 @@ def _figures(notebook: str) -> list[Path]:
 
 def _shown(figure: Path) -> dict[str, Any]:
     """A cell that shows a figure of the stored runs below the cell that draws it."""
-    source = f"![{figure.stem}](../../../figures/{PROFILE}/{figure.name})"
-    return {"cell_type": "markdown", "id": figure.stem[:64], "metadata": {}, "source": source}
+    return _cell(figure.stem[:64], f"![{figure.stem}](../../../figures/{PROFILE}/{figure.name})")
+
+
+def _cell(name: str, source: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": source}
