@@ -126,28 +126,44 @@ def test_every_notebook_has_a_page_with_its_figures() -> None:
         assert f"figures/laptop/{figure.name}" in shown or '"image/png"' in shown
 
 
-def test_an_executed_copy_is_shown_if_it_is_one_of_the_same_cells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def notebook(*cells: tuple[str, str]) -> str:
-        return json.dumps({"cells": [dict(source=source, metadata={"tags": [tag]}) for source, tag in cells]})
-
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "results" / "notebooks").mkdir(parents=True)
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one notebook, `a`, which draws one figure."""
+    for folder in ("notebooks", "results/notebooks", "figures/laptop"):
+        (tmp_path / folder).mkdir(parents=True)
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
-    (tmp_path / "notebooks" / "a.ipynb").write_text(notebook(("x = 1", "parameters"), ("x", "")))
-    executed = tmp_path / "results" / "notebooks" / "a-laptop.ipynb"
-    executed.write_text(notebook(("x = 1", "parameters"), ("x = 2", "injected-parameters"), ("x", "")))
-    assert len(json.loads(notebooks.pages()["a"])["cells"]) == 3
-    executed.write_text(notebook(("x = 1", "parameters"), ("an older cell", "")))
-    assert len(json.loads(notebooks.pages()["a"])["cells"]) == 2 and "older" not in notebooks.pages()["a"]
+    (tmp_path / "notebooks" / "a.ipynb").write_text(notebook("# A", "x = 1", 'show(x, "steps")', "x"))
+    (tmp_path / "figures" / "laptop" / "a_steps.png").touch()
+    return tmp_path
 
 
-def test_a_figure_stands_below_the_cell_that_draws_it() -> None:
-    cells = ["".join(cell["source"]) for cell in json.loads(notebooks.pages()["02_learning_curves"])["cells"]]
-    (drawn,) = [number for number, cell in enumerate(cells) if cell.endswith('"labels")')]
-    assert "figures/laptop/02_learning_curves_labels.png" in cells[drawn + 1] or len(cells[drawn + 1]) > 200
+def notebook(*sources: str) -> str:
+    """Cells of code as JSON; one that begins with an injected comment is papermill's."""
+    cells = [{"cell_type": "code", "source": source, "metadata": {}} for source in sources]
+    for cell in cells:
+        if str(cell["source"]).startswith("# injected"):
+            cell["metadata"] = {"tags": ["injected-parameters"]}
+    return json.dumps({"cells": cells})
+
+
+def shown() -> list[str]:
+    return ["".join(cell["source"]) for cell in json.loads(notebooks.pages()["a"])["cells"]]
+
+
+def test_a_figure_stands_below_the_cell_that_draws_it(project: Path) -> None:
+    title, whose, *others = shown()
+    assert title == "# A" and "profile `laptop`" in whose
+    assert others == ["x = 1", 'show(x, "steps")', "![a_steps](../../../figures/laptop/a_steps.png)", "x"]
+
+
+def test_an_executed_copy_is_shown_if_its_cells_are_those_of_today(project: Path) -> None:
+    executed = project / "results" / "notebooks" / "a-laptop.ipynb"
+    cells = ["# A", "x = 1", "# injected\nx = 2", 'show(x, "steps")', "x"]
+    executed.write_text(notebook(*cells))
+    assert shown() == cells
+    executed.write_text(notebook(*cells[:-1], "an older cell"))
+    assert "an older cell" not in shown()
 
 
 def test_docstrings_become_what_sphinx_reads() -> None:
