@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.retired import StoredConfig, read_stored_config
@@ -27,6 +24,10 @@ from prefvlm_core.runs.files import (
 )
 from prefvlm_core.runs.published import PublishedRun, published_runs
 from prefvlm_core.runs.rows import check_rows, csv_bytes, read_labels, read_metrics, rows_hash
+
+if TYPE_CHECKING:  # slow to import, and not needed to list runs
+    import pandas
+    from torch import Tensor
 
 ADAPTERS_FILE = "adapters.safetensors"
 REPLAY_FILE = "replay.safetensors"
@@ -101,6 +102,8 @@ class RunDirectory:
         """Rows of the metrics, one per evaluation; none where there are none."""
         if self.published:
             return self.published.metrics().to_dict("records")
+        import pandas
+
         path = self.path / "metrics.csv"
         rows = read_metrics(path)
         check_rows(path, pandas.DataFrame(rows), self.manifest.get("metrics_hash"))
@@ -108,6 +111,8 @@ class RunDirectory:
 
     def metrics(self) -> pandas.DataFrame:
         """The same as a table."""
+        import pandas
+
         return self.published.metrics() if self.published else pandas.DataFrame(self.read_metrics())
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
