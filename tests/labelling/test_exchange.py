@@ -16,12 +16,13 @@ from builders.runs import quiet, small
 from PIL import Image
 from sqlalchemy import select
 
+from prefvlm_core import cli
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.labelling.annotator import Annotator
 from prefvlm_core.labelling.clips import encode
 from prefvlm_core.labelling.database import ANSWERS, PAIRS
-from prefvlm_core.labelling.exchange.data import SCHEMAS, PreferenceData, table_of
+from prefvlm_core.labelling.exchange.data import PreferenceData, table_of
 from prefvlm_core.labelling.exchange.folder import read_folder, write_folder
 from prefvlm_core.labelling.exchange.lerobot import write_lerobot
 from prefvlm_core.labelling.exchange.posting import add_data
@@ -370,9 +371,38 @@ def test_a_lerobot_dataset_needs_frames_of_one_size(theirs: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_the_docs_name_every_column() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "exchanging_labels.md").read_text()
-    sections = dict(zip(SCHEMAS, [part.split("\n#")[0] for part in text.split("\n### `")[1:]], strict=True))
-    for name, schema in SCHEMAS.items():
-        named = [line.split("`")[1] for line in sections[name].splitlines() if line.startswith("| `")]
-        assert named == schema.names
+# ---- the command
+
+
+def test_the_command_exports_and_imports(
+    queue: LabelQueue, kept: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prefvlm(line: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(f"labels {line}".split())
+        out, err = capsys.readouterr()
+        return int(str(stopped.value.code)), out + err
+
+    address, out = f"--labels sqlite:///{tmp_path}/labels.sqlite", tmp_path / "out"
+    results = kept.path.parents[3]
+    assert prefvlm(f"export --folder {out} {address} --size 24") == (0, f"6 labels of 4 pairs written to {out}\n")
+    assert read_folder(out).labels == data_of_queue(queue.database).labels
+    code, said = prefvlm(f"export --folder {out} {address}")
+    assert code == 2 and f"{out} exists already, and an export overwrites nothing; name a new folder." in said
+    code, said = prefvlm(f"import --folder {out} --labels sqlite:///{tmp_path}/new.sqlite")
+    assert code == 0 and said.startswith("4 pairs with 4 answers added to sqlite:///")
+    line = f"export --folder {tmp_path / 'robot'} --form lerobot --source run --size 16 --results {results}"
+    assert prefvlm(f"{line} --run-id {kept.run_id}")[0] == 0
+    assert (tmp_path / "robot" / "meta" / "preferences.parquet").exists()
+    for wrong, told in {
+        f"export --folder {tmp_path / 'x'} --source run --results {results} --run-id quick": "Unknown run in",
+        f"export --folder {tmp_path / 'x'} {address} --size 9999": "size must be at most 480, got 9999.",
+        f"export --folder {tmp_path / 'x'} {address} --run-id none": "holds no labels of run none, so nothing was",
+        f"import --folder {out} --form lerobot {address}": "Only folders in the plain form are imported",
+        f"import --folder {tmp_path / 'x'} {address}": f"There is no folder {tmp_path / 'x'}; it should hold the",
+        f"status --folder {out} {address}": "status takes no folder; only export and import do.",
+        f"export --form lerobot {address}": "--form, --source and --size are about a folder; name it with --folder.",
+    }.items():
+        code, said = prefvlm(wrong)
+        assert code == 2 and told in said
+    assert not (tmp_path / "x").exists()

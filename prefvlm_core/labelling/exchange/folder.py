@@ -31,13 +31,18 @@ def write_folder(data: PreferenceData, folder: Path) -> None:
     Raises `PrefVLMError` if there is such a folder already or it cannot be written.
     """
     with new_folder(folder) as made:
-        rows = data.clips.to_pylist()
-        for number, row in enumerate(rows):
-            row["file"] = f"clips/{number:06d}.webp"
-            (made / "clips").mkdir(exist_ok=True)
-            (made / row["file"]).write_bytes(data.strips[row["clip"]])
-        for name, table in (("clips", table_of("clips", rows)), ("pairs", data.pairs), ("labels", data.labels)):
-            pyarrow.parquet.write_table(table, made / f"{name}.parquet")
+        fill_folder(data, made)
+
+
+def fill_folder(data: PreferenceData, folder: Path) -> None:
+    """Write the plain form into a folder that is there."""
+    (folder / "clips").mkdir()
+    rows = data.clips.to_pylist()
+    for number, row in enumerate(rows):
+        row["file"] = f"clips/{number:06d}.webp"
+        (folder / row["file"]).write_bytes(data.strips[row["clip"]])
+    for name, table in (("clips", table_of("clips", rows)), ("pairs", data.pairs), ("labels", data.labels)):
+        pyarrow.parquet.write_table(table, folder / f"{name}.parquet")
 
 
 @contextmanager

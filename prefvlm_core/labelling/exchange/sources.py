@@ -159,10 +159,10 @@ def data_of_run(directory: RunDirectory, size: int = 0) -> PreferenceData:
 
 def _logged(row: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
     """A row of the label log, without its pair."""
-    by_vlm = row["teacher"] == "vlm"
-    who = {"teacher": VLM if by_vlm else config.feedback.teacher, "annotator": config.vlm.model if by_vlm else None}
-    filtered = {"divergence": row["divergence"], "partition": row["partition"]} if by_vlm else {}
-    return {"label": row["label"], "purpose": "label"} | who | filtered
+    if row["teacher"] != "vlm":
+        return {"label": row["label"], "teacher": config.feedback.teacher, "purpose": "label"}
+    filtered = {"divergence": row["divergence"], "partition": row["partition"]}
+    return {"label": row["label"], "teacher": VLM, "annotator": config.vlm.model} | filtered
 
 
 def _rendered(config: RunConfig, replay: Mapping[str, Tensor], first: int, maker: ClipMaker) -> NDArray[np.uint8]:
