@@ -42,7 +42,7 @@ from prefvlm_core.runs.checkpoint import FleetCheckpoint, lock_runs, remove_chec
 from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory
 from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
-from prefvlm_core.runs.tensorboard import Curves
+from prefvlm_core.runs.tensorboard import curves_of
 from prefvlm_core.vlm.encoder import FleetEncoder
 
 
@@ -72,6 +72,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
                     execution.workers or default_workers(),
                     waiting[0].config.action_repeat,
                 ) as environments,
+                curves_of(waiting if execution.tensorboard else []),
             ):
                 Fleet(waiting, environments, execution).train()
         remove_checkpoints(directories, execution.results)
@@ -126,7 +127,6 @@ class Fleet:
             self.configs, self.replay, self.ensemble, self.encoder, self.generators, self.stopwatch, execution
         )
         self.progress = Progress(0, [{} for _ in self.configs], [[] for _ in self.configs])
-        self.curves = [Curves(directory) for directory in directories if execution.tensorboard]
         parts: dict[str, Part] = {f"feedback.{run}": feedback for run, feedback in enumerate(self.feedback)}
         for name in ("agent", "ensemble", "rewards"):
             parts[name] = InPlace(getattr(self, name))
@@ -266,8 +266,6 @@ class Fleet:
                 directory.write_metrics(self.progress.metrics[run])
             if len(feedback.labels.log.rows):
                 directory.write_labels(feedback.labels.log.frame())
-        for curves, metrics in zip(self.curves, self.progress.metrics, strict=False):  # no curves unless asked for
-            curves.write(metrics)
 
     def _save(self) -> None:
         """Write a checkpoint at the end of an episode, where the environments have no state because a reset follows."""
@@ -292,8 +290,6 @@ class Fleet:
         for run, directory in enumerate(self.directories):
             directory.write_manifest(self._manifest(run, FINISHED) | directory.row_hashes())
         self.encoder.close()
-        for curves in self.curves:
-            curves.close()
 
     def _manifest(self, run: int, status: str) -> dict[str, Any]:
         fleet = [config.run_id for config in self.configs]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # slow to import, and not needed to list runs
     import pandas
     from torch import Tensor
 
+    from prefvlm_core.runs.tensorboard import Curves
+
 ADAPTERS_FILE = "adapters.safetensors"
 REPLAY_FILE = "replay.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
@@ -51,6 +53,8 @@ class RunDirectory:
         self.lock = self.path / ".lock"
         self.held: int | None = None
         """The inode of the lock file since `lock_runs` took it."""
+        self.curves: Curves | None = None
+        """What draws the metrics while they are written, see `tensorboard.curves_of`."""
 
     @property
     def published(self) -> PublishedRun | None:
@@ -120,6 +124,8 @@ class RunDirectory:
         field."""
         columns = list(dict.fromkeys(name for row in rows for name in row))
         write_atomically(self.path / "metrics.csv", csv_bytes(columns, rows))
+        if self.curves is not None:
+            self.curves.write(rows)
 
     def labels(self) -> pandas.DataFrame | None:
         """Rows of the label log; None where the run used no labels."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.directory import RunDirectory
@@ -12,13 +13,25 @@ FOLDER = "tensorboard"
 """In the run's folder; `tensorboard --logdir results` finds the folders of all runs."""
 
 
+@contextmanager
+def curves_of(runs: Sequence[RunDirectory]) -> Iterator[None]:
+    """Let each run write its curves with its metrics. Raises `PrefVLMError` where TensorBoard is not installed."""
+    for run in runs:
+        run.curves = Curves(run)
+    try:
+        yield
+    finally:
+        for run in runs:
+            assert run.curves is not None
+            run.curves.close()
+            run.curves = None
+
+
 class Curves:
     """One curve for each column of the metrics, over environment steps.
 
     The first call of a training writes all rows anew, in place of what an earlier training left: a run that goes on
     from a checkpoint repeats the evaluations since then, and would have two points for each of them.
-
-    Raises `PrefVLMError` where TensorBoard is not installed.
     """
 
     def __init__(self, run: RunDirectory) -> None:
