@@ -17,7 +17,7 @@ from prefvlm_core.labelling.clips import encode, side_by_side
 from prefvlm_core.labelling.database import PAIRS
 from prefvlm_core.labelling.films import check_frames, read_film
 from prefvlm_core.labelling.names import check_characters
-from prefvlm_core.labelling.queue import LabelQueue, Pair
+from prefvlm_core.labelling.queue import OF_NO_RUN, LabelQueue, Pair
 from prefvlm_core.labelling.widget import Labeller
 
 Clip = NDArray[np.uint8] | str | Path
@@ -114,7 +114,7 @@ def _identity(clips: Sequence[tuple[Clip, Clip]]) -> str:
                 content.update(_bytes_of(Path(clip)))
             else:
                 content.update(repr(np.shape(clip)).encode() + np.ascontiguousarray(clip).tobytes())
-    return f"clips/{content.hexdigest()}"
+    return f"{OF_NO_RUN[0]}{content.hexdigest()}"
 
 
 def _bytes_of(file: Path) -> bytes:

@@ -28,6 +28,7 @@ from prefvlm_core.labelling.exchange.lerobot import write_lerobot
 from prefvlm_core.labelling.exchange.posting import add_data
 from prefvlm_core.labelling.exchange.sources import data_of_queue, data_of_run
 from prefvlm_core.labelling.exchange.training_set import training_set
+from prefvlm_core.labelling.files import export_labels, read_labels
 from prefvlm_core.labelling.films import strip
 from prefvlm_core.labelling.queue import LabelQueue, Pair
 from prefvlm_core.reward.ensemble import RewardEnsemble
@@ -181,6 +182,8 @@ def test_pairs_of_others_are_posted_to_people(theirs: Path, tmp_path: Path) -> N
         question = annotator.claim()
         assert question is not None
         annotator.answer(question, "right" if question.swapped else "left", 1.0)
+    export_labels(queue.database, tmp_path / "labels.jsonl")  # whose tasks are those of runs
+    assert {line.task for line in read_labels(tmp_path / "labels.jsonl").values()} == {"own clips"}
     labels = data_of_queue(queue.database).labels.to_pylist()
     assert [(label["pair"][-3:], label["label"]) for label in labels] == [("1/0", 0.0), ("1/1", 0.0)]
 
@@ -211,6 +214,14 @@ def labels_of(text: str) -> Callable[[Path], None]:
         (changed("pairs.csv", "A,B", "A,E"), "second_clip in row 0 of pairs is 'E', which no row of the other table"),
         (changed("pairs.csv", "pair,", "pairs,"), "Unknown column of .*pairs.csv 'pairs'. Did you mean 'pair'?"),
         (changed("pairs.csv", "07,A,B", "07,A"), "pairs.csv cannot be read: .*Expected 3 columns, got 2"),
+        (
+            changed("pairs.csv", "_clip\n07,A,B\n08,C,D", "_clip,session\n07,A,B,0\n08,C,D,1"),
+            "session in row 0 of pairs is 0",
+        ),
+        (
+            changed("pairs.csv", "_clip\n07,A,B\n08,C,D", "_clip,run_id\n07,A,B,r\n08,C,D,r"),
+            "Pair '07' names the run r, so",
+        ),
         (labels_of("pair,label\n07,1\n"), "labels.csv has no column teacher."),
         (labels_of("pair,label,teacher\n07,1.5,human\n"), "label in row 0 of labels is 1.5, but must be in"),
         (labels_of("pair,label,teacher\n09,1,human\n"), "pair in row 0 of labels is '09', which no row of the other"),

@@ -5,7 +5,8 @@ docs/exchanging_labels.md describes every column.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,12 @@ REQUIRED = {
 }
 """The columns without which a table says nothing; all others may be missing or empty, and of these only the label: null
 means "can't tell"."""
+LEAST = {
+    "clips": {"frames": 1, "first": 0, "length": 1},
+    "pairs": {"seed": 0, "session": 1, "number": 0},
+    "labels": {"divergence": 0, "seconds": 0},
+}
+"""Columns of numbers that are bounded below."""
 VLM, SCRIPT = "vlm", "script"
 """Teachers beside "human" and the names of scripted teachers: the VLM, and a script that answered through the queue."""
 
@@ -55,8 +62,8 @@ VLM, SCRIPT = "vlm", "script"
 class PreferenceData:
     """Clips, pairs and labels, with the columns of `SCHEMAS`.
 
-    Raises `PrefVLMError` for a name that occurs twice or that nothing has, a label outside [0, 1], and steps of
-    observations and actions that do not fit each other.
+    Raises `PrefVLMError` for a name that occurs twice or that nothing has, a label outside [0, 1], a number below
+    `LEAST`, and observations and actions that do not fit their clip.
     """
 
     clips: pyarrow.Table
@@ -74,6 +81,9 @@ class PreferenceData:
             for row, value in enumerate(getattr(self, table)[column].to_pylist()):
                 if value is not None and not 0 <= value <= 1:
                     raise PrefVLMError(f"{column} in row {row} of {table} is {value}, but must be in [0, 1] or empty.")
+        for name, columns in LEAST.items():
+            for column, least in columns.items():
+                _check_least(getattr(self, name)[column].to_pylist(), least, f"{column} in row {{}} of {name}")
         for row in self.clips.select(["clip", "length", "observations", "actions"]).to_pylist():
             _check_steps(**row)
 
@@ -130,6 +140,12 @@ def _check_known(table: pyarrow.Table, name: str, column: str, known: set[str]) 
     for row, value in enumerate(table[column].to_pylist()):
         if value not in known:
             raise PrefVLMError(f"{column} in row {row} of {name} is '{value}', which no row of the other table names.")
+
+
+def _check_least(values: Sequence[float | None], least: int, place: str) -> None:
+    for row, value in enumerate(values):
+        if value is not None and not least <= value < math.inf:
+            raise PrefVLMError(f"{place.format(row)} is {value}, but must be at least {least} or empty.")
 
 
 def _check_steps(clip: str, length: int | None, **steps: list[list[float]] | None) -> None:

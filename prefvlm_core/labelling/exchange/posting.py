@@ -10,12 +10,13 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import func, select
 
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import PrefVLMError, shown, unknown_name
+from prefvlm_core.domains.tasks import TASKS
 from prefvlm_core.labelling.clips import encode, side_by_side
 from prefvlm_core.labelling.database import ANSWERS, PAIRS
 from prefvlm_core.labelling.exchange.data import SCRIPT, VLM, PreferenceData
 from prefvlm_core.labelling.names import check_characters, check_name
-from prefvlm_core.labelling.queue import CHOICES, PURPOSES, LabelQueue, label_of
+from prefvlm_core.labelling.queue import CHOICES, OF_NO_RUN, PURPOSES, LabelQueue, label_of
 from prefvlm_core.preferences.log import PARTITIONS
 from prefvlm_core.preferences.teachers import HUMAN
 
@@ -71,13 +72,18 @@ def _name_of(data: PreferenceData) -> str:
     content = hashlib.blake2b(digest_size=8)
     for row in data.pairs.select(["pair", "first_clip", "second_clip"]).to_pylist():
         content.update(row["pair"].encode() + data.strips[row["first_clip"]] + data.strips[row["second_clip"]])
-    return f"imported/{content.hexdigest()}"
+    return f"{OF_NO_RUN[1]}{content.hexdigest()}"
 
 
 def _pair(
     data: PreferenceData, clips: dict[str, dict[str, Any]], row: dict[str, Any], number: int, run_id: str
 ) -> dict[str, Any]:
     """A pair as the queue stores it, but for the VLM's label and the budget."""
+    if row["run_id"] and not row["run_id"].startswith(OF_NO_RUN) and row["task"] not in TASKS:
+        raise PrefVLMError(
+            f"Pair '{row['pair']}' names the run {row['run_id']}, so its task must be one that `prefvlm list tasks` "
+            f"shows, not {shown(row['task'])}; leave run_id empty for pairs of no run."
+        )
     frames = side_by_side(data.frames(row["first_clip"]), data.frames(row["second_clip"]))
     sides = clips[row["first_clip"]], clips[row["second_clip"]]
     return {
