@@ -135,6 +135,11 @@ def test_labels_come_back_equal_from_another_queue(queue: LabelQueue, tmp_path: 
     with pytest.raises(PrefVLMError, match=f"Pair '{RUN}/2/0' is in sqlite:///.*other.sqlite already."):
         add_data(other, data)
     assert data_of_queue(other.database).pairs == data.pairs  # nothing was added
+    few = PreferenceData(data.clips, data.pairs[2:3], table_of("labels", data.labels.to_pylist()[4:5]), data.strips)
+    third = LabelQueue(f"sqlite:///{tmp_path}/third.sqlite")
+    add_data(third, few)
+    assert export_labels(third.database, tmp_path / "labels.jsonl") == 1  # the pair's number is below its budget
+    assert [line.pair for line in read_labels(tmp_path / "labels.jsonl").values()] == [2]
 
 
 # ---- what others write

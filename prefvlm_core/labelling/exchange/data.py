@@ -5,6 +5,7 @@ docs/exchanging_labels.md describes every column.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class PreferenceData:
         """Frames (F, H, W, 3) uint8 RGB of a clip. Raises `PrefVLMError` for a broken strip."""
         return frames_of(self.strips[clip], self._frame_counts[clip], f"The picture of clip {clip}")
 
-    @property
+    @functools.cached_property
     def _frame_counts(self) -> dict[str, int]:
         return dict(zip(*(self.clips[name].to_pylist() for name in ("clip", "frames")), strict=True))
 

@@ -1,4 +1,4 @@
-"""Preference data as a LeRobot dataset, version 3.0, which LeRobot 0.4 and newer read.
+"""Preference data as a LeRobot dataset of format v3.0, which LeRobot 0.4.4 was tried with.
 
 Each clip is an episode and each of its frames a row, with the observation and the action of the step that it shows.
 Pictures are in the parquet file itself. What LeRobot has no place for is in `meta/preferences.parquet`: one row per

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy
@@ -35,20 +36,29 @@ def add_data(queue: LabelQueue, data: PreferenceData) -> tuple[int, int]:
     labels: dict[str, list[dict[str, Any]]] = {}
     for label in data.labels.to_pylist():
         labels.setdefault(label["pair"], []).append(label)
-    rows, run_id = data.pairs.to_pylist(), _name_of(data)
-    budgets = Counter(row["run_id"] or run_id for row in rows)
-    clips = {clip["clip"]: clip for clip in data.clips.select(["clip", "first", "length"]).to_pylist()}
-    answers = 0
+    pairs, answers = _pairs(data, labels), 0
     with queue.transaction() as connection:
-        for number, row in enumerate(rows):
-            given = labels.get(row["pair"], [])
-            values = _pair(data, clips, row, number, run_id) | _guess(row["pair"], given)
-            key = _insert(connection, PAIRS, values | {"budget": budgets[values["run_id"]]}, queue, row["pair"])
-            for label in given:
+        for pair, values in pairs.items():
+            key = _insert(connection, PAIRS, values, queue, pair)
+            for label in labels.get(pair, []):
                 if label["teacher"] in (HUMAN, SCRIPT):
-                    _insert(connection, ANSWERS, _answer(connection, label) | {"pair_id": key}, queue, row["pair"])
+                    _insert(connection, ANSWERS, _answer(connection, label) | {"pair_id": key}, queue, pair)
                     answers += 1
-    return len(rows), answers
+    return len(pairs), answers
+
+
+def _pairs(data: PreferenceData, labels: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """By name, every pair as the queue stores it. A run's budget counts at least its pairs and their numbers."""
+    clips = {clip["clip"]: clip for clip in data.clips.select(["clip", "first", "length"]).to_pylist()}
+    run_id = _name_of(data)
+    pairs = {
+        row["pair"]: _pair(data, clips, row, number, run_id) | _guess(row["pair"], labels.get(row["pair"], []))
+        for number, row in enumerate(data.pairs.to_pylist())
+    }
+    budgets = Counter(values["run_id"] for values in pairs.values())
+    for values in pairs.values():
+        budgets[values["run_id"]] = max(budgets[values["run_id"]], values["pair"] + 1)
+    return {name: values | {"budget": budgets[values["run_id"]]} for name, values in pairs.items()}
 
 
 def _insert(
