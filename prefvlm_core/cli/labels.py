@@ -23,9 +23,9 @@ class Labels:
     import reads one, from which the same run can be trained again."""
     file: Path = Path("labels.jsonl")
     """Label file to export to or import from."""
-    folder: Path | None = None
-    """In place of the file, a new folder to export clips, pairs and labels to, or one to import them from; see
-    docs/exchanging_labels.md."""
+    folder: str = ""
+    """In place of the file, a new folder to export clips, pairs and labels to, or one to import them from, which
+    docs/exchanging_labels.md describes (empty: the file)."""
     form: typing.Literal["plain", "lerobot"] = "plain"
     """What an exported folder holds: plain tables and pictures, or a LeRobot dataset (v3.0)."""
     source: typing.Literal["queue", "run"] = "queue"
@@ -44,10 +44,10 @@ class Labels:
         from prefvlm_core.labelling.actions import exchange, perform
 
         execution = Execution(self.results, labels=self.labels)
-        if self.folder is None and (self.form, self.source, self.size) != ("plain", "queue", 0):
+        if not self.folder and (self.form, self.source, self.size) != ("plain", "queue", 0):
             raise PrefVLMError("--form, --source and --size are about a folder; name it with --folder.")
-        if self.folder is None:
+        if not self.folder:
             print(perform(self.action, execution, self.file, self.run_id))
         else:
-            print(exchange(self.action, execution, self.folder, self.form, self.source, self.size, self.run_id))
+            print(exchange(self.action, execution, Path(self.folder), self.form, self.source, self.size, self.run_id))
         return 0
