@@ -17,6 +17,7 @@ from prefvlm_core.domains.fleet import check_main_guard
 from prefvlm_core.labelling.teacher import check_queue
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.runs.tensorboard import check_tensorboard
 from prefvlm_core.vlm import load
 from prefvlm_core.vlm.encoder import asks_endpoint, uses_vlm
 from prefvlm_core.vlm.endpoint.source import check_endpoint
@@ -28,7 +29,8 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
 
     For all runs these are names that no registry knows, and runs that cannot share a fleet. For those that are not
     finished they are also a device or memory that this machine does not have, a model whose weights cannot be read,
-    adapters to start from that are missing or do not fit, and a label queue or an endpoint that does not answer.
+    adapters to start from that are missing or do not fit, TensorBoard if it is asked for and not installed, and a label
+    queue or an endpoint that does not answer.
     """
     check_main_guard()
     if isinstance(configs, RunConfig) or not all(isinstance(config, RunConfig) for config in configs):
@@ -40,6 +42,8 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
         check_names(config)
     if waiting := [config for config in configs if not RunDirectory(execution.results, config).finished]:
         _check_machine(waiting, execution)
+        if execution.tensorboard:
+            check_tensorboard()
         _check_models(waiting, execution)
         if any(config.feedback.teacher == HUMAN for config in waiting):
             check_queue(execution)
