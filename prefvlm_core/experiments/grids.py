@@ -107,9 +107,10 @@ def _laptop(task: str, share: float = 1) -> dict[str, Any]:
     return _laptop_steps(task) | small_budget(int(share * _LAPTOP[task][1]), sessions=12)
 
 
-def _claim(task: str) -> dict[str, Any]:
-    """Changes of a run of `task` in the second comparison with its budget B."""
-    return {"feedback.budget": _CLAIM[task], "feedback.first_session_queries": _CLAIM[task] // 4}
+def _claim(task: str, share: float = 1) -> dict[str, Any]:
+    """Changes of a run of `task` in the second comparison with `share` of its budget B."""
+    labels = int(share * _CLAIM[task])
+    return {"feedback.budget": labels, "feedback.first_session_queries": labels // 4}
 
 
 def _claim_arms(task: str) -> list[Arm]:
