@@ -118,8 +118,10 @@ def runs_by_accuracy(runs: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def arms_by_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm of `runs_by_accuracy`: its accuracy and area_under_curve, each the mean over tasks of the mean over
-    seeds, family and simulated_accuracy."""
+    """One row per arm of `runs_by_accuracy`: family, simulated_accuracy, accuracy and area_under_curve.
+
+    The last two are the mean over tasks of the mean over seeds.
+    """
     kept = ["arm", "family", "simulated_accuracy"]
     numbers = runs.groupby([*kept, "task"], dropna=False)[["accuracy", "area_under_curve"]].mean()
     return numbers.groupby(kept, dropna=False).mean().reset_index()

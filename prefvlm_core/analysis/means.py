@@ -22,16 +22,14 @@ def mean_over_tasks(runs: pd.DataFrame) -> pd.DataFrame:
     for every row, so that neighboring rows differ by the data, not by chance. The interval is nan where a task has
     fewer than `FEWEST_SEEDS`.
     """
-    generator, means, draws, fewest = np.random.default_rng(0), [], [], FEWEST_SEEDS
-    for _, of_task in runs.T.groupby(level="task"):
-        values = of_task.to_numpy(np.float64)
-        chosen = generator.integers(len(values), size=(RESAMPLES, len(values)))
-        means.append(values.mean(0))
-        draws.append(values[chosen].mean(1))
-        fewest = min(fewest, len(values))
-    low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975), axis=0)
-    table = pd.DataFrame({"mean": np.mean(means, axis=0), "low": low, "high": high}, index=runs.index)
-    return table if fewest >= FEWEST_SEEDS else table.assign(low=np.nan, high=np.nan)
+    tasks = [of_task.to_numpy(np.float64) for _, of_task in runs.T.groupby(level="task")]
+    mean = np.mean([values.mean(0) for values in tasks], axis=0)
+    low = high = np.full(len(runs), np.nan)
+    if min(map(len, tasks)) >= FEWEST_SEEDS:
+        generator = np.random.default_rng(0)
+        drawn = [values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(1) for values in tasks]
+        low, high = np.quantile(np.mean(drawn, axis=0), (0.025, 0.975), axis=0)
+    return pd.DataFrame({"mean": mean, "low": low, "high": high}, index=runs.index)
 
 
 def mean_of_runs(runs: pd.DataFrame, value: str) -> pd.Series:

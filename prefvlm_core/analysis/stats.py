@@ -155,8 +155,8 @@ def check_evaluations(data: pd.DataFrame) -> None:
 def run_table(data: pd.DataFrame) -> pd.DataFrame:
     """One row per run, from one row per evaluation.
 
-    Columns: task, method, arm, those of `ARM_COLUMNS` that `data` has, seed, step, human_labels, vlm_labels (used by the
-    end), success (0..1, mean in the last 10 % of its steps) and area_under_curve (0..1). Raises PrefVLMError for
+    Columns: task, method, arm, those of `ARM_COLUMNS` that `data` has, seed, step, human_labels, vlm_labels (used by
+    the end), success (0..1, mean in the last 10 % of its steps) and area_under_curve (0..1). Raises PrefVLMError for
     malformed `data`.
     """
     check_evaluations(data)

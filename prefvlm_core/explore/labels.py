@@ -17,7 +17,6 @@ from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.explore.choosing import RunChooser, results_folder, run_table, stored_runs
 from prefvlm_core.explore.picture import Explorer, Picture, drop_down, encode, row, sentence_html, table_html
-
 from prefvlm_core.plots.style import LABEL_SIZE, PARTITION_COLORS, REFERENCE_COLOR, project_style, text_color
 from prefvlm_core.preferences.filters import Partition
 from prefvlm_core.runs.directory import REPLAY_FILE, RunDirectory

@@ -32,9 +32,10 @@ TITLES = MODEL_TITLES | {STATE: "state, linear probe"}
 _KINDS = {ALL: "all pairs", LARGE_GAP: "large differences", LATE: "late in the run", NEAR_GOAL: "near the goal"}
 _ROW = 2.4 * LINE_HEIGHT
 _OFFSETS = (-0.22, 0.22)  # of the marks from the middle of their row
+_ZERO_SHOT, _TAUGHT = (("zero-shot", 0),), (("adapters", TAUGHT), ("ridge", TAUGHT))
 MARKS: dict[tuple[tuple[str, int], ...], Mark] = {
-    (("zero-shot", 0),): ACCURACIES["vlm_accuracy"]._replace(name="zero-shot"),
-    (("adapters", TAUGHT), ("ridge", TAUGHT)): ACCURACIES["adapted_vlm_accuracy"]._replace(name=f"after {TAUGHT} labels"),
+    _ZERO_SHOT: ACCURACIES["vlm_accuracy"]._replace(name="zero-shot"),
+    _TAUGHT: ACCURACIES["adapted_vlm_accuracy"]._replace(name=f"after {TAUGHT} labels"),
 }
 """Readers and numbers of labels, of which the first that a model has is drawn, and their mark."""
 
@@ -60,7 +61,7 @@ def accuracy_by_kind(table: pd.DataFrame, profile: str) -> Figure:
 def _panels_of_models(panels: Mapping[str, str], table: pd.DataFrame, profile: str, *, dots: bool) -> Figure:
     """One panel per title: which of the table's columns is drawn."""
     pooled, by_task = table[table["task"] == ALL_TASKS], table[table["task"] != ALL_TASKS]
-    taught = {model: _of(pooled, model, list(MARKS)[1], ALL).max() for model in pooled["model"].unique()}
+    taught = {model: _of(pooled, model, _TAUGHT, ALL).max() for model in pooled["model"].unique()}
     models = sorted(taught, key=lambda model: -taught[model])
     footer = footer_line(
         f"profile {profile}",
@@ -84,7 +85,8 @@ def _panels_of_models(panels: Mapping[str, str], table: pd.DataFrame, profile: s
                 bounds = [100 * low, 100 * of_model.item(), 100 * high]
                 draw_mark(panel.axes, line + offset, bounds, mark.color, mark.marker)
             if dots:
-                draw_runs(panel.axes, line + offset, 100 * _of(by_task, model, readers, column), mark.color, 0.3)
+                of_tasks = 100 * _of(by_task, model, readers, column)
+                draw_runs(panel.axes, line + offset, of_tasks.tolist(), mark.color, 0.3)
         panel.axes.set(xlim=(30, 102), xticks=(50, 75, 100))
         panel.name_rows(names)
         panel.set_axis_titles("labels that are right (%)", "")

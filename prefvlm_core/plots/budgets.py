@@ -1,6 +1,7 @@
-"""Figures of success against a number that arms of one family differ in: their label budget, or how often a VLM is right."""
+"""Figures of success against a number in which the arms of a family differ: label budget, or accuracy of the VLM."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -69,8 +70,11 @@ def _success_against(runs: pd.DataFrame, title: str, profile: str, *, log: bool)
     for panel in panels:
         pooled = panel.name == stats.ALL_TASKS
         rows = complete(runs, "arm") if pooled else runs[runs["task"] == panel.name]
-        _draw_families(panel.axes, rows, styles, log=log, dots=bool(dots) and not pooled)
-        _set_ticks(panel.axes, _means(rows)["x"].dropna(), log=log)
+        means = _means(rows)
+        _draw_families(panel.axes, means, styles, log=log)
+        if dots and not pooled:
+            _draw_runs(panel.axes, rows, styles, log=log)
+        _set_ticks(panel.axes, means["x"].dropna(), log=log)
         show_percent(panel.axes)
         panel.set_axis_titles(title, Y_TITLES["success"])
     return figure
@@ -85,28 +89,30 @@ def _means(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("x")
 
 
-def _draw_families(axes: Axes, runs: pd.DataFrame, styles: Mapping[str, CurveStyle], *, log: bool, dots: bool) -> None:
-    means = _means(runs)
+def _apart(x: pd.Series, rank: int, *, log: bool) -> pd.Series:
+    """Where a family's marks stand, so that those of several at one number can be told apart."""
+    return x * 1.04 ** (rank - 1) if log else x + 0.6 * (rank - 1)
+
+
+def _draw_families(axes: Axes, means: pd.DataFrame, styles: Mapping[str, CurveStyle], *, log: bool) -> None:
+    """A line through the means of each family, or a level where they have no x."""
     for rank, (family, (color, dashes)) in enumerate(styles.items()):
         points = means[means["family"] == family]
-        if points.empty:
-            continue
         if points["x"].isna().all():
-            axes.axhline(points["mean"].mean(), color=color, linestyle=dashes, lw=0.9)
+            for level in points["mean"]:
+                axes.axhline(level, color=color, linestyle=dashes, lw=0.9)
             continue
-
-        def apart(x: pd.Series, rank: int = rank) -> pd.Series:
-            """Marks of different families at one number stay apart."""
-            return x * 1.04 ** (rank - 1) if log else x + 0.6 * (rank - 1)
-
-        x, marker = apart(points["x"]), _MARKERS[rank]
+        x = _apart(points["x"], rank, log=log)
         axes.vlines(x, points["low"], points["high"], color=color, alpha=0.5, lw=1.2)
         axes.plot(x, points["mean"], color=color, linestyle=dashes, lw=1.2)
-        axes.plot(x, points["mean"], marker, color=color, markersize=3.6, zorder=3, clip_on=False)
-        if dots:
-            single = runs[runs["family"] == family]
-            style = {"color": color, "alpha": 0.45, "markersize": 2.4, "markeredgewidth": 0, "zorder": 2}
-            axes.plot(apart(single["x"]), 100 * single["success"], "o", clip_on=False, **style)
+        axes.plot(x, points["mean"], _MARKERS[rank], color=color, markersize=3.6, zorder=3, clip_on=False)
+
+
+def _draw_runs(axes: Axes, runs: pd.DataFrame, styles: Mapping[str, CurveStyle], *, log: bool) -> None:
+    style: dict[str, Any] = {"alpha": 0.45, "markersize": 2.4, "markeredgewidth": 0, "zorder": 2, "clip_on": False}
+    for rank, (family, (color, _)) in enumerate(styles.items()):
+        rows = runs[(runs["family"] == family) & runs["x"].notna()]
+        axes.plot(_apart(rows["x"], rank, log=log), 100 * rows["success"], "o", color=color, **style)
 
 
 def _set_ticks(axes: Axes, numbers: pd.Series, *, log: bool) -> None:

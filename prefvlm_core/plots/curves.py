@@ -44,18 +44,18 @@ def learning_curves(data: pd.DataFrame, y: str = "success", reference: pd.DataFr
 
     Line: mean over seeds at the steps that every seed has, of all tasks the mean of the tasks' means (of arms that ran
     on each); band: its 95 % stratified bootstrap interval at each point. With fewer than five seeds there is no band,
-    and the single runs of one or two tasks are dots. `y` is a key of `Y_TITLES`. `reference`, from `reference_curves`, is drawn dashed
-    in gray on the tasks; it needs profile `paper` and y="success", because only then are the axes the same.
-    Raises PrefVLMError for malformed data, unknown names, more than `MOST_CURVES` arms, a misplaced reference, or runs
-    without a common step.
+    and the single runs of one or two tasks are dots. `y` is a key of `Y_TITLES`. `reference`, from `reference_curves`,
+    is drawn dashed in gray on the tasks; it needs profile `paper` and y="success", because only then are the axes the
+    same. Raises PrefVLMError for malformed data, unknown names, more than `MOST_CURVES` curves, a misplaced reference,
+    or runs without a common step.
     """
     values = _values_to_draw(data, y, reference)
     tasks, styles = sorted(set(values["task"])), curve_styles(values)
-    if len(styles) > MOST_CURVES:
+    names = [*styles, *([] if reference is None else reference.groupby("task")["arm"].unique().max())]
+    if len(names) > MOST_CURVES:
         raise PrefVLMError(
-            f"{len(styles)} curves cannot be told apart; choose at most {MOST_CURVES} arms of {', '.join(styles)}."
+            f"{len(names)} curves cannot be told apart; choose at most {MOST_CURVES} of {', '.join(names)}."
         )
-    names = [*styles, *([] if reference is None else reference["arm"].unique())]
     seeds = values.groupby(["task", "arm"])["seed"].nunique()
     large = len(tasks) < FEWEST_TASKS
     shown = "line: mean" + ("; dots: single runs" if large and seeds.min() < FEWEST_SEEDS and seeds.max() > 1 else "")
@@ -111,7 +111,9 @@ def _values_to_draw(data: pd.DataFrame, y: str, reference: pd.DataFrame | None) 
     return values.assign(**{y: values[y] * (100 if y in IN_PERCENT else 1)})
 
 
-def _draw_curves(axes: Axes, values: pd.DataFrame, styles: Mapping[str, CurveStyle], y: str, *, dots: bool) -> list[CurveEnd]:
+def _draw_curves(
+    axes: Axes, values: pd.DataFrame, styles: Mapping[str, CurveStyle], y: str, *, dots: bool
+) -> list[CurveEnd]:
     """Draw the arms that `values` hold."""
     ends = []
     for arm in [arm for arm in styles if arm in set(values["arm"])]:

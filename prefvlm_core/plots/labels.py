@@ -100,7 +100,8 @@ def divergences(labels: pd.DataFrame, data: pd.DataFrame) -> Figure:
     `tau_lower` and `tau_upper` in `data`, where there are such columns, and the median is above 0 and within reach.
     Written beside: each partition's error rate, flipped labels after the flip, and its number of labels.
 
-    `labels` has the columns `label_quality.LABEL_COLUMNS`, `data` is the evaluations of the same runs. Raises PrefVLMError for missing columns, or when the VLM gave no label that can be judged.
+    `labels` has the columns `label_quality.LABEL_COLUMNS`, `data` is the evaluations of the same runs. Raises
+    PrefVLMError for missing columns, or when the VLM gave no label that can be judged.
     """
     rows = decided_vlm_labels(labels)
     styles, tasks = curve_styles(rows), sorted(set(rows["task"]))
@@ -154,5 +155,3 @@ def _legend(rates: pd.Series) -> dict[str, str]:
         error = f"{100 * rates[f'{partition}_error']:.0f} % of {count:,}" if count else "none"
         legend[f"{partition}: {error}"] = color
     return legend
-
-

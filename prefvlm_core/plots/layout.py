@@ -19,7 +19,16 @@ from prefvlm_core import __version__
 from prefvlm_core.analysis.means import FEWEST_SEEDS, FEWEST_TASKS
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.config.profiles import PROFILES
-from prefvlm_core.plots.style import FOOTER_SIZE, LABEL_SIZE, LINE_HEIGHT, MOST_DOTS, PAGE, TITLE_SIZE, Color, text_color
+from prefvlm_core.plots.style import (
+    FOOTER_SIZE,
+    LABEL_SIZE,
+    LINE_HEIGHT,
+    MOST_DOTS,
+    PAGE,
+    TITLE_SIZE,
+    Color,
+    text_color,
+)
 
 _MARGIN = 0.03
 """Inches that text keeps from the page's edges."""
@@ -95,8 +104,8 @@ def make_panels(
 ) -> tuple[Figure, list[Panel]]:
     """Figure with a key, its panels, each titled with its name, and a footer.
 
-    `left`, `right`: inches beside all panels; `bottom`: above the footer. A name may have several lines. To be called in
-    a function with `project_style`.
+    `left`, `right`: inches beside all panels; `bottom`: above the footer. A name may have several lines. To be called
+    in a function with `project_style`.
     """
     text = textwrap.fill(footer, int(PAGE * 72 / (0.55 * FOOTER_SIZE)))
     titles = [max(name.count("\n") + 1 if name else 0 for name in row.names) * 1.2 * TITLE_SIZE / 72 for row in rows]
@@ -149,8 +158,8 @@ def _draw_key(figure: Figure, lines: Sequence[Sequence[tuple[float, Key]]]) -> N
 
 
 def panels_of_tasks(tasks: Iterable[str], height: float, names: Iterable[str] = ()) -> list[Row]:
-    """A panel per task with room for `names` at its right, side by side without names; of three tasks or more small ones
-    below a panel of all of them."""
+    """A panel per task with room for `names` at its right, side by side without names; of three tasks or more small
+    ones below a panel of all of them."""
     shown, labels = sorted(set(tasks)), [wrapped(name) for name in names]
     after = text_width(labels) + 0.16 if labels else 0.06
     if len(shown) < FEWEST_TASKS:

@@ -1,7 +1,8 @@
 """Figures of arms compared run by run: what their labels are worth, and how far they end from another arm."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -35,22 +36,26 @@ def label_equivalents(worth: pd.DataFrame, scores: pd.DataFrame, profile: str, m
         rows.dropna(subset="mean").sort_values("mean", ascending=False),
     )
     first, last = rungs["labels"].iloc[0], rungs["labels"].iloc[-1]
-    words = [_words(row, first, last) for row in rows.itertuples()]
-    key = [Key("the arm's own labels", REFERENCE_COLOR, "x"), Key("papers' claims: 2 and 5 times as many", "#444444", "|")]
+    words = [_words(row, first, last) for row in rows.to_dict("records")]
+    key = [
+        Key("the arm's own labels", REFERENCE_COLOR, "x"),
+        Key(f"papers' claims: {' and '.join(map(str, CLAIMS))} times as many", "#444444", "|"),
+    ]
     figure, axes = _rows_of_arms(rows, words, scores, profile, "B: each task's budget of labels; arrow: or beyond", key)
     styles = curve_styles(scores)
-    for line, row in enumerate(rows.itertuples()):
-        claims = [claim * row.labels for claim in CLAIMS]
-        axes.plot(row.labels, line + 0.32, "x", color=REFERENCE_COLOR, markersize=3.4)
+    for line, row in enumerate(rows.to_dict("records")):
+        claims = [claim * row["labels"] for claim in CLAIMS]
+        axes.plot(row["labels"], line + 0.32, "x", color=REFERENCE_COLOR, markersize=3.4)
         axes.plot(claims, [line + 0.32] * len(claims), "|", color="#444444", markersize=5, mew=0.7)
-        for bound, end, beyond in ((row.low, first, 1 / 1.22), (row.high, last, 1.22)):
-            if math.isclose(bound, end, rel_tol=1e-6):
-                arrow = {"arrowstyle": "-|>", "color": styles[row.arm].color, "lw": 1.0, "shrinkA": 0, "shrinkB": 0}
-                axes.annotate("", (end * beyond, line), (end, line), arrowprops=arrow | {"mutation_scale": 6})
+        for bound, end, beyond in (("low", first, 1 / 1.22), ("high", last, 1.22)):
+            if math.isclose(row[bound], end, rel_tol=1e-6):
+                arrow = {"arrowstyle": "-|>", "color": styles[row["arm"]].color, "lw": 1.0, "mutation_scale": 6}
+                arrow |= {"shrinkA": 0, "shrinkB": 0}
+                axes.annotate("", (end * beyond, line), (end, line), arrowprops=arrow)
     axes.set_xscale("log", base=2)
     left, right = min(first, rows["labels"].min()) / 1.35, 1.15 * max(last, CLAIMS[-1])
-    for beyond in ((left, first), (last, right)):
-        axes.axvspan(*beyond, color=REFERENCE_COLOR, alpha=0.13, lw=0, zorder=0)
+    for start, end in ((left, first), (last, right)):
+        axes.axvspan(start, end, color=REFERENCE_COLOR, alpha=0.13, lw=0, zorder=0)
     axes.set_xlim(left, right)
     in_percent = "success" in MEASURES[measure]
     titles = [f"{n:g}×B\n{_shown(score, in_percent)}" for n, score in rungs[["labels", "score"]].to_numpy()]
@@ -60,14 +65,16 @@ def label_equivalents(worth: pd.DataFrame, scores: pd.DataFrame, profile: str, m
     return figure
 
 
-def _words(row: tuple, first: float, last: float) -> str:
+def _words(row: Mapping[str, Any], first: float, last: float) -> str:
     """The estimate and its interval, bounded by the ends of the ladder: "1.4 (≤ 1 to 3.2)"."""
-    mean, low, high = (
-        f"≤ {first:g}" if math.isclose(number, first, rel_tol=1e-6)
-        else f"≥ {last:g}" if math.isclose(number, last, rel_tol=1e-6) else f"{number:.1f}"
-        for number in (row.mean, row.low, row.high)
-    )
-    return f"{mean}\n({low} to {high})"
+
+    def said(number: float) -> str:
+        for sign, end in (("≤", first), ("≥", last)):
+            if math.isclose(number, end, rel_tol=1e-6):
+                return f"{sign} {end:g}"
+        return f"{number:.1f}"
+
+    return f"{said(row['mean'])}\n({said(row['low'])} to {said(row['high'])})"
 
 
 def _shown(score: float, in_percent: bool) -> str:
@@ -120,7 +127,7 @@ def _rows_of_arms(
     figure, (drawn,) = make_panels([panel], footer, left=text_width(labels) + 0.14, bottom=0.25, key=key)
     for line, (row, text) in enumerate(zip(rows.itertuples(), words, strict=True)):
         draw_mark(drawn.axes, line, (row.low, row.mean, row.high), styles[row.arm].color)
-        place = {"transform": drawn.axes.get_yaxis_transform(), "fontsize": LABEL_SIZE, "va": "center"}
+        place: dict[str, Any] = {"transform": drawn.axes.get_yaxis_transform(), "fontsize": LABEL_SIZE, "va": "center"}
         drawn.axes.text(1.03, line, text, linespacing=1.1, **place)
     drawn.name_rows(labels)
     return figure, drawn.axes

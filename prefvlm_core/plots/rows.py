@@ -1,7 +1,7 @@
 """Figures with a row per arm: dots for single runs, a mark for their mean, a bar for its interval."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,7 @@ def draw_mark(axes: Axes, line: float, bounds: Sequence[float], color: str | Col
 def draw_runs(axes: Axes, line: float, values: Sequence[float], color: str | Color, height: float) -> None:
     """Small dots, spread over `height` in the given order, so that equal values can be counted."""
     y = line + height * (np.arange(len(values)) - (len(values) - 1) / 2) / max(len(values), 5)
-    style = {"color": color, "alpha": 0.45, "markersize": 2.4, "markeredgewidth": 0}
+    style: dict[str, Any] = {"color": color, "alpha": 0.45, "markersize": 2.4, "markeredgewidth": 0}
     axes.plot(values, y, "o", clip_on=False, zorder=2, **style)
 
 
@@ -82,8 +82,8 @@ def final_success(runs: pd.DataFrame, profile: str) -> Figure:
 
 @project_style
 def label_accuracy(data: pd.DataFrame, profile: str) -> Figure:
-    """How often the VLM's labels are right at the end of a run, as a whole and in each of the filter's partitions: a row
-    per arm, a panel per task or, of three tasks and more, of their mean.
+    """How often the VLM's labels are right at the end of a run, as a whole and in each of the filter's partitions: a
+    row per arm, a panel per task or, of three tasks and more, of their mean.
 
     `data` is evaluations of runs whose VLM labels. Flipped labels are drawn only where there are
     `label_quality.ENOUGH_LABELS` of them. Dots and marks as in `final_success`. Raises PrefVLMError for malformed data,

@@ -1,6 +1,7 @@
 """Figures of the sanity check: the VLM's reward along trajectories, and its labels before and after adaptation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,6 @@ from prefvlm_core.plots.layout import (
     grid,
     make_panels,
     task_title,
-    task_titles,
     text_width,
     wrapped,
 )
@@ -85,7 +85,7 @@ def _texts(tasks: Sequence[str]) -> list[str]:
 def _name_task(axes: Axes, task: str) -> None:
     title, text = (wrapped(text) for text in _texts([task]))
     inch = 1 / axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted()).width
-    place = {"transform": axes.transAxes, "ha": "right", "fontsize": LABEL_SIZE, "linespacing": 1.1}
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "fontsize": LABEL_SIZE, "linespacing": 1.1}
     axes.text(-0.06 * inch, 0.95, title, va="top", fontweight="bold", **place)
     axes.text(-0.06 * inch, 0.62, text, va="top", **place)
 
@@ -150,9 +150,8 @@ def _draw_rewards(axes: Axes, vlm: np.ndarray, true: np.ndarray, first_success: 
 
 def _draw_strip(axes: Axes, episode: RewardCurve) -> None:
     """Frames at equal distances, over the whole width of the page, with their steps."""
-    width, height = axes.figure.get_size_inches()
-    box, side = axes.get_position(), PAGE - 0.06
-    axes.set_position((0.03 / width, box.y0, side / width, side / STRIP_FRAMES / height))
+    box = axes.get_position()
+    axes.set_position((0.03 / PAGE, box.y0, 1 - 0.06 / PAGE, box.height))
     middles = ((np.arange(STRIP_FRAMES) + 0.5) * len(episode.frames) / STRIP_FRAMES - 1).round().astype(int)
     frames = episode.frames[middles].copy()
     frames[:, :, -1] = 255  # a white line between two frames

@@ -50,7 +50,10 @@ MOST_CURVES = 5
 MOST_DOTS = 20
 """Seeds of an arm; with fewer the single runs are drawn as dots."""
 X_TITLES = {"step": "environment steps", "human_labels": "human labels used"}
-Y_TITLES = {"success": "success rate (%)", "episode_return": "episode return", "reward_accuracy": "reward accuracy (%)",
+Y_TITLES = {
+    "success": "success rate (%)",
+    "episode_return": "episode return",
+    "reward_accuracy": "reward accuracy (%)",
     "adapted_vlm_accuracy": "labels right (%)",
 }
 IN_PERCENT = ("success", "reward_accuracy", "adapted_vlm_accuracy")
@@ -103,11 +106,12 @@ def _luminance(color: Sequence[float]) -> float:
 
 
 def text_color(color: str | Color) -> Color:
-    """Color of text beside marks of this color: darker, since thin strokes look paler, until it can be read on white."""
-    part = 0.8 * np.array(to_rgb(color))
-    while contrast(part) < CONTRAST:
+    """Color of text beside marks of this color: darker, as thin strokes look paler, until it can be read on white."""
+    red, green, blue = to_rgb(color)
+    part = 0.8
+    while contrast((part * red, part * green, part * blue)) < CONTRAST:
         part *= 0.95
-    return tuple(part.tolist())
+    return part * red, part * green, part * blue
 
 
 def curve_styles(data: pd.DataFrame, name: str = "arm") -> dict[str, CurveStyle]:

@@ -36,7 +36,8 @@ def kept_labels_map(data: pd.DataFrame, profile: str) -> Figure:
     labels spent. `data` is evaluations; the rest is as in `success_map`."""
     check_columns(data, {"clean_accuracy", "step", "run_id"}, "evaluations", "experiments.plan.evaluations")
     last = data.sort_values("step").dropna(subset="clean_accuracy").groupby("run_id").tail(1)
-    return _map(last.assign(value=100 * last["clean_accuracy"]), "labels that the filter keeps and that are right: mean (range of runs)", profile, 50)
+    shown = "labels that the filter keeps and that are right: mean (range of runs)"
+    return _map(last.assign(value=100 * last["clean_accuracy"]), shown, profile, least=50)
 
 
 def _map(runs: pd.DataFrame, shown: str, profile: str, least: float = 0.0) -> Figure:

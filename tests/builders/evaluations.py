@@ -24,8 +24,8 @@ def evaluated(
     profile: str = "quick",
     evaluations: int = 6,
 ) -> pd.DataFrame:
-    """Arms of (method, arm, budget) with random success. Labels rise to the budget in the first half of the evaluations;
-    the VLM labels from the second one on, and of "no filter" nothing is sorted."""
+    """Arms of (method, arm, budget) with random success. Labels rise to the budget in the first half of the
+    evaluations; the VLM labels from the second one on, and of "no filter" nothing is sorted."""
     generator, parts = np.random.default_rng(0), []
     for task, (method, arm, budget), seed in itertools.product(tasks, arms, range(seeds)):
         index = np.arange(1, evaluations + 1)
