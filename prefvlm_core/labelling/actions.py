@@ -73,7 +73,7 @@ def exchange(
         raise PrefVLMError(f"{action} takes no folder; only export and import do.")
     if action == "import":
         if form != "plain":
-            raise PrefVLMError("Only folders in the plain form are imported; docs/howto/exchange_labels.md describes it.")
+            raise PrefVLMError("Only folders in the plain form are imported; see docs/howto/exchange_labels.md.")
         data = read_folder(folder)
         queue = open_queue(execution)
         pairs, answers = add_data(queue, data)

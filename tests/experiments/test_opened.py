@@ -101,6 +101,11 @@ def test_only_quick_trains_unasked(
     assert experiment.labels.empty
 
 
+def test_one_seed_compares_no_success(tmp_path: Path) -> None:
+    assert at(tmp_path).compares_success and not at(tmp_path, "quick").compares_success
+    assert open_experiment("02_learning_curves", "quick", results=str(tmp_path)).compares_success  # four seeds
+
+
 def test_runs_bring_their_arm(tmp_path: Path) -> None:
     config = configs_of(NAME, "laptop")[0]
     directory = finish(tmp_path, config)
