@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # slow to import, and not needed to list runs
     import pandas
     from torch import Tensor
 
-    from prefvlm_core.runs.tensorboard import Curves
+    from prefvlm_core.runs.tensorboard import LiveCurves
 
 ADAPTERS_FILE = "adapters.safetensors"
 REPLAY_FILE = "replay.safetensors"
@@ -53,7 +53,7 @@ class RunDirectory:
         self.lock = self.path / ".lock"
         self.held: int | None = None
         """The inode of the lock file since `lock_runs` took it."""
-        self.curves: Curves | None = None
+        self.curves: LiveCurves | None = None
         """What draws the metrics while they are written, see `tensorboard.curves_of`."""
 
     @property

@@ -17,7 +17,7 @@ FOLDER = "tensorboard"
 def curves_of(runs: Sequence[RunDirectory]) -> Iterator[None]:
     """Let each run write its curves with its metrics. Raises `PrefVLMError` where TensorBoard is not installed."""
     for run in runs:
-        run.curves = Curves(run)
+        run.curves = LiveCurves(run)
     try:
         yield
     finally:
@@ -27,7 +27,7 @@ def curves_of(runs: Sequence[RunDirectory]) -> Iterator[None]:
             run.curves = None
 
 
-class Curves:
+class LiveCurves:
     """One curve for each column of the metrics, over environment steps.
 
     The first call of a training writes all rows anew, in place of what an earlier training left: a run that goes on
