@@ -214,7 +214,8 @@ def test_numbers_of_02_learning_curves(executed: Callable[[str], Executed]) -> N
         assert needed[task, "pebble"] == pytest.approx(min(enough, default=math.nan), nan_ok=True)
         assert f"- **{task}**: {100 * target:.0f} % success takes" in run.said()
     worth = pd.read_csv(STORED / "worth.csv").query("measure == 'last_three'").set_index("arm")["mean"]
-    assert f"*prefvlm-plus (1×B)* does what PEBBLE does with {worth['prefvlm-plus (1×B)']:.1f} B" in run.said()
+    between, *_ = worth[(worth > 1) & (worth < 4)].items()  # the ladder's ends are said in words
+    assert f"*{between[0]}* does what PEBBLE does with {between[1]:.1f} B" in run.said()
     missing = 1040 - len(finished_runs("02_learning_curves", "laptop", STORED.parent))
     assert f"{missing} of 1040 runs of 02_learning_curves in profile laptop are missing" in run.printed()
 
@@ -314,7 +315,10 @@ def test_numbers_of_08_noisy_teacher(executed: Callable[[str], Executed]) -> Non
 
 def test_numbers_of_09_vlm_backbones(executed: Callable[[str], Executed]) -> None:
     run = executed("09_vlm_backbones")
-    check_success(run.table("table"), "09_vlm_backbones")
+    shown = run.table("runs").groupby(["task", "arm"])["success"].mean()
+    few = stored("table", "09_vlm_backbones").query("task != @ALL_TASKS and seeds <= 3").set_index(["task", "arm"])
+    assert set(shown.index) == set(few.index)
+    np.testing.assert_allclose(shown, few["success"].reindex(shown.index), atol=5.1e-5)  # of three, the mean is the IQM
     labels = pd.read_csv(STORED / "backbones" / "labels.csv")
     of_replays = labels[labels["kind"] == "replay"]
     by_reader = of_replays.groupby(["model", "reader", "labels", "task"])[["all", "late", "near_goal"]].mean()
