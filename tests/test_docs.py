@@ -133,7 +133,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
-    (tmp_path / "notebooks" / "a.ipynb").write_text(notebook("# A", "x = 1", 'show(x, "steps")', "x"))
+    (tmp_path / "notebooks" / "a.ipynb").write_text(notebook("# A", "x = 1", 'show(x["steps"], "steps")', "x"))
     (tmp_path / "figures" / "laptop" / "a_steps.png").touch()
     return tmp_path
 
@@ -154,12 +154,12 @@ def shown() -> list[str]:
 def test_a_figure_stands_below_the_cell_that_draws_it(project: Path) -> None:
     title, whose, *others = shown()
     assert title == "# A" and "profile `laptop`" in whose
-    assert others == ["x = 1", 'show(x, "steps")', "![a_steps](../../../figures/laptop/a_steps.png)", "x"]
+    assert others == ["x = 1", 'show(x["steps"], "steps")', "![a_steps](../../../figures/laptop/a_steps.png)", "x"]
 
 
 def test_an_executed_copy_is_shown_if_its_cells_are_those_of_today(project: Path) -> None:
     executed = project / "results" / "notebooks" / "a-laptop.ipynb"
-    cells = ["# A", "x = 1", "# injected\nx = 2", 'show(x, "steps")', "x"]
+    cells = ["# A", "x = 1", "# injected\nx = 2", 'show(x["steps"], "steps")', "x"]
     executed.write_text(notebook(*cells))
     assert shown() == cells
     executed.write_text(notebook(*cells[:-1], "an older cell"))

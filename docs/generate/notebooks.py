@@ -35,8 +35,8 @@ def _page(path: Path) -> dict[str, Any]:
     for cell in others:
         cells.append(cell)
         if cell["cell_type"] == "code":
-            drawn = [name for name in re.findall(r'"(\w+)"', "".join(cell["source"])) if name in figures]
-            cells += [_shown(figures.pop(name)) for name in drawn]
+            named = dict.fromkeys(re.findall(r'"(\w+)"', "".join(cell["source"])))
+            cells += [_shown(figures.pop(name)) for name in named if name in figures]
     return notebook | {"cells": cells + [_shown(figure) for figure in figures.values()]}
 
 
