@@ -15,7 +15,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gl reproduce figures test test-all fuzz coverage lint format types clean-caches clean-venv
+.PHONY: help setup gl reproduce figures docs linkcheck test test-all fuzz coverage lint format types clean-caches clean-venv
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,16 @@ reproduce: $(STAMP) gl  ## train what is missing, run every notebook, write tabl
 figures: $(STAMP) gl  ## draw the figures again from the runs in results/
 	$(BIN)/prefvlm figures --profile $(PROFILE)
 
+# Into build/docs, offline; what Sphinx warns of is an error. The site shows the executed notebooks that there are
+# (make figures PROFILE=laptop) and executes none.
+SPHINX = $(BIN)/sphinx-build -W --keep-going -n -q -d build/doctrees -c docs
+
+docs: $(STAMP) gl  ## build the documentation site, build/docs/index.html
+	$(SPHINX) . build/docs
+
+linkcheck: $(STAMP) gl  ## try the links that lead out of the documentation site
+	$(SPHINX) -b linkcheck . build/linkcheck
+
 test: $(STAMP) gl  ## run the tests, except those marked slow
 	$(BIN)/python -m pytest -m 'not slow'
 
@@ -64,6 +74,7 @@ format: $(STAMP)  ## apply the formatting and the safe style fixes
 
 types: $(STAMP)  ## check the type annotations
 	$(BIN)/mypy
+	MYPYPATH=docs $(BIN)/mypy docs/conf.py docs/generate
 
 clean-caches:  ## remove tool caches; results/ and figures/ stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache

@@ -41,6 +41,7 @@ from prefvlm_core.runs.checkpoint import FleetCheckpoint, lock_runs, remove_chec
 from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory
 from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
+from prefvlm_core.runs.tensorboard import curves_of
 from prefvlm_core.vlm.encoder import FleetEncoder
 
 
@@ -70,6 +71,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
                     execution.workers or default_workers(),
                     waiting[0].config.action_repeat,
                 ) as environments,
+                curves_of(waiting if execution.tensorboard else []),
             ):
                 Fleet(waiting, environments, execution).train()
         remove_checkpoints(directories, execution.results)

@@ -1,4 +1,4 @@
-"""docs/adding.md: every example runs as it stands, and does what its page says."""
+"""docs/howto/adding.md and the pages it lists: every example runs as it stands, and does what its page says."""
 
 import re
 from collections.abc import Iterator
@@ -16,8 +16,14 @@ from prefvlm_core.experiments.plan import finished_runs, fleets, plan
 from prefvlm_core.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.M | re.S)
+HOWTO = ROOT / "docs" / "howto"
+PAGE = (HOWTO / "adding.md").read_text(encoding="utf-8")
+PAGES = [HOWTO / name for name in re.findall(r"^\d\. \[.*\]\((.*)\)$", PAGE, flags=re.M)]
+BLOCKS = [
+    block
+    for path in PAGES
+    for block in re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+]
 
 
 class Examples:
@@ -27,7 +33,7 @@ class Examples:
         self.names: dict[str, Any] = {"__name__": "examples"}
         self.texts: list[str] = []
         for block in BLOCKS:
-            exec(compile(block, "docs/adding.md", "exec"), self.names)
+            exec(compile(block, "docs/howto", "exec"), self.names)
             if "class ColorNames" in block:
                 self._listen(self.names["ColorNames"])
         self.fleets = fleets([run.config for run in plan("what_is_mine", "quick")])
@@ -75,7 +81,7 @@ def test_the_script_trains_one_fleet_and_draws_it(examples: Examples) -> None:
 def test_every_registry_has_an_example(examples: Examples) -> None:
     added = {name: set(registry) - registry._packaged for name, registry in REGISTRIES.items()}
     counts = {name: len(names) for name, names in added.items()}
-    assert counts == dict.fromkeys(REGISTRIES, 1) | {"VLMS": 2, "DOMAINS": 0}, added  # docs/domains.md adds one
+    assert counts == dict.fromkeys(REGISTRIES, 1) | {"VLMS": 2, "DOMAINS": 0}, added  # docs/howto/add_domain.md adds one
 
 
 def test_the_teacher_answers_by_the_last_step(examples: Examples) -> None:

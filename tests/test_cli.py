@@ -143,6 +143,11 @@ def test_names_in_a_config_are_checked_without_torch(line: str, code: int) -> No
     assert returned == code and imported <= {"numpy"}
 
 
+def test_runs_are_listed_without_torch_and_pandas(trained: list[Any], tmp_path: Path) -> None:
+    LOOP.train([run_config(TASK, "sac", 0, "quick")], Execution(results=str(tmp_path)))
+    assert slow_imports(f"runs --results {tmp_path}") == (0, set())
+
+
 def slow_imports(line: str) -> tuple[int, set[str]]:
     """The exit code of a command line, and what it imports that takes long."""
     program = """

@@ -14,6 +14,7 @@ def success_by_task(table: pd.DataFrame) -> pd.DataFrame:
 
     An arm that did not run on a task has an empty cell there, one with a single seed has no interval.
     """
+    table = table[table["task"] != ALL_TASKS]
     cells = table.assign(cell=[_percent(row) for row in table.to_dict("records")])
     tasks, arms = list(table["task"].unique()), list(table["arm"].unique())
     return cells.pivot(index="arm", columns="task", values="cell").reindex(arms)[tasks].fillna("")
@@ -35,10 +36,10 @@ def errors_by_arm(rates: pd.DataFrame) -> pd.DataFrame:
 def differences_in_words(table: pd.DataFrame, baseline: str) -> str:
     """How far the arms of a `stats.summary_table` end above or below the arm `baseline`, as Markdown.
 
-    One line for all tasks together or, where none is pooled, one per task; a task without the baseline has none.
+    One line per task; a task without the baseline has none.
     """
     lines = []
-    for task, rows in pooled(table).groupby("task", sort=False):
+    for task, rows in table[table["task"] != ALL_TASKS].groupby("task", sort=False):
         reference = rows[rows["arm"] == baseline].to_dict("records")
         others = rows[rows["arm"] != baseline].sort_values("success", ascending=False).to_dict("records")
         if reference and others:
@@ -111,12 +112,6 @@ def _at_ends(number: float, ends: pd.Series) -> str:
         if math.isclose(number, end, rel_tol=1e-6):
             return f"{bound} {end:g}"
     return f"{number:.1f}"
-
-
-def pooled(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of all tasks together, if there are any."""
-    pooled = table[table["task"] == ALL_TASKS]
-    return table if pooled.empty else pooled
 
 
 def _percent(row: dict[str, float]) -> str:

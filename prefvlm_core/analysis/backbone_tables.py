@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from prefvlm_core.analysis.answers import pooled
 from prefvlm_core.analysis.beds import REPLAY
 from prefvlm_core.analysis.label_quality import check_columns, decided_vlm_labels
 from prefvlm_core.analysis.stats import ALL_TASKS, student_interval
@@ -106,23 +105,31 @@ def missing_in_words(models: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def arms_by_accuracy(summary: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """The arms whose VLM labels, with `accuracy`: how often its labels are right (0..1).
+def runs_by_accuracy(runs: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Runs with `accuracy`: how often the labels of their arm's VLM are right on their task (0..1, nan without a VLM).
 
-    `summary` is a `stats.summary_table`, of which the rows of all tasks together are kept or, with one task, of that
-    task; `labels` the label log of the same runs. A simulated VLM has the accuracy that it was given, another the mean
-    over tasks of what its labels in these runs had.
+    `runs` is a `stats.run_table`, `labels` the label log of the same runs. A simulated VLM has the accuracy that it was
+    given, another what its labels in these runs had. Runs of a VLM that gave no label are left out.
     """
-    rows = pooled(summary)
-    rows = rows[rows["vlm"] != ""]
-    right = 1 - decided_vlm_labels(labels).groupby(["arm", "task"])["error"].mean().groupby("arm").mean()
-    return rows.assign(accuracy=rows["simulated_accuracy"].fillna(rows["arm"].map(right))).dropna(subset="accuracy")
+    right = 1 - decided_vlm_labels(labels).groupby(["task", "arm"])["error"].mean()
+    measured = pd.Series(right.reindex(pd.MultiIndex.from_frame(runs[["task", "arm"]])).to_numpy(), runs.index)
+    accuracy = runs["simulated_accuracy"].fillna(measured.where(runs["vlm"] != ""))
+    return runs.assign(accuracy=accuracy)[accuracy.notna() | (runs["vlm"] == "")]
 
 
-def without_vlm(summary: pd.DataFrame) -> float:
-    """Mean success over the run (0..1) of the arm without a VLM."""
-    rows = pooled(summary)
-    return float(rows.loc[rows["vlm"] == "", "area_under_curve"].item())
+def arms_by_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm of `runs_by_accuracy`: family, simulated_accuracy, accuracy and area_under_curve.
+
+    The last two are the mean over tasks of the mean over seeds.
+    """
+    kept = ["arm", "family", "simulated_accuracy"]
+    numbers = runs.groupby([*kept, "task"], dropna=False)[["accuracy", "area_under_curve"]].mean()
+    return numbers.groupby(kept, dropna=False).mean().reset_index()
+
+
+def without_vlm(arms: pd.DataFrame) -> float:
+    """Mean success over the run (0..1) of the arm without a VLM, of `arms_by_accuracy`."""
+    return float(arms.loc[arms["accuracy"].isna(), "area_under_curve"].item())
 
 
 def success_at(arms: pd.DataFrame, accuracy: float) -> float:
@@ -132,11 +139,10 @@ def success_at(arms: pd.DataFrame, accuracy: float) -> float:
     return float(np.interp(accuracy, curve["accuracy"], curve["area_under_curve"]))
 
 
-def answer_in_words(table: pd.DataFrame, arms: pd.DataFrame, human_only: float) -> str:
+def answer_in_words(table: pd.DataFrame, arms: pd.DataFrame) -> str:
     """How good the models at hand are as labelers of real training, in two sentences.
 
-    `table` is a `label_table` of replays, `arms` an `arms_by_accuracy`, `human_only` the mean success (0..1) over the
-    run without a VLM.
+    `table` is a `label_table` of replays, `arms` an `arms_by_accuracy`.
     """
     rows = table[table["task"] == ALL_TASKS]
     frozen = _best(rows[(rows["reader"] == "zero-shot") & (rows["model"] != UNTRAINED)])
@@ -153,7 +159,7 @@ def answer_in_words(table: pd.DataFrame, arms: pd.DataFrame, human_only: float) 
         f"{TAUGHT} labels the best, `{taught['model']}`, is right in {_percent(taught, ALL)} %, an untrained network "
         f"in {_percent(untrained, ALL)} %, a linear probe of the state in {_percent(state, ALL)} %. A simulated VLM "
         f"that is right as often as the best, but errs on its own, gives {worth:.0f} % success over the run, no VLM "
-        f"{100 * human_only:.0f} %."
+        f"{100 * without_vlm(arms):.0f} %."
     )
 
 

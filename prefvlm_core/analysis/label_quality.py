@@ -22,6 +22,8 @@ LABEL_COLUMNS = (
 )
 WORTHWHILE_RATIO = 0.5
 """The filter earns its place when the labels it keeps are wrong at most this many times as often as all of them."""
+ENOUGH_LABELS = 20
+"""Flipped labels of an arm on a task, over all its runs, from which on their accuracy is shown."""
 
 
 def check_columns(table: pd.DataFrame, columns: set[str], name: str, source: str) -> None:
@@ -83,6 +85,29 @@ def _ratio_interval(rows: pd.DataFrame) -> tuple[float, float]:
     tasks = runs.index.get_level_values("task")
     indices = [np.flatnonzero(tasks == task) for task in tasks.unique()]
     return stats.stratified_bootstrap_interval(indices, ratio, np.random.default_rng(0))
+
+
+def accuracies_at_end(data: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """How often labels are right at the end of each run: columns task, method, arm, profile, seed, mark, value (0..1).
+
+    `mark` is one of `columns`, which hold the accuracies of all labels so far or of a partition's. Those of flipped
+    labels are left out where an arm has fewer than `ENOUGH_LABELS` of them on a task: of the labels that a run used,
+    the evaluations hold the number (vlm_labels, clean and flipped) and the shares. Raises PrefVLMError for malformed
+    evaluations.
+    """
+    stats.check_evaluations(data)
+    run = ["task", "method", "arm", "profile", "seed"]
+    columns = [column for column in columns if column in data]
+    values = data.sort_values("step").dropna(subset=columns, how="all") if columns else data.iloc[:0]
+    last = values.groupby("run_id").tail(1)
+    tidy = last.melt(run, columns, "mark", "value").dropna(subset="value")
+    if "flipped_accuracy" not in columns:
+        return tidy
+    used = last["flipped_fraction"] / (last["clean_fraction"] + last["flipped_fraction"])
+    flipped = (last["vlm_labels"] * used).groupby([last["task"], last["arm"]]).sum()
+    few = flipped.index[flipped.round() < ENOUGH_LABELS]
+    rare = (tidy["mark"] == "flipped_accuracy") & pd.MultiIndex.from_frame(tidy[["task", "arm"]]).isin(few)
+    return tidy[~rare]
 
 
 def error_correlations(labels: pd.DataFrame) -> pd.Series:

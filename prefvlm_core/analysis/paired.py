@@ -31,6 +31,8 @@ MEASURES = {
 """Columns of `run_scores` that are compared."""
 DECIDING = "last_three"
 """The measure that decides."""
+CLAIM = ("sac", "pebble", "prefvlm", "prefvlm-plus")
+"""Families of arms that the claim about PrefVLM's labels is about: what figures of it show."""
 RESAMPLES = 4_000
 MARGIN = 0.1
 """Of success, by which an arm may be worse and still count as not inferior."""
@@ -163,6 +165,16 @@ def ladder_of(scores: pd.DataFrame, family: str = "pebble") -> dict[float, str]:
     """
     shares, arms = _shares(scores, family), set(scores.loc[scores["family"] == family, "arm"])
     return {float(share): str(arm) for arm, share in shares.sort_values().items() if arm in arms}
+
+
+def main_arms(data: pd.DataFrame) -> list[str]:
+    """The arms of `CLAIM` whose curves tell its story: of PEBBLE those with the two smallest budgets (the mean over
+    tasks), of every other family the one with the largest. `data` has one row per evaluation."""
+    budgets = data[data["family"].isin(CLAIM)].groupby(["family", "arm"])["budget"].mean().sort_values(kind="stable")
+    arms = []
+    for family, of_family in budgets.groupby(level="family"):
+        arms += list((of_family[:2] if family == "pebble" else of_family[-1:]).index.get_level_values("arm"))
+    return arms
 
 
 def _shares(scores: pd.DataFrame, family: str) -> pd.Series:

@@ -127,6 +127,17 @@ def check_evaluations(data: pd.DataFrame) -> None:
         raise PrefVLMError(f"Run '{row['run_id']}' has several evaluations at step {row['step']}; allowed is one.")
 
 
+def run_table(data: pd.DataFrame) -> pd.DataFrame:
+    """One row per run, from one row per evaluation.
+
+    Columns: task, method, arm, those of `ARM_COLUMNS` that `data` has, seed, step, human_labels, vlm_labels (used by
+    the end), success (0..1, mean in the last 10 % of its steps) and area_under_curve (0..1). Raises PrefVLMError for
+    malformed `data`.
+    """
+    check_evaluations(data)
+    return pd.DataFrame([_run_summary(rows) for _, rows in data.sort_values("step").groupby("run_id")])
+
+
 def summary_table(data: pd.DataFrame) -> pd.DataFrame:
     """One row per task and arm, and one per arm with task "all tasks", from one row per evaluation.
 
@@ -139,8 +150,7 @@ def summary_table(data: pd.DataFrame) -> pd.DataFrame:
     Raises PrefVLMError for malformed `data`, when the seeds of an arm end at different steps (one is unfinished), or
     when they differ in one of `ARM_COLUMNS`.
     """
-    check_evaluations(data)
-    runs = pd.DataFrame([_run_summary(rows) for _, rows in data.sort_values("step").groupby("run_id")])
+    runs = run_table(data)
     for name, group in runs.groupby(["task", "arm"]):
         if group["step"].nunique() > 1:
             ends = sorted(set(group["step"]))

@@ -18,6 +18,7 @@ from prefvlm_core.domains.registry import domain_of
 from prefvlm_core.labelling.teacher import check_queue
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.runs.directory import RunDirectory
+from prefvlm_core.runs.tensorboard import check_tensorboard
 from prefvlm_core.vlm import load
 from prefvlm_core.vlm.encoder import asks_endpoint, uses_vlm
 from prefvlm_core.vlm.endpoint.source import check_endpoint
@@ -29,8 +30,8 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
 
     For all runs these are names that no registry knows, and runs that cannot share a fleet. For those that are not
     finished they are also a package, a device or memory that this machine does not have, a model whose weights cannot
-    be read, adapters to start from that are missing or do not fit, and a label queue or an endpoint that does not
-    answer.
+    be read, adapters to start from that are missing or do not fit, TensorBoard if it is asked for and not installed,
+    and a label queue or an endpoint that does not answer.
     """
     check_main_guard()
     if isinstance(configs, RunConfig) or not all(isinstance(config, RunConfig) for config in configs):
@@ -44,6 +45,8 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
         for config in waiting:
             domain_of(config.task).check_installed()
         _check_machine(waiting, execution)
+        if execution.tensorboard:
+            check_tensorboard()
         _check_models(waiting, execution)
         if any(config.feedback.teacher == HUMAN for config in waiting):
             check_queue(execution)

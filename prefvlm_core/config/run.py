@@ -190,6 +190,9 @@ class Execution(EndpointLimits):
     keep_replay: bool = False
     """Whether the folder of a finished run keeps all that it has seen (replay.safetensors, about 1 kB an
     action)."""
+    tensorboard: bool = False
+    """Whether the metrics are written as curves for TensorBoard too, into the folder of the run, while it is trained
+    (needs prefvlm[tensorboard])."""
     labels: str = dataclasses.field(default="", repr=False)  # not shown, since it may hold a password
     """Database URL of the label queue of teacher `human`, or env:NAME for the URL in the environment variable NAME
     (empty: SQLite file labels.sqlite in the results folder)."""

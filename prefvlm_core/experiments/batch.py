@@ -94,6 +94,14 @@ def update_records(results: str | Path, profile: str) -> None:
             path.unlink()
 
 
+def parameters_of(notebook: Path) -> list[str]:
+    """The names in the cell `parameters` of a notebook. Raises `PrefVLMError` where there is no such file."""
+    import papermill
+
+    check_notebook(notebook)
+    return list(papermill.inspect_notebook(str(notebook)))
+
+
 def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path, progress: bool = False) -> None:
     """Execute a notebook through papermill into `output`, which appears only when it is complete. `progress`: whether a
     bar shows the cells that are done.
@@ -105,8 +113,7 @@ def run_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path, pr
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
 
-    check_notebook(notebook)
-    known = papermill.inspect_notebook(str(notebook))
+    known = parameters_of(notebook)
     for name in parameters:
         if name not in known:
             raise unknown_name(f"parameter of {notebook.name}", name, known)
@@ -158,13 +165,15 @@ def figure_files(figures: str | Path, profile: str, notebook: str) -> list[Path]
 
 
 def notebook_step(notebook: str, profile: str, results: str, train: bool, progress: bool = False) -> list[str]:
-    """Execute one experiment's notebook for a profile; returns the figures it drew. `progress`: as `run_notebook`."""
+    """Execute one notebook for a profile, with those of the batch's parameters that it has; returns the figures it
+    drew. `progress`: as `run_notebook`."""
     stored, figures = Path(results).resolve(), Path("figures").resolve()
     parameters = {"profile": profile, "results": str(stored), "figures": str(figures), "train": train}
     parameters |= BATCH_PARAMETERS.get(notebook, {})
     before = time.time()
-    output = stored / "notebooks" / f"{notebook}-{profile}.ipynb"
-    run_notebook(Path("notebooks") / f"{notebook}.ipynb", parameters, output, progress)
+    output, source = stored / "notebooks" / f"{notebook}-{profile}.ipynb", Path("notebooks") / f"{notebook}.ipynb"
+    own = parameters_of(source)  # 00_explore, which trains nothing and draws into no file, has only the first two
+    run_notebook(source, {name: value for name, value in parameters.items() if name in own}, output, progress)
     made = [path for path in figure_files(figures, profile, notebook) if path.stat().st_mtime >= before - 1]
     return [str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path) for path in made]
 

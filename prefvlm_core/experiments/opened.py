@@ -50,6 +50,11 @@ class OpenExperiment:
         return self.trains or bool(finished_runs(self.name, self.profile, self.execution.results))
 
     @property
+    def compares_success(self) -> bool:
+        """Whether several seeds are planned. One shows the mechanism, but its success is no evidence for anything."""
+        return len({config.seed for config in configs_of(self.name, self.profile)}) > 1
+
+    @property
     def status(self) -> str:
         """A sentence that says what is stored, what is missing, and how long it takes to train that."""
         missing = missing_runs(self.name, self.profile, self.execution.results)

@@ -14,8 +14,9 @@ from prefvlm_core.domains.tasks import PAPER_TASKS
 from prefvlm_core.explore import films
 from prefvlm_core.explore.choosing import results_folder, run_table
 from prefvlm_core.explore.picture import Explorer, Picture, drop_down, encode, row, sentence_html, table_html
+from prefvlm_core.plots.layout import CurveEnd, label_curve_ends
 from prefvlm_core.plots.sanity import TRUE_COLOR, VLM_COLOR
-from prefvlm_core.plots.style import X_TITLES, CurveEnd, label_curve_ends, method_color, project_style
+from prefvlm_core.plots.style import X_TITLES, method_color, project_style
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.vlm import TINYLIV_NAMES, VisionLanguageModel, load
 from prefvlm_core.vlm.pretraining.recordings import FRAME_EVERY, RECORDED_STEPS

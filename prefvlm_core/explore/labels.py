@@ -9,7 +9,6 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import pandas
-from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
@@ -18,8 +17,7 @@ from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.explore.choosing import RunChooser, results_folder, run_table, stored_runs
 from prefvlm_core.explore.picture import Explorer, Picture, drop_down, encode, row, sentence_html, table_html
-from prefvlm_core.plots.labels import PARTITION_COLORS
-from prefvlm_core.plots.style import LABEL_SIZE, REFERENCE_COLOR, darker, project_style
+from prefvlm_core.plots.style import LABEL_SIZE, PARTITION_COLORS, REFERENCE_COLOR, project_style, text_color
 from prefvlm_core.preferences.filters import Partition
 from prefvlm_core.runs.directory import REPLAY_FILE, RunDirectory
 from prefvlm_core.runs.stored import load_labels
@@ -136,7 +134,7 @@ class Scatter:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         told = PARTITION_COLORS | {"human": "#777777", "● right": "#222222", "× wrong": "#222222", "| tie": "#222222"}
         for line, (text, color) in enumerate(told.items()):
-            style: dict[str, Any] = {"color": darker(to_rgb(color)), "va": "top", "fontsize": LABEL_SIZE}
+            style: dict[str, Any] = {"color": text_color(color), "va": "top", "fontsize": LABEL_SIZE}
             axes.text(1.015, 1 - 0.12 * line, text, transform=axes.transAxes, **style)
         (self._ring,) = axes.plot([], [], "o", ms=8, mfc="none", mec="#222222", mew=1.1, clip_on=False)
 

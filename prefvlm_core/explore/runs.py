@@ -17,23 +17,13 @@ from prefvlm_core.experiments.opened import open_experiment
 from prefvlm_core.explore.choosing import results_folder
 from prefvlm_core.explore.picture import Explorer, Picture, drop_down, row, sentence_html
 from prefvlm_core.plots.curves import runs_by_x
-from prefvlm_core.plots.labels import ACCURACIES
-from prefvlm_core.plots.style import (
-    X_TITLES,
-    Y_TITLES,
-    CurveEnd,
-    CurveStyle,
-    count_from_zero,
-    curve_styles,
-    label_curve_ends,
-    project_style,
-    show_percent,
-    task_title,
-)
+from prefvlm_core.plots.layout import CurveEnd, count_from_zero, label_curve_ends, show_percent, task_title
+from prefvlm_core.plots.rows import ACCURACIES
+from prefvlm_core.plots.style import X_TITLES, Y_TITLES, CurveStyle, curve_styles, project_style
 
 METRICS: Mapping[str, str] = {
     **Y_TITLES,
-    **{column: f"right labels, {name} (%)" for column, (name, _, _) in ACCURACIES.items()},
+    **{column: f"right labels, {mark.name} (%)" for column, mark in ACCURACIES.items()},
     "uncertain_fraction": "uncertain labels of the VLM (%)",
 }
 """Column of the evaluations -> title of its axis."""
@@ -45,7 +35,7 @@ def curve(evaluations: pandas.DataFrame, x: str, metric: str) -> pandas.DataFram
     """A metric of one arm's runs: one column per run (task, seed), index the values of `x` that all runs share.
 
     Fractions are in percent. Runs without any value of the metric are left out. Against human_labels as in
-    `plots.curves.learning_curves`. Raises `PrefVLMError` where the runs share no value of `x`.
+    `plots.curves.runs_by_x`. Raises `PrefVLMError` where the runs share no value of `x`.
     """
     values = evaluations.dropna(subset=[metric])
     if values.empty:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import ipywidgets
 import numpy as np
 import pandas
-from matplotlib.colors import to_rgb
 from scipy.special import lambertw
 
 from prefvlm_core.analysis.label_quality import PARTITIONS, decided_vlm_labels
@@ -23,8 +22,8 @@ from prefvlm_core.config.groups import FilterConfig
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.explore.choosing import RunChooser, results_folder, run_table, stored_runs
 from prefvlm_core.explore.picture import Explorer, Picture, drop_down, row, sentence_html, slider, table_html
-from prefvlm_core.plots.labels import PARTITION_COLORS, draw_histograms
-from prefvlm_core.plots.style import LABEL_SIZE, REFERENCE_COLOR, darker, project_style
+from prefvlm_core.plots.labels import draw_histograms
+from prefvlm_core.plots.style import LABEL_SIZE, PARTITION_COLORS, REFERENCE_COLOR, project_style, text_color
 from prefvlm_core.preferences.budget import Budget
 from prefvlm_core.preferences.filters import Filter, KeepAll, Partition, RIMEThresholds
 from prefvlm_core.preferences.selection import HUMAN_SELECTIONS
@@ -206,7 +205,7 @@ class Histogram:
             self._spans[name] = axes.axvspan(0, 0, color=color, alpha=0.16, lw=0, zorder=0)
             style: Mapping[str, Any] = {"ha": _SIDES[name], "va": "bottom", "fontsize": LABEL_SIZE}
             at = axes.get_xaxis_transform()
-            self._names[name] = axes.text(0, 1.02, name, transform=at, color=darker(to_rgb(color)), **style)
+            self._names[name] = axes.text(0, 1.02, name, transform=at, color=text_color(color), **style)
         for name in ("clean", "flipped"):
             self._lines[name] = axes.axvline(0, color=PARTITION_COLORS[name], lw=1.3)
 

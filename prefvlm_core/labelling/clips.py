@@ -8,10 +8,11 @@ cannot seek to one of its frames.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import CLEAN, Perturbation
@@ -27,9 +28,10 @@ same visual quality, PNG eight times."""
 
 
 class ClipMaker:
-    """Renders clips of any task, from one thread only, like every renderer."""
+    """Renders clips of any task, from one thread only, like every renderer; `size` is that of frames, pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = CLIP_SIZE) -> None:
+        self.size = size
         self._renderers: dict[tuple[str, Perturbation], FrameRenderer] = {}
 
     def make(
@@ -39,6 +41,17 @@ class ClipMaker:
         scenes: NDArray[np.float32],
         perturbation: Perturbation = CLEAN,
     ) -> tuple[int, bytes]:
+        """The number of frames of a pair of segments, and its sprite sheet; see `frames`."""
+        frames = self.frames(task, snapshots, scenes, perturbation)
+        return len(frames), encode(frames)
+
+    def frames(
+        self,
+        task: str,
+        snapshots: NDArray[np.float32],
+        scenes: NDArray[np.float32],
+        perturbation: Perturbation = CLEAN,
+    ) -> NDArray[np.uint8]:
         """Render a pair of segments.
 
         Args:
@@ -48,20 +61,25 @@ class ClipMaker:
             perturbation: What the people of this run see, as its VLM does.
 
         Returns:
-            The number of frames F ≤ `MOST_FRAMES`, evenly spaced from the first step to the last, and the sprite sheet.
+            Frames (F, 2, size, size, 3) uint8 RGB of the steps that `shown_steps` names.
 
         Raises:
             PrefVLMError: For an unknown task, or if frames cannot be rendered.
         """
         check_task(task)
         if (task, perturbation) not in self._renderers:
-            self._renderers[task, perturbation] = FrameRenderer(task, CLIP_SIZE, perturbation=perturbation)
+            self._renderers[task, perturbation] = FrameRenderer(task, self.size, perturbation=perturbation)
         renderer = self._renderers[task, perturbation]
         length = snapshots.shape[1]
-        shown = np.linspace(0, length - 1, min(length, MOST_FRAMES)).round().astype(int)
+        shown = shown_steps(length, min(length, MOST_FRAMES))
         repeated = (np.repeat(scene[None], len(shown), axis=0) for scene in scenes)
         sides = [renderer.render(side[shown], scene) for side, scene in zip(snapshots, repeated, strict=True)]
-        return len(shown), encode(np.stack(sides, axis=1))
+        return np.stack(sides, axis=1)
+
+
+def shown_steps(length: int, count: int) -> NDArray[np.int64]:
+    """The steps (count,) of a segment of `length` steps that are shown, evenly spaced from the first to the last."""
+    return np.linspace(0, length - 1, count).round().astype(np.int64)
 
 
 def encode(frames: NDArray[np.uint8]) -> bytes:
@@ -71,3 +89,28 @@ def encode(frames: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(sheet).save(file, "WEBP", quality=QUALITY, method=2)
     return file.getvalue()
+
+
+def decode(sheet: bytes, count: int) -> NDArray[np.uint8]:
+    """Frames (count, 2, height, width, 3) uint8 RGB of a sprite sheet, as exactly as WebP keeps them."""
+    with Image.open(io.BytesIO(sheet)) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    height, width = pixels.shape[0] // count, pixels.shape[1] // 2
+    return pixels.reshape(count, height, 2, width, 3).transpose(0, 2, 1, 3, 4)
+
+
+def side_by_side(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two films (F, H, W, 3) of any lengths and sizes as the frames of a pair, (F', 2, S, S, 3).
+
+    F' is the longer one's number of frames but at most `MOST_FRAMES`, S the longest side but at most `CLIP_SIZE`;
+    frames are centered in their square.
+    """
+    sides = (first, second)
+    count = min(max(map(len, sides)), MOST_FRAMES)
+    size = min(CLIP_SIZE, max(max(side.shape[1:3]) for side in sides))
+    return np.stack([fitted(side[shown_steps(len(side), count)], size) for side in sides], axis=1)
+
+
+def fitted(frames: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Frames, each centered in a square of `size` pixels, (F, size, size, 3)."""
+    return np.stack([np.asarray(ImageOps.pad(Image.fromarray(frame), (size, size))) for frame in frames])

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from IPython.display import display
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from sqlalchemy import URL, func, select
 
 from prefvlm_core.common.errors import PrefVLMError, check_path, shown
-from prefvlm_core.labelling.clips import CLIP_SIZE, MOST_FRAMES, encode
+from prefvlm_core.labelling.clips import encode, side_by_side
 from prefvlm_core.labelling.database import PAIRS
+from prefvlm_core.labelling.films import check_frames, read_film
 from prefvlm_core.labelling.names import check_characters
-from prefvlm_core.labelling.queue import LabelQueue, Pair
+from prefvlm_core.labelling.queue import OF_NO_RUN, LabelQueue, Pair
 from prefvlm_core.labelling.widget import Labeller
 
 Clip = NDArray[np.uint8] | str | Path
@@ -114,7 +114,7 @@ def _identity(clips: Sequence[tuple[Clip, Clip]]) -> str:
                 content.update(_bytes_of(Path(clip)))
             else:
                 content.update(repr(np.shape(clip)).encode() + np.ascontiguousarray(clip).tobytes())
-    return f"clips/{content.hexdigest()}"
+    return f"{OF_NO_RUN[0]}{content.hexdigest()}"
 
 
 def _bytes_of(file: Path) -> bytes:
@@ -129,8 +129,7 @@ def _post(queue: LabelQueue, clips: Sequence[tuple[Clip, Clip]], run_id: str, te
     for number, pair in enumerate(clips):
         if number not in posted:
             sides = [_frames_of(clip, f"clips[{number}][{side}]") for side, clip in enumerate(pair)]
-            count = min(max(map(len, sides)), MOST_FRAMES)
-            frames = np.stack([_fitted(side, count, _size(sides)) for side in sides], axis=1)
+            frames = side_by_side(*sides)
             queue.post(
                 Pair(
                     run_id=run_id,
@@ -142,7 +141,7 @@ def _post(queue: LabelQueue, clips: Sequence[tuple[Clip, Clip]], run_id: str, te
                     first=0,
                     second=0,
                     length=max(map(len, sides)),
-                    frames=count,
+                    frames=len(frames),
                     clip=encode(frames),
                 )
             )
@@ -150,35 +149,4 @@ def _post(queue: LabelQueue, clips: Sequence[tuple[Clip, Clip]], run_id: str, te
 
 def _frames_of(clip: Clip, name: str) -> NDArray[np.uint8]:
     """The frames (F, H, W, 3) of a clip, checked."""
-    if isinstance(clip, str | Path):
-        return _read(Path(clip))
-    if not isinstance(clip, np.ndarray) or clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3:
-        kind = f"{clip.dtype} of shape {clip.shape}" if isinstance(clip, np.ndarray) else shown(clip)
-        raise PrefVLMError(f"{name} is {kind}; allowed are frames (F, H, W, 3) uint8 and files.")
-    if 0 in clip.shape:
-        raise PrefVLMError(f"{name} has the shape {clip.shape}, so it holds no picture.")
-    return clip
-
-
-def _read(file: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(file) as image:
-            frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
-        raise PrefVLMError(
-            f"{file} cannot be read as an animated WebP, GIF or PNG; read a video such as MP4 yourself, and give its "
-            "frames (F, H, W, 3) uint8."
-        ) from error
-    return np.stack(frames)
-
-
-def _size(sides: Sequence[NDArray[np.uint8]]) -> tuple[int, int]:
-    """Width and height in which both clips are shown: square, as the labeller's panes are."""
-    largest = min(CLIP_SIZE, max(max(side.shape[1:3]) for side in sides))
-    return largest, largest
-
-
-def _fitted(frames: NDArray[np.uint8], count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """`count` frames, evenly spaced from the first to the last, each centered in an image of `size`."""
-    chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
-    return np.stack([np.asarray(ImageOps.pad(Image.fromarray(frame), size)) for frame in chosen])
+    return read_film(Path(clip)) if isinstance(clip, str | Path) else check_frames(clip, name)

@@ -34,6 +34,8 @@ CHOICES = ("left", "right", "equal", "skip")
 PURPOSES = ("label", "agreement", "repeat")
 """label: training uses the answer. agreement: a second opinion on a pair that somebody else has answered. repeat: a
 person's second answer to the same pair."""
+OF_NO_RUN = ("clips/", "imported/")
+"""How the `run_id` of pairs begins that no run has posted, but `label_pairs` or an import; their task is any text."""
 UnansweredPolicy = Literal["wait", "leave", "withdraw"]
 """What happens to pairs without an answer when training takes a session; see `LabelQueue.take`."""
 REPEAT_DISTANCE = 5

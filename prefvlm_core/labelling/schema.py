@@ -10,11 +10,21 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from prefvlm_core.domains.registry import check_task
 from prefvlm_core.labelling.names import check_characters, check_name
-from prefvlm_core.labelling.queue import CHOICES, PURPOSES, label_of
+from prefvlm_core.labelling.queue import CHOICES, OF_NO_RUN, PURPOSES, label_of
 from prefvlm_core.preferences.log import PARTITIONS
 
 FORMAT = 1
@@ -114,7 +124,7 @@ class PairLine(_Line):
     session: Number
     pair: Count
     budget: Number
-    task: Annotated[str, _same(check_task)]
+    task: Annotated[str, _same(check_characters)]
     text: _words(2000)  # type: ignore[valid-type]
     first: Count
     second: Count
@@ -128,6 +138,13 @@ class PairLine(_Line):
     last_session: Count
     frames: Annotated[int, Field(ge=1, le=1000)]
     answers: Annotated[list[AnswerLine], Field(max_length=1000)]
+
+    @field_validator("task")
+    @classmethod
+    def _task_of_a_run_is_known(cls, task: str, info: ValidationInfo) -> str:
+        if not str(info.data.get("run_id")).startswith(OF_NO_RUN):
+            check_task(task)
+        return task
 
     @model_validator(mode="after")
     def _fields_agree(self) -> PairLine:

@@ -1,5 +1,9 @@
 """Figures of arms compared run by run: what their labels are worth, and how far they end from another arm."""
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,28 +12,22 @@ from matplotlib.ticker import NullLocator
 from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.paired import DECIDING, MEASURES
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.plots.style import (
-    LINE_HEIGHT,
-    REFERENCE_COLOR,
-    Spaces,
-    curve_styles,
-    footer_line,
-    make_panels,
-    project_style,
-    task_titles,
-    text_width,
-    wrapped,
-)
+from prefvlm_core.plots.layout import Key, Row, footer_line, make_panels, task_titles, text_width, wrapped
+from prefvlm_core.plots.rows import draw_mark
+from prefvlm_core.plots.style import LABEL_SIZE, LINE_HEIGHT, REFERENCE_COLOR, curve_styles, project_style
 
-_ROW = 2.4 * LINE_HEIGHT
+CLAIMS = (2, 5)
+"""How many times its own labels a method's are worth: PrefVLM's paper says 2, ROVED's up to 5."""
+_ROW = 2.6 * LINE_HEIGHT
 
 
 @project_style
 def label_equivalents(worth: pd.DataFrame, scores: pd.DataFrame, profile: str, measure: str = DECIDING) -> Figure:
-    """With how many labels, in budgets B, PEBBLE scores as each arm does: one row per arm.
+    """With how many labels, in budgets B, PEBBLE scores as each arm does: one row per arm, the best first.
 
-    `worth`: a `paired.worth_table` of `scores`, which are `paired.run_scores`. A cross shows how many labels the arm
-    has itself. An estimate at the edge of the panel means that much or beyond. Raises PrefVLMError without an arm.
+    `worth`: a `paired.worth_table` of `scores`, which are `paired.run_scores`. Cross: the labels that the arm has; thin
+    marks: what the papers claim these to be worth (`CLAIMS`). PEBBLE's ladder is all that is known: what ends at the
+    shaded part, as an arrow, lies there or beyond. Raises PrefVLMError without an arm.
     """
     check_columns(worth, {"arm", "measure", "labels", "score", "mean", "low", "high", "pairs"}, "table", "worth_table")
     rows = worth[worth["measure"] == measure]
@@ -37,17 +35,46 @@ def label_equivalents(worth: pd.DataFrame, scores: pd.DataFrame, profile: str, m
         rows[rows["mean"].isna()].sort_values("labels"),
         rows.dropna(subset="mean").sort_values("mean", ascending=False),
     )
-    figure, axes = _rows_of_arms(rows, scores, profile, "cross: labels that the arm has")
-    axes.plot(rows["labels"], range(len(rows)), "x", color=REFERENCE_COLOR, markersize=4, clip_on=False)
+    first, last = rungs["labels"].iloc[0], rungs["labels"].iloc[-1]
+    words = [_words(row, first, last) for row in rows.to_dict("records")]
+    key = [
+        Key("the arm's own labels", REFERENCE_COLOR, "x"),
+        Key(f"papers' claims: {' and '.join(map(str, CLAIMS))} times as many", "#444444", "|"),
+    ]
+    figure, axes = _rows_of_arms(rows, words, scores, profile, "B: each task's budget of labels; arrow: or beyond", key)
+    styles = curve_styles(scores)
+    for line, row in enumerate(rows.to_dict("records")):
+        claims = [claim * row["labels"] for claim in CLAIMS]
+        axes.plot(row["labels"], line + 0.32, "x", color=REFERENCE_COLOR, markersize=3.4)
+        axes.plot(claims, [line + 0.32] * len(claims), "|", color="#444444", markersize=5, mew=0.7)
+        for bound, end, beyond in (("low", first, 1 / 1.22), ("high", last, 1.22)):
+            if math.isclose(row[bound], end, rel_tol=1e-6):
+                arrow = {"arrowstyle": "-|>", "color": styles[row["arm"]].color, "lw": 1.0, "mutation_scale": 6}
+                arrow |= {"shrinkA": 0, "shrinkB": 0}
+                axes.annotate("", (end * beyond, line), (end, line), arrowprops=arrow)
     axes.set_xscale("log", base=2)
-    numbers = list(rungs["labels"])
-    axes.set_xlim(numbers[0], numbers[-1])
+    left, right = min(first, rows["labels"].min()) / 1.35, 1.15 * max(last, CLAIMS[-1])
+    for start, end in ((left, first), (last, right)):
+        axes.axvspan(start, end, color=REFERENCE_COLOR, alpha=0.13, lw=0, zorder=0)
+    axes.set_xlim(left, right)
     in_percent = "success" in MEASURES[measure]
-    titles = [f"{number:g}×B\n{_shown(score, in_percent)}" for number, score in rungs[["labels", "score"]].to_numpy()]
-    axes.set_xticks(numbers, titles)
+    titles = [f"{n:g}×B\n{_shown(score, in_percent)}" for n, score in rungs[["labels", "score"]].to_numpy()]
+    axes.set_xticks(rungs["labels"].tolist(), titles)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"labels of PEBBLE, and with them its\n{MEASURES[measure]}")
     return figure
+
+
+def _words(row: Mapping[str, Any], first: float, last: float) -> str:
+    """The estimate and its interval, bounded by the ends of the ladder: "1.4 (≤ 1 to 3.2)"."""
+
+    def said(number: float) -> str:
+        for sign, end in (("≤", first), ("≥", last)):
+            if math.isclose(number, end, rel_tol=1e-6):
+                return f"{sign} {end:g}"
+        return f"{number:.1f}"
+
+    return f"{said(row['mean'])}\n({said(row['low'])} to {said(row['high'])})"
 
 
 def _shown(score: float, in_percent: bool) -> str:
@@ -58,7 +85,8 @@ def _shown(score: float, in_percent: bool) -> str:
 def differences(
     table: pd.DataFrame, scores: pd.DataFrame, profile: str, margin: float, measure: str = DECIDING
 ) -> Figure:
-    """How much more each arm scores than another one, one row per arm; the margin of non-inferiority is shaded.
+    """How much more each arm scores than another one, one row per arm, the best first; the margin of non-inferiority is
+    shaded.
 
     `table`: a `paired.difference_table` of `scores`; success and `margin` (0..1) are shown in points. Raises
     PrefVLMError without an arm.
@@ -67,7 +95,10 @@ def differences(
     rows = table[table["measure"] == measure].sort_values("mean", ascending=False)
     unit = 100 if "success" in MEASURES[measure] else 1
     rows = rows.assign(**{column: unit * rows[column] for column in ("mean", "low", "high")})
-    figure, axes = _rows_of_arms(rows, scores, profile, f"shaded: margin of {unit * margin:g} points")
+    form = "+z.0f" if unit == 100 else "+z.2f"
+    words = [f"{row.mean:{form}}\n({row.low:{form}} to {row.high:{form}})" for row in rows.itertuples()]
+    shown = f"shaded: margin of {unit * margin:g} points, within which an arm is not inferior"
+    figure, axes = _rows_of_arms(rows, words, scores, profile, shown)
     axes.axvspan(-unit * margin, 0, color=REFERENCE_COLOR, alpha=0.15, lw=0, zorder=0)
     axes.axvline(0, color=REFERENCE_COLOR, lw=0.6, zorder=0)
     axes.set_xlabel(
@@ -76,8 +107,10 @@ def differences(
     return figure
 
 
-def _rows_of_arms(rows: pd.DataFrame, scores: pd.DataFrame, profile: str, shown: str) -> tuple[Figure, Axes]:
-    """A figure with the mean and the interval of each row, named by its arm."""
+def _rows_of_arms(
+    rows: pd.DataFrame, words: Sequence[str], scores: pd.DataFrame, profile: str, shown: str, key: Sequence[Key] = ()
+) -> tuple[Figure, Axes]:
+    """A figure with the mean and the interval of each row, named by its arm, and in `words` at the right."""
     if rows.empty:
         raise PrefVLMError("There is no arm to draw; train some with the seeds of those that they are compared with.")
     styles, labels = curve_styles(scores), [wrapped(arm) for arm in rows["arm"]]
@@ -86,17 +119,15 @@ def _rows_of_arms(rows: pd.DataFrame, scores: pd.DataFrame, profile: str, shown:
         f"profile {profile}",
         task_titles(sorted(set(scores["task"]))),
         f"{fewest if fewest == most else f'{fewest}–{most}'} pairs of runs",
-        "dot: mean",
+        "mark: mean",
         "bar: 95 % stratified bootstrap interval",
         shown,
     )
-    spaces = Spaces(before=0.1, after=0.2, left=text_width(labels) + 0.1, below=0.15)
-    figure, panels = make_panels([""], "column", _ROW * len(labels), spaces, footer)
-    panel = next(panels)
-    for line, row in enumerate(rows.itertuples()):
-        color = styles[row.arm].color
-        panel.axes.plot([row.low, row.high], [line, line], color=color, alpha=0.5, lw=2.5, solid_capstyle="butt")
-        panel.axes.plot(row.mean, line, "o", color=color, markersize=3.5, clip_on=False)
-    panel.name_rows(labels)
-    panel.axes.set_ylim(len(labels) - 0.4, -0.6)
-    return figure, panel.axes
+    panel = Row([""], _ROW * len(labels), 0.0, text_width(words) + 0.12, below=0.35)
+    figure, (drawn,) = make_panels([panel], footer, left=text_width(labels) + 0.14, bottom=0.25, key=key)
+    for line, (row, text) in enumerate(zip(rows.itertuples(), words, strict=True)):
+        draw_mark(drawn.axes, line, (row.low, row.mean, row.high), styles[row.arm].color)
+        place: dict[str, Any] = {"transform": drawn.axes.get_yaxis_transform(), "fontsize": LABEL_SIZE, "va": "center"}
+        drawn.axes.text(1.03, line, text, linespacing=1.1, **place)
+    drawn.name_rows(labels)
+    return figure, drawn.axes

@@ -7,21 +7,23 @@ import pandas
 import scipy.stats
 import seaborn
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.experts import Expert
 from prefvlm_core.domains.registry import sizes_of
-from prefvlm_core.plots.style import (
-    REFERENCE_COLOR,
-    Spaces,
+from prefvlm_core.plots.layout import (
+    CurveEnd,
+    Row,
+    label_curve_ends,
     make_footer,
     make_panels,
-    method_color,
-    project_style,
     task_title,
+    text_width,
 )
+from prefvlm_core.plots.style import REFERENCE_COLOR, method_color, project_style
 from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.runs.directory import RunDirectory
 
@@ -71,32 +73,38 @@ def rank_correlations(table: pandas.DataFrame) -> pandas.Series:
 
 @project_style
 def draw_rewards_along_expert(table: pandas.DataFrame) -> Figure:
-    """The rewards of `rewards_along_expert` against step, each scaled to 0..1 (the later the session the darker), and
-    their rank correlation with the true reward. Raises `PrefVLMError` for an empty table."""
+    """The rewards of `rewards_along_expert` against step, each scaled to 0..1, after the first, the middle and the last
+    session beside the true one; below, their rank correlation with it after each session. Raises `PrefVLMError` for an
+    empty table."""
     if table.empty:
         raise PrefVLMError(
             "The reward has not learned from any session yet: answer the pairs of the first one, then draw again."
         )
     task, correlations = str(table["task"].iloc[0]), rank_correlations(table)
+    sessions = list(correlations.index)
+    shown = dict.fromkeys([sessions[0], sessions[len(sessions) // 2], sessions[-1]])
     footer = make_footer(
         table["profile"], [task], pandas.Series([1]), "an expert's episode, rewards scaled to their extremes", ""
     )
+    names = ["true reward", *(f"after session {session}" for session in shown)]
+    after = text_width(names) + 0.16
     titles = ["learned reward along an expert's episode", "its rank correlation with the true reward"]
-    spaces = Spaces(before=0.45, after=0.9, left=0.05)  # the legend stands right of its panel
-    figure, panels = make_panels(titles, "wide", 1.8, spaces, footer)
-    along, by_session = (panel.axes for panel in panels)
-    scaled = table.assign(scaled=table.groupby("session")["reward"].transform(_scaled))
-    shades = seaborn.light_palette(method_color("pebble"), len(correlations) + 1)[1:]  # the first is nearly white
-    seaborn.lineplot(scaled, x="step", y="scaled", hue="session", palette=shades, errorbar=None, ax=along)
-    true = table[table["session"] == correlations.index[-1]]
-    along.plot(true["step"], _scaled(true["true_reward"]), color=REFERENCE_COLOR, ls="--", label="true reward")
-    along.legend(
-        fontsize=6, frameon=False, title="session", title_fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0)
-    )
-    along.set(xlabel="environment step", ylabel="reward, scaled")
-    by_session.plot(correlations.index, correlations, marker="o", ms=3, color=method_color("pebble"))
-    by_session.axhline(0, color=REFERENCE_COLOR, lw=0.6)
-    by_session.set(xlabel="session", ylabel="Spearman's ρ", ylim=(-1.05, 1.05), xticks=list(correlations.index))
+    rows = [Row([titles[0]], 1.2, 0.4, after, below=0.4), Row([titles[1]], 0.9, 0.4, after)]
+    figure, (along, by_session) = make_panels(rows, footer, left=0.02)
+    shades = seaborn.light_palette(method_color("pebble"), len(shown) + 1)[1:]  # the first is nearly white
+    true = table[table["session"] == sessions[-1]]
+    curves = {"true reward": (true["true_reward"], to_rgb(REFERENCE_COLOR), "--")}
+    for session, shade in zip(shown, shades, strict=True):
+        curves[f"after session {session}"] = (table[table["session"] == session]["reward"], to_rgb(shade), "-")
+    ends = []
+    for name, (rewards, color, dashes) in curves.items():
+        along.axes.plot(true["step"], scaled := _scaled(rewards), color=color, ls=dashes, lw=1.2)
+        ends.append(CurveEnd(name, color, true["step"].iloc[-1], scaled.iloc[-1]))
+    along.axes.set(xlabel="environment step", ylabel="reward, scaled", xlim=(0, true["step"].iloc[-1]))
+    label_curve_ends(along.axes, ends)
+    by_session.axes.plot(sessions, correlations, marker="o", ms=3, color=method_color("pebble"))
+    by_session.axes.axhline(0, color=REFERENCE_COLOR, lw=0.6)
+    by_session.axes.set(xlabel="session", ylabel="Spearman's ρ", ylim=(-1.1, 1.1), xticks=sessions)
     return figure
 
 

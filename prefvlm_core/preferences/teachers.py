@@ -161,7 +161,7 @@ TEACHERS: Registry[Callable[[FeedbackConfig], Teacher]] = Registry(
         "skip": "the oracle, but skips pairs of two low returns (--feedback.teacher-margin)",
         "equal": "the oracle, but answers 1/2 where the returns are close (--feedback.teacher-margin)",
         "myopic": "the oracle, but the end of a segment counts most (--feedback.teacher-discount)",
-        HUMAN: "people, who answer in a notebook or a script while the run waits (docs/labeling.md)",
+        HUMAN: "people, who answer in a notebook or a script while the run waits (docs/howto/label.md)",
     },
 )
 """Maps `feedback.teacher` to what makes the teacher from a run's `FeedbackConfig`. `HUMAN` needs a label queue as well

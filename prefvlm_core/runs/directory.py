@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.retired import StoredConfig, read_stored_config
@@ -27,6 +24,12 @@ from prefvlm_core.runs.files import (
 )
 from prefvlm_core.runs.published import PublishedRun, published_runs
 from prefvlm_core.runs.rows import check_rows, csv_bytes, read_labels, read_metrics, rows_hash
+
+if TYPE_CHECKING:  # slow to import, and not needed to list runs
+    import pandas
+    from torch import Tensor
+
+    from prefvlm_core.runs.tensorboard import LiveCurves
 
 ADAPTERS_FILE = "adapters.safetensors"
 REPLAY_FILE = "replay.safetensors"
@@ -50,6 +53,8 @@ class RunDirectory:
         self.lock = self.path / ".lock"
         self.held: int | None = None
         """The inode of the lock file since `lock_runs` took it."""
+        self.curves: LiveCurves | None = None
+        """What draws the metrics while they are written, see `tensorboard.curves_of`."""
 
     @property
     def published(self) -> PublishedRun | None:
@@ -101,6 +106,8 @@ class RunDirectory:
         """Rows of the metrics, one per evaluation; none where there are none."""
         if self.published:
             return self.published.metrics().to_dict("records")
+        import pandas
+
         path = self.path / "metrics.csv"
         rows = read_metrics(path)
         check_rows(path, pandas.DataFrame(rows), self.manifest.get("metrics_hash"))
@@ -108,6 +115,8 @@ class RunDirectory:
 
     def metrics(self) -> pandas.DataFrame:
         """The same as a table."""
+        import pandas
+
         return self.published.metrics() if self.published else pandas.DataFrame(self.read_metrics())
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
@@ -115,6 +124,8 @@ class RunDirectory:
         field."""
         columns = list(dict.fromkeys(name for row in rows for name in row))
         write_atomically(self.path / "metrics.csv", csv_bytes(columns, rows))
+        if self.curves is not None:
+            self.curves.write(rows)
 
     def labels(self) -> pandas.DataFrame | None:
         """Rows of the label log; None where the run used no labels."""

@@ -15,13 +15,12 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import safetensors
-import safetensors.torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefvlm_core.common.errors import PrefVLMError
+
+if TYPE_CHECKING:  # torch is imported where tensors are read and written: who lists runs has no time for it
+    from torch import Tensor
 
 _ENTRY = "prefvlm"  # one entry of metadata, because safetensors writes several in a random order
 UNREADABLE = (AttributeError, IndexError, KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError)
@@ -114,6 +113,8 @@ def content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Store tensors and values that JSON holds, all or nothing. Equal content gives equal bytes."""
+    import safetensors.torch
+
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     entry = json.dumps({"sha256": content_digest(contiguous, metadata), "metadata": metadata})
     write_atomically(path, safetensors.torch.save(contiguous, {_ENTRY: entry}))
@@ -121,6 +122,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def read_tensors(path: Path) -> StoredTensors:
     """Inverse of `write_tensors`. Raises `PrefVLMError` where the content is not what was written."""
+    import safetensors
+
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}

@@ -19,15 +19,15 @@ import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas
-import pyarrow.parquet
+from typing import TYPE_CHECKING, Any
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.retired import RETIRED_VALUES, StoredConfig, read_stored_config
 from prefvlm_core.config.run import RunConfig, default_fields
 from prefvlm_core.runs.rows import cell, rows_hash
+
+if TYPE_CHECKING:  # imported where tables are read: who lists runs has no time for it
+    import pandas
 
 RUNS_FILE = "runs.csv"
 LABEL_KEYS = ("method", "seed", "hash")
@@ -156,6 +156,8 @@ def _filled_cells(row: Mapping[str, str]) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=1024)
 def _metrics_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.DataFrame]:
+    import pandas
+
     rows = collections.defaultdict(list)
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -169,6 +171,8 @@ def _metrics_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.D
 
 @functools.lru_cache(maxsize=2)  # of millions of rows where every label of a large budget is logged
 def _labels_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.DataFrame]:
+    import pyarrow.parquet
+
     try:
         groups = pyarrow.parquet.read_table(path).to_pandas().groupby(list(LABEL_KEYS), sort=False)
         return {key: rows.drop(columns=list(LABEL_KEYS)).reset_index(drop=True) for key, rows in groups}

@@ -9,12 +9,12 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas
+from typing import TYPE_CHECKING, Any
 
 from prefvlm_core.runs.files import UNREADABLE, damaged
+
+if TYPE_CHECKING:  # imported where tables are read: who lists runs has no time for it
+    import pandas
 
 LABEL_TYPES = {
     "step": "int64",
@@ -86,6 +86,9 @@ def read_labels(path: Path) -> pandas.DataFrame | None:
     `PrefVLMError` for a damaged file."""
     if not path.exists():
         return None
+    import numpy as np
+    import pandas
+
     try:
         # pandas' own parser of decimals may be off by one bit, float never is
         exact = {"divergence": _number}
@@ -101,6 +104,8 @@ def read_labels(path: Path) -> pandas.DataFrame | None:
 def rows_hash(rows: pandas.DataFrame) -> str:
     """First 16 hex digits of the SHA-256 of the rows: of every column that holds a value, in order of name, the name
     and the values, numbers as little-endian float64 and text as UTF-8."""
+    import numpy as np
+
     numbers = rows.select_dtypes("number")
     values = numbers.to_numpy("<f8")
     missing = np.isnan(values)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.runs.directory import RunDirectory, misplaced, read_config
 from prefvlm_core.runs.published import RUNS_FILE, published_runs
+
+if TYPE_CHECKING:  # imported where tables are read: who lists runs has no time for it
+    import pandas
 
 
 class StoredRun(Protocol):
@@ -90,6 +91,8 @@ def fields_text(fields: Mapping[str, Any]) -> str:
 
 
 def _together(tables: Iterable[tuple[StoredRun, pandas.DataFrame]]) -> pandas.DataFrame:
+    import pandas
+
     frames = []
     for run, rows in tables:
         names = {

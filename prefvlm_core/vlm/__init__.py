@@ -117,7 +117,7 @@ VLMS: Registry[Callable[[str, str | Path | None], VisionLanguageModel]] = Regist
         OPEN_CLIP_PREFIX: "a CLIP model by its name, for example open_clip:ViT-B-32; needs prefvlm[openclip]",
         "efficientnet": "EfficientNet-Lite0, which sees no texts but pictures of the goal; needs prefvlm[efficientnet]",
         GOAL_PREFIX: "another model that compares frames with pictures of the goal, for example goal:tinyliv",
-        ENDPOINT_PREFIX: "a large model behind an endpoint (docs/endpoint.md), for example endpoint:gemma3:4b",
+        ENDPOINT_PREFIX: "a large model behind an endpoint (docs/howto/endpoint.md), for example endpoint:gemma3:4b",
         "simulated:": "knows the true reward and misjudges some pairs; simulated:0.8 is right in 80 of 100",
         "simulated-segments:": "the same, but misjudges segments, so that it never contradicts itself",
         "simulated-features:": "the same, but misjudges alike what looks alike",

@@ -32,6 +32,8 @@ def test_success_by_task_has_a_row_per_arm_and_a_column_per_task() -> None:
     shown = answers.success_by_task(table)
     assert list(shown.columns) == ["b", "a"] and list(shown.index) == ["x", "y"]
     assert shown.to_numpy().tolist() == [["50 (40–60)", "25"], ["", "80 (70–90)"]]
+    pooled = pd.concat([table, summary([(ALL_TASKS, "x", "x", 1, 0.3)])])
+    assert answers.success_by_task(pooled).equals(shown)  # the mean over tasks is the figure's
 
 
 def test_errors_by_arm_name_counts_and_leave_empty_partitions_empty() -> None:
@@ -41,7 +43,7 @@ def test_errors_by_arm_name_counts_and_leave_empty_partitions_empty() -> None:
     assert list(row.values()) == ["25 % of 1,600", "10 % of 800", "", "40 % of 800"]
 
 
-def test_differences_are_those_of_all_tasks_where_there_are_several() -> None:
+def test_differences_are_those_of_each_task() -> None:
     rows = [
         ("a", "x", "x", 1, 0.2),
         ("a", "y", "y", 1, 0.3),
@@ -49,9 +51,6 @@ def test_differences_are_those_of_all_tasks_where_there_are_several() -> None:
         (ALL_TASKS, "y", "y", 1, 0.4),
     ]
     assert answers.differences_in_words(summary(rows), "x") == (
-        "- **all tasks**: x ends at 50 (40–60) % success; y -10 points."
-    )
-    assert answers.differences_in_words(summary(rows[:2]), "x") == (
         "- **a**: x ends at 20 (10–30) % success; y +10 points."
     )
     assert answers.differences_in_words(summary(rows[1:2]), "x") == ""

@@ -10,7 +10,7 @@ from prefvlm_core.cli import COMMANDS
 from prefvlm_core.config.arguments import parse
 
 ROOT = Path(__file__).parents[2]
-TEXTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+TEXTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 
 
 def commands(text: str) -> list[str]:

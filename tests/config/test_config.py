@@ -215,6 +215,7 @@ def test_the_hash_changes_with_every_field() -> None:
         "vlm.model": "random",
         "filter.mode": "adaptive",
         "filter.human_selection": "random",
+        "filter.human_order": "disagreement",
         "reward.learning": "surf",
         "reward.inputs": "relations",
         "reward.stop_on": "human",

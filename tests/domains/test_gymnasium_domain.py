@@ -1,4 +1,4 @@
-"""docs/domains.md: an environment of Gymnasium as a domain, in short runs and in everything that takes a task."""
+"""docs/howto/add_domain.md: an environment of Gymnasium as a domain, in short runs and in everything that takes a task."""
 
 import io
 import re
@@ -26,7 +26,7 @@ from prefvlm_core.methods import run_config
 from prefvlm_core.vlm import load
 from prefvlm_core.vlm.goal_pictures import goal_pictures
 
-PAGE = (Path(__file__).parents[2] / "docs" / "domains.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "add_domain.md").read_text(encoding="utf-8")
 (SCRIPT,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.M | re.S)
 TASK = "pendulum-upright"
 
@@ -37,7 +37,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     names: dict[str, Any] = {"__name__": "__main__"}
     with restored_registries(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("notebook"))
-        exec(compile(SCRIPT, "docs/domains.md", "exec"), names)
+        exec(compile(SCRIPT, "docs/howto/add_domain.md", "exec"), names)
         yield names
 
 

@@ -326,11 +326,12 @@ def test_a_missing_kernel_says_what_to_install(tmp_path: Path, no_kernel: list[A
         run_notebook(notebook(tmp_path / "a.ipynb"), {}, tmp_path / "out.ipynb")
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", ["00_explore", *EXPERIMENTS])
 def test_every_notebook_takes_the_parameters_of_the_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_kernel: list[Any], experiment: str
 ) -> None:
-    """Figures are those of this step: other notebooks' and older ones are not claimed."""
+    """Those of an experiment take all of them, the explorers the two that they have. Figures are those of this step:
+    other notebooks' and older ones are not claimed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notebooks").symlink_to(NOTEBOOKS)
     folder = tmp_path / "figures" / "quick"
@@ -338,7 +339,14 @@ def test_every_notebook_takes_the_parameters_of_the_batch(
     for name in (f"{experiment}_old.png", f"{experiment}_new.png", "99_other_new.png"):
         (folder / name).touch()
     os.utime(folder / f"{experiment}_old.png", (0, 0))
+    given: list[dict[str, Any]] = []
+    run = batch.run_notebook
+    monkeypatch.setattr(batch, "run_notebook", lambda path, own, *rest: (given.append(own), run(path, own, *rest)))
     assert notebook_step(experiment, "quick", "results", train=False) == [f"figures/quick/{experiment}_new.png"]
+    everything = {"profile": "quick", "results": str(tmp_path / "results"), "figures": str(tmp_path / "figures")}
+    everything |= {"train": False} | batch.BATCH_PARAMETERS.get(experiment, {})
+    expected = dict(list(everything.items())[:2]) if experiment == "00_explore" else everything
+    assert given == [expected]
     assert (tmp_path / "results" / "notebooks" / f"{experiment}-quick.ipynb").exists()
 
 

@@ -78,7 +78,9 @@ def test_the_status_says_what_is_missing_and_for_how_long_it_would_train(tmp_pat
     )
     assert f"are missing and will be trained, which takes about {minutes} min" in at(tmp_path, train=True).status
     hours = open_experiment("02_learning_curves", "laptop", results=str(tmp_path)).status
-    assert "about 3 hours of one core" in hours
+    compared = configs_of("02_learning_curves", "laptop")
+    expected = round(sum(config.total_steps for config in compared) * SECONDS_PER_ACTION["laptop"] / 3600)
+    assert expected > 2 and f"about {expected} hours of one core" in hours
     assert "8 million actions, whose time has not been measured in this profile" in at(tmp_path, "paper").status
     for config in configs[1:]:
         finish(tmp_path, config)
@@ -99,6 +101,11 @@ def test_only_quick_trains_unasked(
     assert experiment.evaluations["run_id"].nunique() == (len(configs) if trains else 1)
     assert len(trained) == (len(configs) if trains else 0)
     assert experiment.labels.empty
+
+
+def test_one_seed_compares_no_success(tmp_path: Path) -> None:
+    assert at(tmp_path).compares_success and not at(tmp_path, "quick").compares_success
+    assert open_experiment("02_learning_curves", "quick", results=str(tmp_path)).compares_success  # four seeds
 
 
 def test_runs_bring_their_arm(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.registry import Registry
 from prefvlm_core.config.groups import FilterConfig
 from prefvlm_core.domains.frame_steps import frame_steps, has_frame
-from prefvlm_core.plots.style import spread
+from prefvlm_core.plots.layout import spread
 from prefvlm_core.preferences.filters import FILTERS, divergence
 from prefvlm_core.preferences.labels import RunLabels
 from prefvlm_core.preferences.pairs import PreferenceBuffer

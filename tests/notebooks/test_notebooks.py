@@ -1,6 +1,7 @@
 """The shipped notebooks, each executed once on the stored runs of profile laptop (07 on runs of its own): what they
 compute equals the stored tables, every figure is shown and saved, nothing is complained about."""
 
+import itertools
 import json
 import math
 import re
@@ -63,6 +64,12 @@ def check_success(table: pd.DataFrame, experiment: str) -> None:
     np.testing.assert_allclose(mine, theirs.reindex(mine.index), atol=5.1e-5)  # the file has four decimals
 
 
+def line_about(run: Executed, task: str) -> str:
+    """What the notebook's last words say of the success on a task."""
+    (line,) = [line for line in run.said().splitlines() if line.startswith(f"- **{task}**: ")]
+    return line
+
+
 def check_rates(rates: pd.DataFrame, experiment: str) -> None:
     """An arm's errors are those of its tasks together."""
     by_task = stored("labels", experiment)
@@ -80,20 +87,20 @@ FIGURES: dict[str, dict[str, int]] = {
     "01_sanity_check": {"The VLM's reward": 1, "How many of its labels": 1, "What the KL filter makes": 1},
     "02_learning_curves": {
         **{"Success against environment steps": 1, "Success against human labels": 1, "What labels are worth": 2},
-        **{"The other baselines": 1, "Where every method ends": 1},
+        **{"Where every method ends": 1},
     },
     "03_filter_ablation": {
         **{"How often labels are right": 1, "What the filter keeps": 1, "Right and wrong labels": 1},
-        **{"What it is worth": 2},
+        **{"What it is worth": 1},
     },
-    "04_threshold_sensitivity": {"Human labels spent": 1, "Where every setting ends": 1},
-    "05_transfer": {"Success against the budget": 1, "On the way there": 1, "How often the labels": 1},
+    "04_threshold_sensitivity": {"Where every setting ends": 1, "What every setting does": 1},
+    "05_transfer": {"Success against the budget": 1, "How often the labels": 1},
     "06_component_ablation": {
-        **{"Where every variant ends": 1, "Parts left out": 1, "Another VLM": 1},
-        **{"How often would a VLM": 1, "Which errors can": 1, "How often the labels": 1},
+        **{"Where every variant ends": 1, "How often would a VLM": 1, "Which errors can": 1},
+        **{"How often the labels": 1},
     },
     "07_human_labeling": {"What the reward learned": 1},
-    "08_noisy_teacher": {"Success": 2, "The reward that each method learned": 1},
+    "08_noisy_teacher": {"Success": 1, "The reward that each method learned": 1},
     "09_vlm_backbones": {
         **{"How many labels are right": 1, "Where labels are hard": 1, "Whether values follow": 1},
         **{"What label accuracy is worth": 1},
@@ -207,7 +214,8 @@ def test_numbers_of_02_learning_curves(executed: Callable[[str], Executed]) -> N
         assert needed[task, "pebble"] == pytest.approx(min(enough, default=math.nan), nan_ok=True)
         assert f"- **{task}**: {100 * target:.0f} % success takes" in run.said()
     worth = pd.read_csv(STORED / "worth.csv").query("measure == 'last_three'").set_index("arm")["mean"]
-    assert f"*prefvlm-plus (1×B)* does what PEBBLE does with {worth['prefvlm-plus (1×B)']:.1f} B" in run.said()
+    between, *_ = worth[(worth > 1) & (worth < 4)].items()  # the ladder's ends are said in words
+    assert f"*{between[0]}* does what PEBBLE does with {between[1]:.1f} B" in run.said()
     missing = 1040 - len(finished_runs("02_learning_curves", "laptop", STORED.parent))
     assert f"{missing} of 1040 runs of 02_learning_curves in profile laptop are missing" in run.printed()
 
@@ -216,9 +224,11 @@ def test_numbers_of_03_filter_ablation(executed: Callable[[str], Executed]) -> N
     run = executed("03_filter_ablation")
     check_success(run.table("table"), "03_filter_ablation")
     check_rates(run.table("rates"), "03_filter_ablation")
-    success = stored("table", "03_filter_ablation").set_index(["task", "arm"])["success"][ALL_TASKS]
-    gain = 100 * (success["no filter"] - success["prefvlm"])
-    assert f"no filter {gain:+.0f} points" in run.said()
+    success = stored("table", "03_filter_ablation").set_index(["task", "arm"])["success"]
+    for task in ("door-close-v3", "button-press-v3"):
+        gain = 100 * (success[task, "no filter"] - success[task, "prefvlm"])
+        assert f"no filter {gain:+z.0f} points" in line_about(run, task)
+    assert ALL_TASKS not in run.said()  # two tasks are both shown
     ratio = run.table("rates").set_index("arm").loc["prefvlm", "clean_ratio"]
     assert f"Clean labels are wrong {ratio:.2f} times" in run.said()
 
@@ -263,9 +273,10 @@ def _share(divisor: int) -> str:
 def test_numbers_of_06_component_ablation(executed: Callable[[str], Executed]) -> None:
     run = executed("06_component_ablation")
     check_success(run.table("table"), "06_component_ablation")
-    success = stored("table", "06_component_ablation").set_index(["task", "arm"])["success"][ALL_TASKS]
-    for arm in ("human only", "no adaptation", "held-out TinyLIV"):
-        assert f"{arm} {100 * (success[arm] - success['prefvlm']):+.0f} points" in run.said()
+    success = stored("table", "06_component_ablation").set_index(["task", "arm"])["success"]
+    for arm, task in itertools.product(("human only", "no adaptation"), ("door-close-v3", "button-press-v3")):
+        gain = 100 * (success[task, arm] - success[task, "prefvlm"])
+        assert f"{arm} {gain:+z.0f} points" in line_about(run, task)
     assert "% right" not in run.said()  # simulated VLMs have a figure of their own
     simulated = run.table("table").query("group != 'errors'").dropna(subset="simulated_accuracy")
     assert len(simulated) == 3 * 5 * 4 and set(simulated["simulated_accuracy"]) == {0.7, 0.8, 0.9, 1.0}
@@ -296,15 +307,18 @@ def test_numbers_of_07_human_labeling(executed: Callable[[str], Executed]) -> No
 def test_numbers_of_08_noisy_teacher(executed: Callable[[str], Executed]) -> None:
     run = executed("08_noisy_teacher")
     check_success(run.table("table"), "08_noisy_teacher")
-    success = stored("table", "08_noisy_teacher").set_index(["task", "arm"])["success"][ALL_TASKS]
+    success = stored("table", "08_noisy_teacher").set_index(["task", "arm"])["success"]["door-close-v3"]
     assert set(run.table("data")["human"]) == {"mistake"}
-    assert f"pebble ends at {100 * success['pebble']:.0f} (" in run.said()
-    assert f"rime {100 * (success['rime'] - success['pebble']):+.0f} points" in run.said()
+    assert f"pebble ends at {100 * success['pebble']:.0f} (" in line_about(run, "door-close-v3")
+    assert f"rime {100 * (success['rime'] - success['pebble']):+z.0f} points" in line_about(run, "door-close-v3")
 
 
 def test_numbers_of_09_vlm_backbones(executed: Callable[[str], Executed]) -> None:
     run = executed("09_vlm_backbones")
-    check_success(run.table("table"), "09_vlm_backbones")
+    shown = run.table("runs").groupby(["task", "arm"])["success"].mean()
+    few = stored("table", "09_vlm_backbones").query("task != @ALL_TASKS and seeds <= 3").set_index(["task", "arm"])
+    assert set(shown.index) == set(few.index)
+    np.testing.assert_allclose(shown, few["success"].reindex(shown.index), atol=5.1e-5)  # of three, the mean is the IQM
     labels = pd.read_csv(STORED / "backbones" / "labels.csv")
     of_replays = labels[labels["kind"] == "replay"]
     by_reader = of_replays.groupby(["model", "reader", "labels", "task"])[["all", "late", "near_goal"]].mean()
@@ -315,7 +329,9 @@ def test_numbers_of_09_vlm_backbones(executed: Callable[[str], Executed]) -> Non
     assert set(of_replays.groupby(["model", "reader", "labels"]).size()) == {4 * 2}  # tasks x learners
     frozen = pooled.xs("zero-shot", level="reader")["all"].droplevel("labels").drop("random")
     assert f"the best model at hand, `{frozen.idxmax()}`, labels {100 * frozen.max():.0f} (" in run.said()
-    curve = stored("table", "09_vlm_backbones").set_index(["task", "arm"])["area_under_curve"][ALL_TASKS]
+    # Of three runs at most, the interquartile mean of the table is the mean.
+    by_task = stored("table", "09_vlm_backbones").query("task != @ALL_TASKS and seeds <= 3")
+    curve = by_task.groupby("arm")["area_under_curve"].mean()
     assert f"no VLM {100 * curve['human only']:.0f} %." in run.said()
     taught = pooled.xs(("adapters", 50), level=("reader", "labels"))["all"]
     assert f"an untrained network in {100 * taught.pop('random'):.0f} (" in run.said()

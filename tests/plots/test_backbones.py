@@ -16,14 +16,23 @@ from prefvlm_core.plots import backbones
 RESULTS = judged()
 REPLAYS, MIXED_BEDS = (backbone_tables.label_table(RESULTS.labels, *kind) for kind in ((), (MIXED,)))
 FILMS = backbone_tables.film_table(RESULTS.films)
-ARMS = pd.DataFrame(
+RUNS = pd.DataFrame(
     [
-        ("prefvlm, VLM 70 % right", "prefvlm", "prefvlm", 0.7, 0.7, 0.2),
-        ("prefvlm, VLM 100 % right", "prefvlm", "prefvlm", 1.0, 1.0, 0.5),
-        ("TinyLIV", "TinyLIV", "prefvlm", np.nan, 0.76, 0.1),
+        (task, seed, arm, family, method, accuracy, right, vlm, success + 0.02 * seed)
+        for task in TASKS[:2]
+        for seed in (-1, 0, 1)
+        for arm, family, method, accuracy, right, vlm, success in (
+            ("prefvlm, VLM 70 % right", "prefvlm", "prefvlm", 0.7, 0.7, "simulated:0.7", 0.2),
+            ("prefvlm, VLM 100 % right", "prefvlm", "prefvlm", 1.0, 1.0, "simulated:1", 0.5),
+            ("TinyLIV", "TinyLIV", "prefvlm", np.nan, 0.76, "tinyliv", 0.1),
+            ("human only", "human only", "pebble", np.nan, np.nan, "", 0.15),
+        )
     ],
-    columns=["arm", "family", "method", "simulated_accuracy", "accuracy", "area_under_curve"],
-).assign(area_under_curve_low=0.05, area_under_curve_high=0.6)
+    columns=[
+        *("task", "seed", "arm", "family", "method", "simulated_accuracy", "accuracy", "vlm", "area_under_curve"),
+    ],
+)
+ARMS = backbone_tables.arms_by_accuracy(RUNS)
 
 
 def of(table: pd.DataFrame, model: str, reader: str, labels: int, task: str = ALL_TASKS) -> pd.Series:
@@ -31,7 +40,11 @@ def of(table: pd.DataFrame, model: str, reader: str, labels: int, task: str = AL
 
 
 def marks(axes, marker: str) -> list[float]:
-    return [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == marker]
+    return [
+        float(line.get_xdata()[0])
+        for line in axes.lines
+        if line.get_marker() == marker and line.get_markersize() == 3.6
+    ]
 
 
 def test_the_table_holds_means_over_beds_and_t_intervals() -> None:
@@ -46,46 +59,70 @@ def test_the_table_holds_means_over_beds_and_t_intervals() -> None:
     assert np.isfinite(of(MIXED_BEDS, "tinyliv", "zero-shot", 0, TASKS[0])["all_low"])  # three beds
 
 
-def test_a_panel_per_task_shows_every_model_before_and_after_labels() -> None:
-    figure = backbones.accuracy_by_task(REPLAYS, "laptop")
-    assert [axes.get_title() for axes in figure.axes] == [*(task.removesuffix("-v3") for task in TASKS), ALL_TASKS]
-    for axes, task in zip(figure.axes, [*TASKS, ALL_TASKS], strict=True):
-        models = ["tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random"]
-        frozen = [100 * of(REPLAYS, model, "zero-shot", 0, task)["all"] for model in models]
-        taught = [100 * of(REPLAYS, model, "adapters", 50, task)["all"] for model in models]
-        assert marks(axes, "o") == pytest.approx(frozen)
-        assert marks(axes, "D") == pytest.approx([*taught, 100 * of(REPLAYS, "state", "ridge", 50, task)["all"]])
+def test_every_model_is_shown_before_and_after_labels_the_best_first() -> None:
+    figure = backbones.accuracy_by_model(REPLAYS, "laptop")
+    (axes,) = figure.axes
+    models = ["tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random"]
+    taught = {model: 100 * of(REPLAYS, model, "adapters", 50)["all"] for model in models}
+    taught["state"] = 100 * of(REPLAYS, "state", "ridge", 50)["all"]
+    order = sorted(taught, key=lambda model: -taught[model])
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        backbones.TITLES.get(name, name) for name in order
+    ]
+    assert dict(zip(order, marks(axes, "D"), strict=True)) == pytest.approx(taught)
+    frozen = [100 * of(REPLAYS, model, "zero-shot", 0)["all"] for model in order if model != "state"]
+    large = [line for line in axes.lines if line.get_markersize() == 3.6 and line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in large] == pytest.approx(frozen)
+    dots = [line for line in axes.lines if line.get_markersize() == 2.4]
+    by_task = [100 * of(REPLAYS, order[0], *TAUGHT_BY[order[0] == "state"], task)["all"] for task in TASKS]
+    (of_best,) = [line for line in dots if len(line.get_xdata()) and abs(np.mean(line.get_ydata()) - 0.22) < 0.01]
+    assert of_best.get_xdata() == pytest.approx(by_task)
     check_text(figure)
+
+
+TAUGHT_BY = (("adapters", 50), ("ridge", 50))
 
 
 def test_a_panel_per_kind_of_pairs() -> None:
     figure = backbones.accuracy_by_kind(REPLAYS, "laptop")
-    (first, *_) = marks(next(axes for axes in figure.axes if axes.get_title() == "near the goal"), "o")
-    assert first == pytest.approx(100 * of(REPLAYS, "tinyliv", "zero-shot", 0)["near_goal"])
+    near = next(axes for axes in figure.axes if axes.get_title() == "near the goal")
+    models = ["tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random"]
+    frozen = [100 * of(REPLAYS, model, "zero-shot", 0)["near_goal"] for model in models]
+    assert sorted(marks(near, "o")) == pytest.approx(sorted(frozen))
     check_text(figure)
 
 
 def test_orders_of_values_are_drawn() -> None:
     figure = backbones.orders(FILMS, MIXED_BEDS, "laptop")
     films, episodes = figure.axes
-    assert marks(films, "o") == pytest.approx(FILMS["value_order"].tolist())
-    by_film = RESULTS.films[RESULTS.films["model"] == "tinyliv"].groupby("task")["value_order"].mean()
+    ordered = FILMS.sort_values("value_order", ascending=False)
+    assert marks(films, "o") == pytest.approx(ordered["value_order"].tolist())
+    by_film = RESULTS.films[RESULTS.films["model"] == ordered["model"].iloc[0]].groupby("task")["value_order"].mean()
     assert marks(films, "o")[0] == pytest.approx(by_film.mean())
-    assert marks(episodes, "o")[0] == pytest.approx(of(MIXED_BEDS, "tinyliv", "zero-shot", 0)["episode_order"])
+    best = of(MIXED_BEDS, ordered["model"].iloc[0], "zero-shot", 0)["episode_order"]
+    assert marks(episodes, "o")[0] == pytest.approx(best)
     assert "24 films" in footer(figure)
     check_text(figure)
 
 
-def test_what_accuracy_is_worth_stands_above_what_models_have() -> None:
-    figure = backbones.worth_of_accuracy(ARMS, 0.15, REPLAYS, "laptop")
-    above, below = figure.axes
-    assert above.get_xlim() == below.get_xlim()
-    (curve,) = [line for line in above.lines if line.get_marker() == "o"]
-    np.testing.assert_allclose(curve.get_xydata(), [[70, 20], [100, 50]])
-    assert marks(above, "D") == pytest.approx([76])
-    (without,) = [line for line in above.lines if line.get_marker() == "None" and line.get_linestyle() == "-"]
-    assert without.get_ydata()[0] == pytest.approx(15)
-    assert marks(below, "D")[0] == pytest.approx(100 * of(REPLAYS, "tinyliv", "adapters", 50)["all"])
+def test_what_accuracy_is_worth_is_drawn_task_by_task() -> None:
+    runs = RUNS.copy()
+    elsewhere = runs["task"] == TASKS[1]
+    runs.loc[elsewhere & (runs["arm"] == "TinyLIV"), ["accuracy", "area_under_curve"]] = 0.6, 0.3
+    figure = backbones.worth_of_accuracy(runs, "laptop")
+    *above, _, _ = figure.axes
+    assert [axes.get_title() for axes in above] == ["button-press", "door-close"]
+    for axes, below, real in zip(above, figure.axes[2:], ((60, 30), (76, 10)), strict=True):
+        assert axes.get_xlim() == below.get_xlim()
+        (curve,) = [line for line in axes.lines if line.get_linestyle() == "-" and line.get_marker() == "o"]
+        np.testing.assert_allclose(curve.get_xydata(), [[70, 20], [100, 50]])
+        dots = [line for line in axes.lines if line.get_markersize() == 2.4]
+        assert sorted(np.concatenate([line.get_ydata() for line in dots])) == pytest.approx([18, 20, 22, 48, 50, 52])
+        (diamond,) = [line for line in axes.lines if line.get_marker() == "D"]
+        assert diamond.get_xydata()[0] == pytest.approx(real) and marks(below, "D") == pytest.approx([real[0]])
+        level = [line for line in axes.lines if len(set(line.get_ydata())) == 1 and line.get_marker() == "None"]
+        assert level[0].get_ydata()[0] == pytest.approx(15)
+    assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == ["TinyLIV"]
     check_text(figure)
 
 
@@ -96,9 +133,14 @@ def test_accuracy_between_two_simulated_ones_is_worth_what_lies_between() -> Non
 
 def test_real_arms_have_the_accuracy_of_their_labels_and_simulated_ones_the_given_one() -> None:
     rows = [("TinyLIV", "real", np.nan), ("VLM 70 % right", "simulated:0.7", 0.7), ("human only", "", np.nan)]
-    summary = pd.DataFrame(rows, columns=["arm", "vlm", "simulated_accuracy"]).assign(
-        task=ALL_TASKS, area_under_curve=[0.1, 0.2, 0.3]
+    runs = pd.concat(
+        [
+            pd.DataFrame(rows, columns=["arm", "vlm", "simulated_accuracy"]).assign(task=task, family="", seed=seed)
+            for task, seed in (("a", 0), ("a", 1), ("b", 0))
+        ],
+        ignore_index=True,
     )
+    runs["area_under_curve"] = np.where(runs["task"] == "a", 0.2, 0.4)
     log = pd.DataFrame(
         # one label in four is wrong on one task, two in four on the other
         [
@@ -108,9 +150,15 @@ def test_real_arms_have_the_accuracy_of_their_labels_and_simulated_ones_the_give
         ],
         columns=["arm", "task", "label"],
     ).assign(truth=1.0, teacher="vlm", partition="clean", divergence=0.1, profile="quick", method="", seed=0, run_id="")
-    arms = backbone_tables.arms_by_accuracy(summary, log).set_index("arm")["accuracy"]
-    assert arms.to_dict() == pytest.approx({"TinyLIV": (0.75 + 0.5) / 2, "VLM 70 % right": 0.7})
-    assert backbone_tables.without_vlm(summary) == pytest.approx(0.3)
+    judged_runs = backbone_tables.runs_by_accuracy(runs, log)
+    assert len(judged_runs) == 9 and judged_runs.query("arm == 'human only'")["accuracy"].isna().all()
+    by_task = judged_runs.groupby(["arm", "task"])["accuracy"].first()["TinyLIV"]
+    assert by_task.to_dict() == {"a": 0.75, "b": 0.5}
+    assert len(backbone_tables.runs_by_accuracy(runs, log[log["task"] == "a"])) == 8  # a VLM without a label on b
+    arms = backbone_tables.arms_by_accuracy(judged_runs).set_index("arm")
+    assert arms["accuracy"].dropna().to_dict() == pytest.approx({"TinyLIV": 0.625, "VLM 70 % right": 0.7})
+    # Tasks count alike, although one has more runs.
+    assert backbone_tables.without_vlm(arms.reset_index()) == pytest.approx(0.3)
 
 
 def test_words_name_the_best_models_and_those_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +176,7 @@ def test_words_name_the_best_models_and_those_that_are_missing(monkeypatch: pyte
     numbers = {"all": 0.95, "all_low": 0.9, "all_high": 1.0}
     numbers |= {"near_goal": 0.52, "near_goal_low": 0.47, "near_goal_high": 0.57}
     table.loc[best, list(numbers)] = list(numbers.values())
-    said = backbone_tables.answer_in_words(table, ARMS, 0.15)
+    said = backbone_tables.answer_in_words(table, ARMS)
     assert "the best model at hand, `tinyliv-heldout`, labels 95 (90–100) % of the pairs right zero-shot and 52" in said
     assert "(47–57) % of those near the goal, which is not told from chance." in said and said.endswith("no VLM 15 %.")
 
@@ -144,4 +192,4 @@ def test_the_overview_has_a_row_per_model_and_one_for_the_state() -> None:
 
 def test_tables_of_something_else_are_refused() -> None:
     with pytest.raises(PrefVLMError, match="lacks the columns"):
-        backbones.accuracy_by_task(REPLAYS.drop(columns="all"), "laptop")
+        backbones.accuracy_by_model(REPLAYS.drop(columns="all"), "laptop")

@@ -1,6 +1,7 @@
 """Figures of paired comparisons: what is drawn equals the tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from builders.figures import check_text
 from builders.scores import comparison
@@ -15,7 +16,7 @@ def rows(axes: Axes) -> list[tuple[str, float, tuple[float, float]]]:
     """(name, dot, bar) of each row from the top."""
     names = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
     dots = {line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"}
-    bars = {line.get_ydata()[0]: tuple(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 2.5}
+    bars = {line.get_ydata()[0]: tuple(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 2.0}
     return [(name, dots[index], bars[index]) for index, name in enumerate(names)]
 
 
@@ -26,13 +27,33 @@ def test_label_equivalents_stand_above_the_budgets_of_pebble() -> None:
     check_text(figure)
     ((name, dot, bar),) = rows(axes)
     assert name == "ours" and (dot, *bar) == pytest.approx((2, 2, 2))
-    assert axes.get_xscale() == "log" and axes.get_xlim() == pytest.approx((1, 2))
+    assert axes.get_xscale() == "log" and axes.get_xlim()[1] > 5  # where ROVED's claim stands
     score = worth_table(scores)["score"]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == [
         f"{number}×B\n{100 * score[index]:.0f} %" for index, number in enumerate((1, 2))
     ]
     (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
-    assert list(cross.get_xdata()) == [1]
+    (claims,) = [line for line in axes.lines if line.get_marker() == "|"]
+    assert list(cross.get_xdata()) == [1] and list(claims.get_xdata()) == [2, 5]
+    assert [text.get_text() for text in axes.texts if text.get_text()] == ["≥ 2\n(≥ 2 to ≥ 2)"]
+    (arrow,) = [text for text in axes.texts if not text.get_text()]  # to the right: that much or more
+    assert arrow.xy[0] > 2 == arrow.get_position()[0]
+    assert sorted((patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches) == [
+        (pytest.approx(axes.get_xlim()[0]), 1),
+        (2, pytest.approx(axes.get_xlim()[1])),
+    ]
+
+
+def test_rows_are_sorted_and_an_open_end_at_the_left_is_an_arrow_to_the_left() -> None:
+    scores = comparison()
+    table = worth_table(scores)
+    row = table[table["mean"].notna()].iloc[[0]]
+    table = pd.concat([table, row.assign(arm="pebble B", mean=1.0, low=1.0, high=1.4)])
+    (axes,) = label_equivalents(table, scores, "quick").axes
+    assert [(name, dot) for name, dot, _ in rows(axes)] == [("ours", pytest.approx(2)), ("pebble B", 1)]
+    assert [text.get_text() for text in axes.texts if text.get_text()][1] == "≤ 1\n(≤ 1 to 1.4)"
+    left = [text for text in axes.texts if not text.get_text() and text.get_position()[1] == 1]
+    assert [arrow.xy[0] < 1 for arrow in left] == [True]
 
 
 def test_differences_are_in_points_beside_the_margin() -> None:
@@ -41,6 +62,7 @@ def test_differences_are_in_points_beside_the_margin() -> None:
     (axes,) = figure.axes
     check_text(figure)
     assert [(name, round(dot)) for name, dot, _ in rows(axes)] == [("ours", 0), ("pebble B", -40), ("no human", -50)]
+    assert [text.get_text() for text in axes.texts][1] == "-40\n(-40 to -40)"
     (margin,) = axes.patches
     assert np.array(margin.get_bbox()).ravel()[[0, 2]] == pytest.approx((-10, 0))
     assert "difference from pebble 2B (points)" in axes.get_xlabel()

@@ -10,25 +10,19 @@ from matplotlib.colors import to_rgb
 from prefvlm_core.analysis.robustness import CLEAN_SCENE, FACTORS, READERS
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.perturbations import STRENGTHS
-from prefvlm_core.plots.robustness import READER_STYLES, changes_by_factor, contact_sheet
+from prefvlm_core.plots.robustness import READER_MARKS, changes_by_factor, contact_sheet
 
 
-def test_the_contact_sheet_has_a_column_per_factor_and_a_row_per_strength():
+def test_the_contact_sheet_has_the_clean_scene_and_every_factor_at_a_strength():
     scenes = [(CLEAN_SCENE, ""), *itertools.product(FACTORS, STRENGTHS)]
     pictures = {scene: np.full((64, 64, 3), number, np.uint8) for number, scene in enumerate(scenes)}
-    figure = contact_sheet(pictures, "button-press-v3")
-    shown = {int(axes.images[0].get_array()[0, 0, 0]): axes for axes in figure.axes}
-    assert sorted(shown) == list(range(31))
-    columns, rows = (
-        {number: round(getattr(axes.get_position(), side), 3) for number, axes in shown.items()}
-        for side in ("x0", "y0")
-    )
-    for number, (factor, strength) in enumerate(scenes[1:], start=1):
-        assert columns[number] == columns[1 + 3 * FACTORS.index(factor)] > columns[0]
-        assert rows[number] == rows[1 + STRENGTHS.index(strength)]
-    assert len(set(columns.values())) == 11 and rows[1] > rows[2] > rows[3]
-    assert shown[scenes.index(("camera_angle", "mild"))].get_xlabel() == "1°"
-    assert shown[scenes.index(("noise", "extreme"))].get_xlabel() == "80 of 255"
+    for strength, about in (("mild", ("camera_angle", "1°")), ("extreme", ("noise", "80 of 255"))):
+        figure = contact_sheet(pictures, "button-press-v3", strength)
+        shown = {int(axes.images[0].get_array()[0, 0, 0]): axes for axes in figure.axes}
+        assert sorted(shown) == [0, *(scenes.index((factor, strength)) for factor in FACTORS)]
+        assert len({round(axes.get_position().x0, 3) for axes in shown.values()}) == 4
+        assert shown[scenes.index((about[0], strength))].get_xlabel() == about[1]
+        assert shown[0].get_title() == "clean"
 
 
 def table(strengths=("strong",)):
@@ -50,20 +44,25 @@ def table(strengths=("strong",)):
 
 def test_marks_stand_at_the_changes_of_the_table():
     changes = table()
-    figure = changes_by_factor(changes, "laptop", ["door-close-v3"])
+    figure = changes_by_factor(changes, "laptop", ["door-close-v3"], "strong")
     accuracy, order = figure.axes
     for axes, unit, measure in ((accuracy, 100, "accuracy"), (order, 1, "value_order")):
-        for reader, (mark, color) in READER_STYLES.items():
+        for reader, (_, color, mark) in READER_MARKS.items():
             lines = [
                 line for line in axes.lines if line.get_marker() == mark and to_rgb(line.get_color()) == to_rgb(color)
             ]
             drawn = sorted(line.get_xdata()[0] for line in lines if line.get_transform() == axes.transData)
             expected = changes.loc[changes["reader"] == reader, f"{measure}_change"]
             assert drawn == pytest.approx(sorted(unit * expected))
-    assert [label.get_text() for label in accuracy.get_yticklabels()][:3] == ["clean", "light", "light angle"]
-    assert len(changes_by_factor(table(STRENGTHS), "laptop", ["door-close-v3"]).axes) == 6
+    names = [label.get_text() for label in accuracy.get_yticklabels()]  # the later the factor the larger the change
+    assert names == ["clean", *(factor.replace("_", " ") for factor in FACTORS)]
+    worse = table(STRENGTHS)
+    costly = (worse["factor"] == "light") & (worse["strength"] == "mild") & (worse["reader"] == READERS[0])
+    worse.loc[costly, "accuracy_change"] = -1
+    (accuracy, _) = changes_by_factor(worse, "laptop", ["door-close-v3"], "mild").axes
+    assert accuracy.get_yticklabels()[-1].get_text() == "light"
 
 
 def test_a_table_without_changes_is_refused():
     with pytest.raises(PrefVLMError, match="change_table"):
-        changes_by_factor(table().drop(columns="accuracy_change"), "laptop", ["door-close-v3"])
+        changes_by_factor(table().drop(columns="accuracy_change"), "laptop", ["door-close-v3"], "strong")

@@ -1,4 +1,4 @@
-"""docs/endpoint.md: its numbers and names are those of the code."""
+"""docs/howto/endpoint.md: its numbers and names are those of the code."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from prefvlm_core.vlm.endpoint.client import ATTEMPTS
 from prefvlm_core.vlm.endpoint.prompts import PROMPTS
 from prefvlm_core.vlm.endpoint.transport import ADDRESS_VARIABLE, KEY_VARIABLE
 
-PAGE = (Path(__file__).parents[3] / "docs" / "endpoint.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "howto" / "endpoint.md").read_text(encoding="utf-8")
 COSTS = re.findall(r"^\| (\S+) \| (quick|laptop|paper) \| (\d+) \| (\d+) \| (\d+) \|$", PAGE, flags=re.M)
 
 

@@ -1,0 +1,1 @@
+"""Preference data that leaves and joins: clips, pairs and labels as tables, in a folder or as a LeRobot dataset."""

@@ -1,0 +1,214 @@
+"""Every figure, of few runs and of many, obeys the rules of a printed page: see `builders.figures.check_rules`."""
+
+import functools
+import inspect
+import itertools
+import math
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders.backbones import judged
+from builders.evaluations import FILTERS, FOUR_TASKS, TASKS, evaluated, label_log, thresholds
+from builders.figures import check_rules
+from matplotlib.figure import Figure
+
+from prefvlm_core import plots
+from prefvlm_core.analysis import backbone_tables, sanity
+from prefvlm_core.analysis.beds import MIXED
+from prefvlm_core.analysis.paired import difference_table, run_scores, worth_table
+from prefvlm_core.analysis.robustness import CLEAN_SCENE, FACTORS, READERS
+from prefvlm_core.analysis.sanity import RewardCurve
+from prefvlm_core.analysis.stats import run_table
+from prefvlm_core.domains.perturbations import STRENGTHS
+from prefvlm_core.plots import backbones, budgets, curves, labels, paired, people, robustness, rows
+from prefvlm_core.plots import sanity as sanity_plots
+from prefvlm_core.plots import thresholds as maps
+
+ARMS = (
+    *(("sac", "sac (true reward)", 0), ("pebble", "pebble (1×B)", 16), ("pebble", "pebble (2×B)", 32)),
+    *(("pebble", "pebble (4×B)", 64), ("prefvlm", "prefvlm (1×B)", 16), ("prefvlm-plus", "prefvlm-plus (0.5×B)", 8)),
+)
+REPLAYS, MIXED_BEDS = (backbone_tables.label_table(judged().labels, *kind) for kind in ((), (MIXED,)))
+
+
+@functools.cache
+def scores(seeds: int) -> pd.DataFrame:
+    """The claim's arms, among them some that are worth more and less than PEBBLE's ladder can tell."""
+    data = run_scores(evaluated(FOUR_TASKS, [*ARMS, ("prefvlm-adaptive", "prefvlm-adaptive (1×B)", 16)], seeds))
+    shift = data["arm"].map({"prefvlm (1×B)": 0.5, "prefvlm-adaptive (1×B)": -0.5}).fillna(0)
+    return data.assign(last_three=data["last_three"] + shift)
+
+
+def simulated(tasks: tuple[str, ...], seeds: int) -> pd.DataFrame:
+    """Runs of simulated VLMs with and without the filter, of real ones, and without any."""
+    arms = [("prefvlm", "prefvlm", right) for right in (70, 80, 100)]
+    arms += [("prefvlm-no-filter", "no filter", right) for right in (70, 80, 100)]
+    named = [(method, f"{family}, VLM {right} % right", 100) for method, family, right in arms]
+    named += [("pebble", "human only", 100), ("prefvlm", "TinyLIV", 100), ("prefvlm", "held-out TinyLIV", 100)]
+    runs = run_table(evaluated(tasks, named, seeds))
+    right = runs["arm"].str.extract(r"(\d+) % right")[0].astype(float) / 100
+    vlm = np.where(runs["arm"] == "human only", "", "some")
+    return runs.assign(simulated_accuracy=right, family=runs["arm"].str.split(",").str[0], vlm=vlm)
+
+
+def by_accuracy(tasks: tuple[str, ...], seeds: int) -> pd.DataFrame:
+    log = [
+        label_log([("a", 1.0, 1.0, 0.1, "clean")] * right + [("a", 0.0, 1.0, 0.1, "clean")] * 20, arm=arm, task=task)
+        for task, (arm, right) in itertools.product(tasks, {"TinyLIV": 30, "held-out TinyLIV": 60}.items())
+    ]
+    return backbone_tables.runs_by_accuracy(simulated(tasks, seeds), pd.concat(log))
+
+
+def log_of_filters() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    parts = []
+    for method, arm, _ in FILTERS:
+        numbers = zip(generator.integers(0, 2, 2000), generator.exponential(1.5, 2000), strict=True)
+        names = ("clean",) * 3 if arm == "no filter" else ("clean", "uncertain", "flipped")
+        log = [(str(int(d * 10) % 2), float(s), 1.0, d, names[min(2, int(d // 2))]) for s, d in numbers]
+        parts.append(label_log(log, method, arm))
+    return pd.concat(parts)
+
+
+def changes() -> pd.DataFrame:
+    scenes = [(CLEAN_SCENE, ""), *itertools.product(FACTORS, STRENGTHS)]
+    table = pd.DataFrame(
+        [(*scene, reader) for scene, reader in itertools.product(scenes, READERS)],
+        columns=["factor", "strength", "reader"],
+    ).assign(draws=2)
+    for measure in ("accuracy", "value_order"):
+        change = -np.random.default_rng(0).random(len(table))
+        numbers = {"": change, "_low": change - 0.1, "_high": change + 0.1}
+        table = table.assign(**{f"{measure}_change{bound}": column for bound, column in numbers.items()})
+    return table
+
+
+def rewards() -> list[RewardCurve]:
+    frames, steps = np.zeros((40, 64, 64, 3), np.uint8), np.linspace(0, 1, 40)
+    return [
+        RewardCurve(task, behavior, frames, np.float32(np.sin(9 * steps)), steps**2, 30)
+        for task in FOUR_TASKS
+        for behavior in ("expert", "noisy expert", "random actions")
+    ]
+
+
+def accuracies() -> pd.DataFrame:
+    cells = itertools.product(("tinyliv", "random"), FOUR_TASKS, range(3))
+    table = pd.DataFrame(list(cells), columns=["model", "task", "draw"])
+    generator = np.random.default_rng(0)
+    numbers = {name: generator.uniform(0.4, 0.9, len(table)) for name in ("zero_shot", "adapted")}
+    return sanity.accuracy_table(table.assign(**numbers, value_order=0.5, episode_order=0.5))
+
+
+def sessions(count: int) -> pd.DataFrame:
+    steps = np.arange(5, 101, 5)
+    parts = [
+        pd.DataFrame({"session": session, "step": steps, "reward": np.sin(steps / (9 + session)), "true_reward": steps})
+        for session in range(1, count + 1)
+    ]
+    return pd.concat(parts).assign(task="drawer-close-v3", profile="quick")
+
+
+def pictures() -> dict[tuple[str, str], np.ndarray]:
+    scenes = [(CLEAN_SCENE, ""), *itertools.product(FACTORS, STRENGTHS)]
+    return {scene: np.full((64, 64, 3), 90, np.uint8) for scene in scenes}
+
+
+FIGURES: dict[str, Callable[[int], Figure]] = {
+    "learning_curves, four tasks": lambda seeds: curves.learning_curves(evaluated(FOUR_TASKS, ARMS[:5], seeds)),
+    "learning_curves, two tasks": lambda seeds: curves.learning_curves(evaluated(TASKS, ARMS[:5], seeds)),
+    "learning_curves, one": lambda seeds: curves.learning_curves(
+        evaluated(TASKS[:1], ARMS[:3], seeds), "reward_accuracy"
+    ),
+    "learning_curves, paper": lambda seeds: curves.learning_curves(
+        evaluated(FOUR_TASKS, ARMS[4:5], seeds, "paper"),
+        reference=curves.reference_curves(FOUR_TASKS).query("method == 'ROVED'"),
+    ),
+    "final_success, four tasks": lambda seeds: rows.final_success(
+        run_table(evaluated(FOUR_TASKS, ARMS, seeds)), "quick"
+    ),
+    "final_success, two tasks": lambda seeds: rows.final_success(run_table(evaluated(TASKS, ARMS, seeds)), "quick"),
+    "label_accuracy, four tasks": lambda seeds: rows.label_accuracy(evaluated(FOUR_TASKS, FILTERS, seeds), "quick"),
+    "label_accuracy, two tasks": lambda seeds: rows.label_accuracy(evaluated(TASKS, FILTERS, seeds), "quick"),
+    "success_against_budget, four": lambda seeds: budgets.success_against_budget(
+        run_table(evaluated(FOUR_TASKS, ARMS, seeds)), "quick"
+    ),
+    "success_against_budget, one": lambda seeds: budgets.success_against_budget(
+        run_table(evaluated(TASKS[:1], ARMS, seeds)), "quick"
+    ),
+    "success_against_accuracy": lambda seeds: budgets.success_against_accuracy(
+        simulated(TASKS, seeds).query("~arm.str.contains('TinyLIV')", engine="python"), "quick"
+    ),
+    "partitions": lambda seeds: labels.partitions(evaluated(TASKS, FILTERS, seeds)),
+    "divergences": lambda seeds: labels.divergences(log_of_filters(), evaluated(TASKS, FILTERS, seeds)),
+    "success_map": lambda seeds: maps.success_map(run_table(thresholds(seeds)), "quick"),
+    "kept_labels_map": lambda seeds: maps.kept_labels_map(thresholds(seeds), "quick"),
+    "label_equivalents": lambda seeds: paired.label_equivalents(worth_table(scores(seeds)), scores(seeds), "quick"),
+    "differences": lambda seeds: paired.differences(
+        difference_table(scores(seeds), "pebble (2×B)"), scores(seeds), "quick", 0.1
+    ),
+    "worth_of_accuracy": lambda seeds: backbones.worth_of_accuracy(by_accuracy(TASKS, seeds), "quick"),
+    "accuracy_by_model": lambda _: backbones.accuracy_by_model(REPLAYS, "quick"),
+    "accuracy_by_kind": lambda _: backbones.accuracy_by_kind(REPLAYS, "quick"),
+    "orders": lambda _: backbones.orders(backbone_tables.film_table(judged().films), MIXED_BEDS, "quick"),
+    "changes_by_factor": lambda _: robustness.changes_by_factor(changes(), "quick", FOUR_TASKS, "strong"),
+    "contact_sheet": lambda _: robustness.contact_sheet(pictures(), "door-close-v3", "strong"),
+    "rewards_along_trajectories": lambda _: sanity_plots.rewards_along_trajectories(rewards(), "quick"),
+    "label_accuracy_before_and_after": lambda _: sanity_plots.label_accuracy_before_and_after(accuracies(), "quick"),
+    "draw_rewards_along_expert": lambda seeds: people.draw_rewards_along_expert(sessions(min(seeds, 5))),
+}
+"""What it shows -> the figure, of so many seeds where it shows runs."""
+RUNS = ("learning", "final", "label_accuracy,", "success", "partitions", "worth", "draw")
+
+
+def numbers_of_seeds(name: str) -> tuple[int, ...]:
+    """One, so few that there is no interval, and so many that single runs are not drawn."""
+    if name in ("label_equivalents", "differences"):
+        return (1, 4)
+    return (1, 4, 20) if name.startswith(RUNS) else (4,)
+
+
+@pytest.mark.parametrize(("name", "seeds"), [(name, seeds) for name in FIGURES for seeds in numbers_of_seeds(name)])
+def test_every_figure_obeys_the_rules(name: str, seeds: int) -> None:
+    check_rules(FIGURES[name](seeds))
+
+
+def test_every_function_that_makes_a_figure_is_tested() -> None:
+    drawing = set()
+    for path in Path(plots.__path__[0]).glob("*.py"):
+        module = import_module(f"prefvlm_core.plots.{path.stem}") if path.stem != "__init__" else plots
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            made_here = function.__module__ == module.__name__ and not name.startswith("_")
+            if made_here and inspect.signature(function).return_annotation in (Figure, "Figure"):
+                drawing.add(name)
+    assert drawing == {name.partition(",")[0] for name in FIGURES}
+
+
+def test_the_rules_find_what_breaks_them() -> None:
+    figure = FIGURES["learning_curves, one"](1)
+    axes = figure.axes[0]
+    broken = {
+        "too small": lambda: axes.texts[0].set_fontsize(5),
+        "too pale": lambda: axes.texts[0].set_color("#999999"),
+        "six curves": lambda: [axes.plot([20_000, 30_000], [20, level]) for level in (10, 30, 40, 50, 60, 90)],
+        "over data": lambda: axes.text(30_000, 75, "over the curves " * 2),
+        "too wide": lambda: figure.set_figwidth(7.0),
+    }
+    check_rules(figure)
+    for name, change in broken.items():
+        figure = FIGURES["learning_curves, one"](1)
+        axes = figure.axes[0]
+        change()
+        with pytest.raises(AssertionError):
+            check_rules(figure)
+            pytest.fail(name)
+    figure = FIGURES["final_success, two tasks"](4)
+    figure.axes[0].set_yticks(range(len(ARMS) + 1), [*"abcdef", "an empty row"])
+    figure.axes[0].set_ylim(len(ARMS) + 0.6, -0.6)
+    with pytest.raises(AssertionError):
+        check_rules(figure)
+    assert math.isclose(figure.get_figwidth(), 85 / 25.4)
