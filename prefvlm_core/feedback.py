@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from prefvlm_core.agent.replay import Replay, RunReplay
@@ -25,7 +24,7 @@ from prefvlm_core.preferences.filters import FILTERS, divergence
 from prefvlm_core.preferences.labels import RunLabels
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.preferences.pool import LabelledPool
-from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS, PairSource, UniformSelection
+from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS, PairSource, UniformSelection, most_disputed
 from prefvlm_core.preferences.teachers import Query, Teacher, VLMOpinion
 from prefvlm_core.reward.ensemble import RewardEnsemble, RunEnsemble, reward_accuracy
 from prefvlm_core.reward.learners import LEARNERS
@@ -175,7 +174,7 @@ class Feedback:
         where = np.flatnonzero(candidates)
         count = min(len(where), self._queries())
         if self.config.filter.human_order == "disagreement":
-            chosen = where[torch.topk(self._member_probabilities(starts[where]).std(0), count).indices.cpu().numpy()]
+            chosen = where[most_disputed(starts[where], count, self._member_probabilities)]
         else:
             chosen = self.generator.choice(where, count, replace=False)
         return np.isin(np.arange(len(starts)), chosen)

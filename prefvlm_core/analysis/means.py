@@ -3,10 +3,13 @@
 The mean over tasks is the mean of the tasks' means, so that tasks count alike however many runs they have.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.common.arrays import DoubleArray
 
 FEWEST_SEEDS = 5
 """Of each task, from which on a mean gets an interval: with fewer it would be much too narrow (see `stats`)."""
@@ -26,10 +29,21 @@ def mean_over_tasks(runs: pd.DataFrame) -> pd.DataFrame:
     mean = np.mean([values.mean(0) for values in tasks], axis=0)
     low = high = np.full(len(runs), np.nan)
     if min(map(len, tasks)) >= FEWEST_SEEDS:
-        generator = np.random.default_rng(0)
-        drawn = [values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(1) for values in tasks]
-        low, high = np.quantile(np.mean(drawn, axis=0), (0.025, 0.975), axis=0)
+        low, high = interval_of_means(tasks, np.random.default_rng(0), RESAMPLES)
     return pd.DataFrame({"mean": mean, "low": low, "high": high}, index=runs.index)
+
+
+def interval_of_means(
+    tasks: Sequence[DoubleArray], generator: np.random.Generator, resamples: int
+) -> tuple[DoubleArray, DoubleArray]:
+    """Low and high of the 95 % percentile bootstrap interval of the mean over tasks of the mean over seeds.
+
+    `tasks`: per task its values, (seeds,) or (seeds, n), of which the bounds are 0-d or (n,). Seeds are drawn within
+    each task.
+    """
+    drawn = [values[generator.integers(len(values), size=(resamples, len(values)))].mean(1) for values in tasks]
+    low, high = np.quantile(np.mean(drawn, axis=0), (0.025, 0.975), axis=0)
+    return low, high
 
 
 def mean_of_runs(runs: pd.DataFrame, value: str) -> pd.Series:

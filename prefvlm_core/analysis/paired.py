@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
+from prefvlm_core.analysis.means import interval_of_means
 from prefvlm_core.analysis.stats import (
     ALL_TASKS,
     ARM_COLUMNS,
@@ -116,11 +117,12 @@ def score_table(scores: pd.DataFrame) -> pd.DataFrame:
         groups = {task: [task] for task in ran} | ({ALL_TASKS: tasks} if ran == tasks != tasks[:1] else {})
         for (task, together), measure in itertools.product(groups.items(), MEASURES):
             values = [of_arm.loc[of_arm["task"] == each, measure].to_numpy(np.float64) for each in together]
-            low, high = _interval_of_means(values, np.random.default_rng(0))
+            seeds = min(map(len, values))
+            bounds = interval_of_means(values, np.random.default_rng(0), RESAMPLES) if seeds > 1 else (np.nan, np.nan)
             rows.append(
                 {"task": task, "arm": arm, "measure": measure, "mean": np.mean([np.mean(value) for value in values])}
-                | {"low": low, "high": high, "iqm": float(interquartile_mean(np.concatenate(values)))}
-                | {"seeds": min(map(len, values))}
+                | dict(zip(("low", "high"), map(float, bounds), strict=True))
+                | {"iqm": float(interquartile_mean(np.concatenate(values))), "seeds": seeds}
             )
     return pd.DataFrame(rows)
 
@@ -216,15 +218,6 @@ def _draws(table: pd.DataFrame, generator: np.random.Generator) -> DoubleArray:
         sums[:, 0] += values.sum(-1)
         sums[:, 1:] += values[:, drawn].sum(-1)
     return sums / len(table)
-
-
-def _interval_of_means(tasks: list[DoubleArray], generator: np.random.Generator) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of the means of the tasks, drawing seeds within each."""
-    if min(map(len, tasks)) < 2:
-        return np.nan, np.nan
-    means = [values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(-1) for values in tasks]
-    low, high = np.quantile(np.mean(means, axis=0), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def _estimate(draws: DoubleArray, pairs: int) -> Estimate:

@@ -128,12 +128,6 @@ def _claim_arms(task: str) -> list[Arm]:
     return [*arms, Arm("vlm-preference"), Arm("vlm-reward")]
 
 
-def _laptop_baselines(task: str) -> list[Arm]:
-    unlabeled = _laptop_steps(task)
-    arms = [Arm(method, _laptop(task), f"{method} (1×B)", method, "baseline") for method in BASELINES]
-    return [*arms, Arm("rlvlmf", unlabeled, group="baseline"), _equal_band(unlabeled)]
-
-
 def _first_plus(arms: Sequence[Arm]) -> list[Arm]:
     """Arms whose prefvlm-plus is still what it was when their runs were trained."""
     first: dict[str, Any] = {

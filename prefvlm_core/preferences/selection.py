@@ -63,23 +63,27 @@ class UniformSelection:
 
 
 class DisagreementSelection:
-    """Takes the `count` pairs with the largest ensemble disagreement among `count * candidates` random ones.
-
-    Disagreement is the standard deviation of the members' P(second preferred) (B-Pref's `disagreement_sampling`).
-    """
+    """Takes the `most_disputed` of `count * candidates` random pairs (B-Pref's `disagreement_sampling`)."""
 
     def __init__(self, candidates: int) -> None:
         self.candidates = candidates
 
     def choose(self, pairs: PairSource, count: int, probabilities: Probabilities) -> IntArray:
         """See `Selection.choose`."""
-        import torch
-
         if count == 0:
             return pairs.draw(0)
         starts = pairs.draw(count * self.candidates)
-        disagreement = probabilities(starts).std(0)
-        return starts[torch.topk(disagreement, count).indices.cpu().numpy()]
+        return starts[most_disputed(starts, count, probabilities)]
+
+
+def most_disputed(starts: IntArray, count: int, probabilities: Probabilities) -> IntArray:
+    """Indices (count,) of the pairs `starts` (n, 2) with the largest ensemble disagreement, largest first.
+
+    Disagreement is the standard deviation of the members' P(second preferred).
+    """
+    import torch
+
+    return torch.topk(probabilities(starts).std(0), count).indices.cpu().numpy()
 
 
 SELECTIONS: Registry[Callable[[FeedbackConfig], Selection]] = Registry(
