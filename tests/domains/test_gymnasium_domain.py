@@ -1,4 +1,4 @@
-"""docs/howto/add_domain.md: an environment of Gymnasium as a domain, in short runs and in everything that takes a task."""
+"""docs/howto/add_domain.md: a Gymnasium environment as a domain, in short runs and in everything that takes a task."""
 
 import io
 import re
