@@ -59,10 +59,11 @@ class PointMaze(Domain):
 
     def relations(self, task: str) -> Callable[[Tensor], Tensor]:
         """See `Domain`: the vector (2,) from the ball to the target, and its length, in m."""
-        return _to_the_target
+        return to_the_target
 
 
-def _to_the_target(observations: Tensor) -> Tensor:
+def to_the_target(observations: Tensor) -> Tensor:
+    """The vector from the ball to the (next) target and its length, (..., 3), in m, of observations (..., O)."""
     import torch
 
     reach = observations[..., 4:6] - observations[..., 0:2]

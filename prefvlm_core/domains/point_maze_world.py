@@ -6,7 +6,9 @@ reward here is the length of the way that is left, along the cells of the maze.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import itertools
 import math
 from collections import deque
@@ -21,10 +23,13 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.model_drawing import FREE_CAMERA
 
 _IDS = {"point-maze-u": "PointMaze_UMaze-v3", "point-maze-medium": "PointMaze_Medium-v3"}
-_REACHED = 0.45  # m to the target, as in Gymnasium-Robotics
 _SPEED = 8.0  # m/s per m to the next waypoint, which the expert aims at
 _GAIN = 2.0  # of its force on the error of the speed
+_UNSEEN = 1.4  # m of the outer walls, of which the camera shows 0.3 m at each side
 _HEIGHT = 12.0  # of the camera, m; from far away, walls do not hide the ball
+
+REACHED = 0.45
+"""Largest distance in m at which a target is reached, as in Gymnasium-Robotics."""
 
 Cell = tuple[int, int]
 
@@ -44,7 +49,7 @@ class PointMazeWorld:
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
         """See `World`."""
         observation = _flat(self.env.step(action)[0])
-        success = bool(np.linalg.norm(observation[4:6] - observation[0:2]) <= _REACHED)
+        success = bool(np.linalg.norm(observation[4:6] - observation[0:2]) <= REACHED)
         return observation, -way_left(self._task, observation), success
 
     def snapshot(self) -> NDArray[np.float32]:
@@ -71,12 +76,22 @@ def follow_the_way(task: str, observation: NDArray[np.float64]) -> NDArray[np.fl
 
 def model_from_above(task: str) -> mujoco.MjModel:
     """The maze for rendering, with a camera above its middle."""
+    return compiled(spec_from_above(task))
+
+
+def spec_from_above(task: str) -> mujoco.MjSpec:
+    """What `model_from_above` compiles, to which more can be added."""
     environment, xml = _made(task)
     spec, maze = mujoco.MjSpec.from_string(xml), environment.maze
-    side = max(maze.map_length, maze.map_width) * maze.maze_size_scaling
+    side = max(maze.map_length, maze.map_width) * maze.maze_size_scaling - _UNSEEN
     fovy = 2 * math.degrees(math.atan(side / 2 / (_HEIGHT - maze.maze_height)))
     spec.worldbody.add_camera(name="above", pos=[0, 0, _HEIGHT], fovy=fovy)
     spec.worldbody.add_camera(name=FREE_CAMERA)
+    return spec
+
+
+def compiled(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """A model for fast drawing."""
     model = spec.compile()
     model.vis.quality.shadowsize = 0
     model.vis.quality.offsamples = 0
@@ -95,7 +110,12 @@ def restore(
             f"Snapshot {snapshot.shape} and scene {scene.shape} do not fit a maze, which needs (2,) each."
         )
     model.site("target").pos[:2] = scene[:2]
-    data.qpos[:] = snapshot[:2]
+    place_ball(model, data, snapshot[:2])
+
+
+def place_ball(model: mujoco.MjModel, data: mujoco.MjData, position: NDArray[np.float32]) -> None:
+    """Put the ball to a position (2,), and what is drawn to where the model says."""
+    data.qpos[:] = position
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     mujoco.mj_camlight(model, data)
@@ -104,7 +124,9 @@ def restore(
 def _made(task: str) -> tuple[Any, str]:
     """A maze and its MuJoCo XML text, whose file Gymnasium-Robotics would leave behind."""
     import gymnasium
-    import gymnasium_robotics
+
+    with contextlib.redirect_stderr(io.StringIO()):  # on which it speaks of other environments than these
+        import gymnasium_robotics
 
     gymnasium.register_envs(gymnasium_robotics)
     environment: Any = gymnasium.make(_IDS[task], continuing_task=True, reset_target=False).unwrapped

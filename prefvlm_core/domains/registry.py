@@ -8,7 +8,9 @@ from collections.abc import Iterable
 
 from prefvlm_core.common.errors import PrefVLMError, shown, unknown_name
 from prefvlm_core.common.registry import Registry, check_part_of_path
+from prefvlm_core.domains.dm_control import DMControl
 from prefvlm_core.domains.domain import Domain, Sizes
+from prefvlm_core.domains.maze_goals import MazeGoals
 from prefvlm_core.domains.metaworld_domain import Metaworld
 from prefvlm_core.domains.point_maze import PointMaze
 
@@ -35,7 +37,9 @@ class Domains(Registry[Domain]):
         }
 
 
-DOMAINS = Domains("domain", {"metaworld": Metaworld(), "pointmaze": PointMaze()})
+DOMAINS = Domains(
+    "domain", {"metaworld": Metaworld(), "pointmaze": PointMaze(), "mazegoals": MazeGoals(), "dmc": DMControl()}
+)
 """Maps names to domains; `register` adds one of your own."""
 
 _AROUND = (

@@ -62,14 +62,14 @@ def test_the_expert_reaches_every_target(task: str) -> None:
 @EACH
 def test_frames_from_above_show_ball_and_target_where_they_are(task: str) -> None:
     environment, renderer = Environment(task), FrameRenderer(task, 96)
-    cells = 5 if task == TASKS[0] else 8
+    seen = 3.6 if task == TASKS[0] else 6.6  # m, of mazes of 5 and 8 m with their outer walls
     for seed in range(3):
         observation = environment.reset(seed)
         frame = renderer.render(environment.snapshot()[None], environment.scene()[None])[0].astype(int)
         red, green, blue = np.moveaxis(frame, -1, 0)
-        for seen, position in ((green > red + 30, observation[:2]), (red > green + 120, observation[4:6])):
-            row, column = np.argwhere(seen & (blue < 110)).mean(0)
-            x, y = (column - 47.5) / 96 * cells, (47.5 - row) / 96 * cells
+        for shown, position in ((green > red + 30, observation[:2]), (red > green + 120, observation[4:6])):
+            row, column = np.argwhere(shown & (blue < 110)).mean(0)
+            x, y = (column - 47.5) / 96 * seen, (47.5 - row) / 96 * seen
             np.testing.assert_allclose((x, y), position, atol=0.25)
     renderer.look(perturbation=perturbation_of("everything", "strong", 1))
     changed = renderer.render(environment.snapshot()[None], environment.scene()[None])[0]
