@@ -34,7 +34,7 @@ class MazeGoals(Domain):
         "maze-three-goals": f"{_FIRST} and then to the two yellow ones in turn",
         "maze-four-goals": f"{_FIRST} and then to the three yellow ones in turn",
     }
-    longest_episode = 600
+    longest_episode = 700
     extra = ("gymnasium_robotics", "navigation")
     cameras = ("above",)
     factors = tuple(INTENSITIES)

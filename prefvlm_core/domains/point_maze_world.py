@@ -154,14 +154,18 @@ def _waypoints(task: str, observation: NDArray[np.float64]) -> list[NDArray[np.f
 
 @functools.cache
 def _way(task: str, start: Cell, end: Cell) -> list[Cell]:
-    """The cells of the shortest way from `start` to `end`, both included, by breadth-first search."""
-    walls = _maze(task).maze_map
+    """The cells of the shortest way from `start` to `end`, both included, by breadth-first search; only these two where
+    there is none, as for an expert in another maze than its own."""
+    rows = enumerate(_maze(task).maze_map)
+    free = {(row, column) for row, cells in rows for column, cell in enumerate(cells) if cell != 1}
     before: dict[Cell, Cell] = {start: start}
     waiting = deque([start])
     while end not in before:
+        if not waiting:
+            return [start, end]
         row, column = cell = waiting.popleft()
         for following in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
-            if following not in before and walls[following[0]][following[1]] != 1:
+            if following in free and following not in before:
                 before[following] = cell
                 waiting.append(following)
     way = [end]

@@ -79,7 +79,7 @@ class DisagreementSelection:
 class SameStageSelection:
     """Takes the most disputed of those pairs whose segments lie at a similar time of their episodes.
 
-    In a task of several stages, a segment of a later stage is preferred whatever is done in it, which says nothing about
+    In a task of several stages, a segment of a later stage is preferred whatever is done in it, which says nothing of
     how a stage is to be done. STAIR (arXiv 2509.23802) therefore asks about pairs of one stage, by a distance in time
     that it learns from episodes; here that is the difference of their times. Of `count * candidates` random pairs, the
     half with the smallest difference is left for `most_disputed`.

@@ -48,7 +48,7 @@ def test_tasks_begin_alike_and_longer_ones_add_targets() -> None:
 def test_the_reward_is_the_way_through_all_targets_that_are_left() -> None:
     from prefvlm_core.domains.maze_goals_world import way_left_in_order
 
-    # The U's two arms are rows of three cells of 1 m, joined at the right: 6 m from one end to the other, 2 m along one.
+    # The U's two arms are rows of three cells of 1 m, joined at the right: 2 m along one, 6 m from end to end.
     goals = [(-1, -1), (1, -1), (-1, 1), (-1, 1)]
     seen = np.array([-1, 1, 0, 0, *np.ravel(goals), 3], float)
     assert way_left_in_order(seen) == pytest.approx(6 + 2 + 4)
