@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot follow `_HOMES`
     from prefvlm_core.config.profiles import PROFILES as PROFILES
     from prefvlm_core.config.run import Execution as Execution
     from prefvlm_core.config.run import RunConfig as RunConfig
+    from prefvlm_core.domains.domain import Domain as Domain
+    from prefvlm_core.domains.gymnasium_domain import GymnasiumDomain as GymnasiumDomain
+    from prefvlm_core.domains.registry import DOMAINS as DOMAINS
     from prefvlm_core.experiments.arms import Arm as Arm
     from prefvlm_core.experiments.grids import EXPERIMENTS as EXPERIMENTS
     from prefvlm_core.experiments.grids import Grid as Grid
@@ -42,10 +45,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Arm": "prefvlm_core.experiments.arms",
+    "DOMAINS": "prefvlm_core.domains.registry",
+    "Domain": "prefvlm_core.domains.domain",
     "EXPERIMENTS": "prefvlm_core.experiments.grids",
     "Execution": "prefvlm_core.config.run",
     "FILTERS": "prefvlm_core.preferences.filters",
     "Grid": "prefvlm_core.experiments.grids",
+    "GymnasiumDomain": "prefvlm_core.domains.gymnasium_domain",
     "HUMAN_SELECTIONS": "prefvlm_core.preferences.selection",
     "LEARNERS": "prefvlm_core.reward.learners",
     "Labeller": "prefvlm_core.labelling.widget",

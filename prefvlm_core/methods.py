@@ -10,7 +10,8 @@ from typing import Any
 from prefvlm_core.common.errors import PrefVLMError, shown
 from prefvlm_core.common.registry import Registry
 from prefvlm_core.config.profiles import PROFILES, check_profile
-from prefvlm_core.config.run import RunConfig, replace
+from prefvlm_core.config.run import RunConfig, from_fields
+from prefvlm_core.domains.registry import domain_of
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ METHODS: Registry[Method] = Registry(
 
 
 def layers(
+    task: str,
     method: str,
     profile: str,
     changes: Mapping[str, Any] | None = None,
@@ -120,7 +122,7 @@ def layers(
         raise PrefVLMError(f"changes must be a dictionary such as {{'feedback.budget': 200}}, got {shown(changes)}.")
     recipe = METHODS[method]
     return {
-        "profile": PROFILES[profile] | dict(profile_changes or {}),
+        "profile": PROFILES[profile] | dict(domain_of(task).profiles.get(profile, {})) | dict(profile_changes or {}),
         "method": dict(recipe.changes) | ({} if profile == "paper" else dict(recipe.small)),
         "you": dict(changes or {}),
     }
@@ -141,7 +143,7 @@ def run_config(
     Example: `run_config("drawer-close-v3", "pebble", 0, "quick", {"feedback.budget": 200})`.
     Raises `PrefVLMError` for an unknown name or field and for a value that is not allowed.
     """
-    fields: dict[str, Any] = {}
-    for changed in layers(method, profile, changes, profile_changes).values():
+    fields: dict[str, Any] = {"task": task, "method": method, "seed": seed, "profile": profile}
+    for changed in layers(task, method, profile, changes, profile_changes).values():
         fields |= changed
-    return replace(RunConfig(task=task, method=method, seed=seed, profile=profile), fields)
+    return from_fields(fields)

@@ -23,7 +23,7 @@ from torch import Tensor
 from prefvlm_core.agent.evaluation import evaluate
 from prefvlm_core.agent.exploration import exploring_actions
 from prefvlm_core.agent.replay import make_replay
-from prefvlm_core.agent.sac import SAC, update_noise
+from prefvlm_core.agent.sac import SAC
 from prefvlm_core.checks.start import check_start
 from prefvlm_core.common.machine import memory_errors
 from prefvlm_core.common.memory import keep_freed_memory
@@ -32,7 +32,6 @@ from prefvlm_core.common.seeding import Generators, Stream, episode_seed
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
-from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 from prefvlm_core.feedback import evaluation_columns, make_feedback
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
@@ -115,13 +114,13 @@ class Fleet:
         self.replay = make_replay(self.configs, environments, self.device)
         initialization = self.generators[Stream.INITIALISATION]
         temperatures = [config.sac.initial_temperature for config in self.configs]
+        sizes, task = environments.sizes, self.shared.task
         self.agent = SAC.create(
-            self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialization, self.device, temperatures
+            self.shared.sac, sizes.observation, sizes.action, initialization, self.device, temperatures
         )
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
-        weights = execution.vlm_weights or None
-        self.encoder = FleetEncoder(self.configs, self.replay, checkpoint.path, self.stopwatch, weights)
-        self.ensemble = RewardEnsemble(self.shared.reward, self.replay.input_size, initialization, self.device)
+        self.encoder = FleetEncoder(self.configs, self.replay, checkpoint.path, self.stopwatch, execution.vlm_weights)
+        self.ensemble = RewardEnsemble(self.shared.reward, self.replay.input_size, initialization, self.device, task)
         self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         self.feedback = make_feedback(
             self.configs, self.replay, self.ensemble, self.encoder, self.generators, self.stopwatch, execution
@@ -193,7 +192,7 @@ class Fleet:
         """Update the agent of every run by one gradient step, after meta-updates of the ensembles where due (MRN)."""
         generators = self.generators[Stream.LEARNING]
         batch = self.replay.sample(generators, self.shared.sac.batch_size)
-        noise = update_noise(generators, self.shared.sac.batch_size, self.device)
+        noise = self.agent.update_noise(generators)
         for run, config in enumerate(self.configs):
             if self.feedback[run].meta_due(step):
                 self.progress.session_metrics[run] |= meta_update(
@@ -238,7 +237,7 @@ class Fleet:
         for update in range(self.configs[run].feedback.reset_updates):
             batch = self.replay.of_run(run).sample(generator, self.shared.sac.batch_size)
             self.rewards.apply(batch, self.replay.size, [run])
-            noise = update_noise([generator], self.shared.sac.batch_size, self.device)
+            noise = agent.update_noise([generator])
             agent.update(batch, noise, update % self.shared.sac.target_update_every == 0)
 
     def _evaluate_if_due(self) -> None:

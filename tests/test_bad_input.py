@@ -18,11 +18,12 @@ import pytest
 from prefvlm_core import METHODS, Execution, evaluations, register_task_text, run_config, train
 from prefvlm_core.cli import main
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.perturbations import Perturbation
-from prefvlm_core.domains.tasks import TASKS, meant_task
+from prefvlm_core.domains.registry import meant_task
+from prefvlm_core.domains.tasks import TASKS
 from prefvlm_core.experiments.opened import open_experiment
 from prefvlm_core.vlm import load
 
@@ -44,7 +45,7 @@ COMMAND_LINES = {
     # names
     "trian": "Unknown command 'trian'. Did you mean 'train'?",
     "Train": "Unknown command 'Train'. Did you mean 'train'?",
-    "train": "prefvlm train needs --tasks: Meta-World tasks",
+    "train": "prefvlm train needs --tasks: Tasks",
     "train --tasks": "name at least one task",
     f"train --tasks {TASK} --methods": "name at least one task, method and seed",
     f"train --tasks {TASK} --seeds": "name at least one task, method and seed",
@@ -84,7 +85,7 @@ COMMAND_LINES = {
     f"{RUN} --total-steps 1e6": "--total-steps takes one whole number, got '1e6'.",
     f"{RUN} --total-steps 0": "total_steps must be at least 1, got 0.",
     f"{RUN} --total-steps 4001": "total_steps must be a multiple of horizon 50, got 4001.",
-    f"{RUN} --total-steps {10**12}": "needs about 260 TB of memory, most of it for the replay (total_steps)",
+    f"{RUN} --total-steps {10**12}": "needs about 264 TB of memory, most of it for the replay (total_steps)",
     f"{RUN} --total-steps {10**18}": "total_steps must be at most 1000000000000000",
     f"{RUN} --horizon 0": "horizon must be at least 1, got 0.",
     f"{RUN} --horizon 101": "horizon is 101 and action_repeat 5",

@@ -72,7 +72,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("train", "Actions per episode (at most 500 divided by `action_repeat`). (default: see prefvlm show)"),
+        (
+            "train",
+            "Actions per episode (with `action_repeat` 1, Meta-World allows at most 500). (default: see prefvlm show)",
+        ),
         ("train", "--feedback.budget INT Queries to the human over the whole run, answered or skipped."),
         ("train", "--sac.discount FLOAT Discount factor per action."),
         ("train", "--reward.source {true,learned,vlm} Source of the agent's reward"),
@@ -228,7 +231,7 @@ def test_errors_are_one_line(
             f"train --tasks {TASK} --profile quik",
             "'quik'. Did you mean 'quick'? Allowed: laptop, paper",
         ),
-        ("train", "prefvlm train needs --tasks: Meta-World tasks"),
+        ("train", "prefvlm train needs --tasks: Tasks"),
         (
             "table --workers 3",
             "Unknown option of prefvlm table",

@@ -60,7 +60,7 @@ def run_command(*arguments: str) -> int:
 
 
 def test_every_registry_is_tried() -> None:
-    assert {case[0] for case in WRONG} | {"EXPERIMENTS"} == REGISTRIES.keys()
+    assert {case[0] for case in WRONG} | {"EXPERIMENTS", "DOMAINS"} == REGISTRIES.keys()
 
 
 def test_run_config_suggests_a_method() -> None:

@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 
 from prefvlm_core.agent.sac import SAC
-from prefvlm_core.domains.tasks import ACTION_SIZE
 
 
 def exploring_actions(
     agent: SAC, observations: Tensor, generators: Sequence[np.random.Generator], random: bool
 ) -> Tensor:
     """Actions (runs, A) for observations (runs, O): uniform in [-1, 1] if `random`, else sampled from the policies."""
+    size = agent.action_size
     if random:
-        drawn = np.stack([run.uniform(-1, 1, ACTION_SIZE).astype(np.float32) for run in generators])
+        drawn = np.stack([run.uniform(-1, 1, size).astype(np.float32) for run in generators])
         return torch.from_numpy(drawn).to(observations.device)
-    noise = np.stack([run.standard_normal((1, ACTION_SIZE), np.float32) for run in generators])
+    noise = np.stack([run.standard_normal((1, size), np.float32) for run in generators])
     return agent.act(observations.unsqueeze(1), torch.from_numpy(noise).to(observations.device))[:, 0]
 
 

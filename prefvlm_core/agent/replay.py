@@ -19,7 +19,6 @@ from prefvlm_core.common.arrays import DoubleArray, FloatArray, IntArray
 from prefvlm_core.common.tensors import check_tensors, copy_tensors
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
-from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 
 
 class Replay:
@@ -28,7 +27,7 @@ class Replay:
     observations (runs, episodes, horizon + 1, O), actions (runs, steps, A), true_rewards and rewards (runs, steps) are
     float32 on the learner's device. The agent learns from `rewards`, which are rewritten whenever the reward ensemble
     has changed. snapshots (runs, episodes, horizon + 1, S) and scenes (runs, episodes, C) are float32 on the host and
-    serve to render frames later (see `domains.metaworld.Environment.snapshot`).
+    serve to render frames later (see `domains.environment.Environment.snapshot`).
     """
 
     def __init__(
@@ -246,8 +245,8 @@ def make_replay(configs: Sequence[RunConfig], environments: EnvironmentFleet, de
         len(configs),
         configs[0].total_steps,
         configs[0].horizon,
-        OBSERVATION_SIZE,
-        ACTION_SIZE,
+        environments.sizes.observation,
+        environments.sizes.action,
         environments.snapshots.shape[1],
         environments.scenes.shape[1],
         device,

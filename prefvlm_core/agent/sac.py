@@ -21,7 +21,6 @@ from torch.nn import functional
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, normalized_relu, orthogonal
 from prefvlm_core.agent.scaling import ObservationScaling
 from prefvlm_core.config.run import SACConfig
-from prefvlm_core.domains.tasks import ACTION_SIZE
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 """Bounds of the policy's log standard deviation (B-Pref)."""
@@ -112,6 +111,11 @@ class SAC:
             scaling,
         )
 
+    @property
+    def action_size(self) -> int:
+        """A, the numbers of an action."""
+        return self.actor.sizes[-1] // 2
+
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         """Actions (runs, batch, A) for observations (runs, batch, O).
@@ -122,6 +126,12 @@ class SAC:
         if noise is None:
             return torch.tanh(parameters.chunk(2, dim=-1)[0])
         return squashed_gaussian(parameters, noise)[0]
+
+    def update_noise(self, generators: Sequence[np.random.Generator]) -> Tensor:
+        """Standard normal noise (2, runs, batch, A) for `update`; each run's is drawn from its own generator."""
+        shape = (2, self.config.batch_size, self.action_size)
+        drawn = np.stack([run.standard_normal(shape, np.float32) for run in generators], axis=1)
+        return torch.from_numpy(drawn).to(self.actor.values.device)
 
     def update(self, batch: Batch, noise: Tensor, update_target: bool) -> None:
         """Update the critics, the actor and the temperature of every run by one gradient step each.
@@ -206,10 +216,3 @@ class SAC:
         if self.scaling is not None:
             state |= {f"scaling.{key}": value for key, value in self.scaling.state().items()}
         return state
-
-
-def update_noise(generators: Sequence[np.random.Generator], batch_size: int, device: torch.device) -> Tensor:
-    """Standard normal noise (2, runs, batch, A) for `SAC.update`; each run's is drawn from its own generator."""
-    shape = (2, batch_size, ACTION_SIZE)
-    drawn = np.stack([run.standard_normal(shape, np.float32) for run in generators], axis=1)
-    return torch.from_numpy(drawn).to(device)

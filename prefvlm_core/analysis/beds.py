@@ -19,8 +19,8 @@ from prefvlm_core.common.arrays import BoolArray, DoubleArray, FloatArray, Image
 from prefvlm_core.config.profiles import FIRST_EDITION, check_profile
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.registry import task_number
 from prefvlm_core.domains.relations import HAND, OBJECT
-from prefvlm_core.domains.tasks import TASKS
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import train
@@ -181,7 +181,7 @@ def mixed_bed(task: str, draw: int, episodes: int, size: int) -> Bed:
 
 def expert_films(task: str, draw: int, count: int, size: int) -> Films:
     """Episodes of the expert with a little noise."""
-    generator = np.random.default_rng((_SEED, draw, TASKS.index(task)))
+    generator = np.random.default_rng((_SEED, draw, task_number(task)))
     recorded = record(task, expert_episodes(task, _EXPERT_NOISE, count, generator), size)
     return Films(task, recorded.frames, at_frames(recorded.successes))
 

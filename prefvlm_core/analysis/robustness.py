@@ -28,9 +28,10 @@ from prefvlm_core.common.machine import one_thread
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Expert
-from prefvlm_core.domains.frames import DEFAULT_CAMERA, FrameRenderer
+from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import EVERYTHING, INTENSITIES, STRENGTHS, perturbation_of
-from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
+from prefvlm_core.domains.registry import domain_of, task_number
+from prefvlm_core.domains.tasks import PAPER_TASKS
 from prefvlm_core.vlm import VisionLanguageModel
 from prefvlm_core.vlm.adaptation import FrameAdapter
 from prefvlm_core.vlm.labeller import fresh_adapters
@@ -106,13 +107,13 @@ def measure(batch: Batch, plan: RobustnessPlan, model: VisionLanguageModel) -> p
     """
     task, draw, _ = batch
     played, films = play_task(task, plan.trajectories, _SEED + draw), _expert_films(task, draw, plan.films)
-    seed = draw * len(TASKS) + TASKS.index(task)  # another scene in every draw of every task
+    seed = draw * len(domain_of(task).tasks) + task_number(task)  # another scene in every draw of every task
     rows = []
     before: FrameAdapter | None = None
     with closing(FrameRenderer(task)) as renderer:
         for factor, strength in tqdm(batch.scenes, desc=f"{task}, draw {draw}", unit="scene", leave=False):
             if factor != CLEAN_SCENE:
-                renderer.look(DEFAULT_CAMERA, perturbation_of(factor, strength, seed))
+                renderer.look(perturbation=perturbation_of(factor, strength, seed))
             seen = _see(model, renderer, played)
             shown = [model.encode_image(renderer.render(*film)) for film in films]
             under = _taught(seen, draw)
@@ -129,7 +130,7 @@ def _see(model: VisionLanguageModel, renderer: FrameRenderer, played: PlayedTask
 
 def _expert_films(task: str, draw: int, count: int) -> list[tuple[FloatArray, FloatArray]]:
     """Snapshots (F, S) and scenes (F, C) of the expert's episodes up to its success, of those in which it succeeds."""
-    generator, films = np.random.default_rng((_SEED, draw, TASKS.index(task))), []
+    generator, films = np.random.default_rng((_SEED, draw, task_number(task))), []
     played = play(task, expert_episodes(task, _EXPERT_NOISE, count, generator))
     for successes, snapshots, scene in zip(at_frames(played.successes), played.snapshots, played.scenes, strict=True):
         if successes.any():
@@ -139,7 +140,7 @@ def _expert_films(task: str, draw: int, count: int) -> list[tuple[FloatArray, Fl
 
 
 def _untaught(seen: EmbeddedTask, draw: int) -> FrameAdapter:
-    return fresh_adapters(AdapterConfig(), len(seen.text), np.random.default_rng(draw))
+    return fresh_adapters(AdapterConfig(), len(seen.text), seen.actions.shape[-1], np.random.default_rng(draw))
 
 
 def _taught(seen: EmbeddedTask, draw: int) -> FrameAdapter:
@@ -167,7 +168,7 @@ def _value_order(adapters: FrameAdapter, text: FloatArray, films: list[FloatArra
 
 def pictures(task: str, seed: int = 0) -> dict[tuple[str, str], ImageArray]:
     """What the VLM sees of the same moment in each scene: factor and strength -> a frame (64, 64, 3), RGB."""
-    generator = np.random.default_rng((_SEED, TASKS.index(task)))
+    generator = np.random.default_rng((_SEED, task_number(task)))
     played = play(task, [(Expert(task, 0.0, generator), _SEED)])
     shown = played.snapshots[:, played.snapshots.shape[1] // 4]
     frames = {}
@@ -175,6 +176,6 @@ def pictures(task: str, seed: int = 0) -> dict[tuple[str, str], ImageArray]:
         for factor in (CLEAN_SCENE, *FACTORS):
             for strength in STRENGTHS if factor != CLEAN_SCENE else ("",):
                 if strength:
-                    renderer.look(DEFAULT_CAMERA, perturbation_of(factor, strength, seed))
+                    renderer.look(perturbation=perturbation_of(factor, strength, seed))
                 frames[factor, strength] = renderer.render(shown, played.scenes)[0]
     return frames

@@ -23,7 +23,8 @@ from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
+from prefvlm_core.domains.registry import task_number
+from prefvlm_core.domains.tasks import PAPER_TASKS
 from prefvlm_core.vlm import VisionLanguageModel, load, tinyliv
 from prefvlm_core.vlm.labeller import fresh_adapters
 from prefvlm_core.vlm.pretraining.recordings import (
@@ -82,20 +83,20 @@ class RewardCurve:
     vlm_rewards: FloatArray
     """(F,): cosine of the embeddings of frame and task text (PrefVLM §4.1)."""
     true_rewards: DoubleArray
-    """(F,): Meta-World's reward, 0 to 10, of the step that the frame shows."""
+    """(F,): The true reward of the step that the frame shows."""
     first_success: int | None
-    """The first step, counted from 1, that met Meta-World's success criterion; None without success."""
+    """The first step, counted from 1, that met the task's success criterion; None without success."""
 
 
 @one_thread()
 def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
     """Rewards along an episode of the expert, of a noisy expert and of random actions, from the same initial state."""
-    generator = np.random.default_rng((_SEED, TASKS.index(task)))
+    generator = np.random.default_rng((_SEED, task_number(task)))
     seed = int(generator.integers(2**31))
     behaviors: dict[str, Behavior] = {
         "expert": Expert(task, 0.0, generator),
         "noisy expert": Expert(task, ACTION_NOISE, generator),
-        "random actions": RandomActions(generator),
+        "random actions": RandomActions(task, generator),
     }
     recording = record(task, ((behavior, seed) for behavior in behaviors.values()))
     text = model.encode_task(task)
@@ -164,7 +165,7 @@ def play_task(task: str, trajectories: int, seed: int) -> PlayedTask:
             f"Labels cannot be judged on {trajectories} trajectories of '{task}', allowed are 12 or more."
         )
     generator = np.random.default_rng(seed)
-    explorers = ((RandomActions(generator), int(generator.integers(2**31))) for _ in range(_RANDOM_EPISODES))
+    explorers = ((RandomActions(task, generator), int(generator.integers(2**31))) for _ in range(_RANDOM_EPISODES))
     return PlayedTask(explored=play(task, explorers), mixed=play_mixed_behaviors(task, trajectories, seed))
 
 
@@ -207,7 +208,7 @@ def before_and_after(
     learned, judged = np.split(np.arange(len(embedded.features)), [len(embedded.features) * 2 // 3])
     frames, truth = draw_pairs(embedded, learned, labels, stride, generator)
     held_out, held_out_truth = draw_pairs(embedded, judged, _TEST_PAIRS, stride, generator)
-    adapters = fresh_adapters(config or AdapterConfig(), len(embedded.text), generator)
+    adapters = fresh_adapters(config or AdapterConfig(), len(embedded.text), embedded.actions.shape[-1], generator)
     zero_shot = adapters.returns(embedded.text, held_out)
     adapters.learn(embedded.text, frames, truth, dynamics(embedded, stride), generator)
     adapted = adapters.returns(embedded.text, held_out)
@@ -341,9 +342,9 @@ def draw_pairs(
 
 
 def dynamics(embedded: EmbeddedTask, stride: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Embeddings (m, D) of frames, (m, D) of those `stride` steps later, and (m, 4) the mean actions between them."""
+    """Embeddings (m, D) of frames, (m, D) of those `stride` steps later, and (m, A) the mean actions between them."""
     skip = stride // FRAME_EVERY
     frames = embedded.explored[:, skip - 1 :: skip]
-    actions = embedded.actions.reshape(len(embedded.actions), -1, stride, ACTION_SIZE).mean(2)[:, 1:]
+    actions = embedded.actions.reshape(len(embedded.actions), -1, stride, embedded.actions.shape[-1]).mean(2)[:, 1:]
     size = frames.shape[-1]
-    return frames[:, :-1].reshape(-1, size), frames[:, 1:].reshape(-1, size), actions.reshape(-1, ACTION_SIZE)
+    return frames[:, :-1].reshape(-1, size), frames[:, 1:].reshape(-1, size), actions.reshape(-1, actions.shape[-1])

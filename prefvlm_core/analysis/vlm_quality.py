@@ -20,7 +20,6 @@ from prefvlm_core.analysis.beds import REPLAY, Bed, Films
 from prefvlm_core.common.arrays import BoolArray, DoubleArray, FloatArray, IntArray
 from prefvlm_core.common.machine import one_thread
 from prefvlm_core.config.run import AdapterConfig
-from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm import VisionLanguageModel
 from prefvlm_core.vlm.adaptation import RETURN_SCALE
 from prefvlm_core.vlm.labeller import fresh_adapters
@@ -235,10 +234,10 @@ def _adapted_returns(
 ) -> DoubleArray:
     """Returns (M,) of the held-out segments by adapters that learned from the first lessons."""
     generator, bed = np.random.default_rng(labels), exam.bed
-    adapters = fresh_adapters(config, len(text), generator)
+    adapters = fresh_adapters(config, len(text), exam.bed.actions.shape[-1], generator)
     films, actions = features[~exam.held_out], bed.actions[~exam.held_out]
     before, after = (films[:, part].reshape(-1, films.shape[-1]) for part in (np.s_[:-1], np.s_[1:]))
-    dynamics = before, after, actions[:, 1:].reshape(-1, ACTION_SIZE)
+    dynamics = before, after, actions[:, 1:].reshape(-1, actions.shape[-1])
     pairs = segments(films, bed.segment)[exam.lessons[:labels]]
     adapters.learn(text, pairs, exam.answers[:labels], dynamics, generator)
     asked = segments(features[exam.held_out], bed.segment)

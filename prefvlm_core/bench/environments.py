@@ -10,7 +10,8 @@ import mujoco
 import numpy as np
 
 from prefvlm_core.bench import Measurement
-from prefvlm_core.domains.metaworld import Environment, model_path
+from prefvlm_core.domains.environment import Environment
+from prefvlm_core.domains.metaworld import model_path
 from prefvlm_core.domains.tasks import ACTION_SIZE, MAX_HORIZON, PAPER_TASKS, TASKS
 
 _PEER = "gym.make('Meta-World/MT1')"

@@ -10,8 +10,8 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from prefvlm_core.bench import Measurement
 from prefvlm_core.common.stopwatch import processor_seconds
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.domains.perturbations import EVERYTHING, perturbation_of
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm.embedding import seconds_per_frame

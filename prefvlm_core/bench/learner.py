@@ -16,7 +16,7 @@ from prefvlm_core.agent.replay import Replay
 from prefvlm_core.agent.sac import SAC, Batch
 from prefvlm_core.bench import Measurement
 from prefvlm_core.config.run import Execution, RunConfig
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 from prefvlm_core.methods import run_config
 from prefvlm_core.train import train

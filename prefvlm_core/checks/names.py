@@ -7,7 +7,7 @@ from prefvlm_core.methods import METHODS
 from prefvlm_core.preferences.filters import FILTERS
 from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS
 from prefvlm_core.preferences.teachers import HUMAN, TEACHERS
-from prefvlm_core.reward.inputs import REWARD_INPUTS
+from prefvlm_core.reward.inputs import inputs_of
 from prefvlm_core.reward.learners import LEARNERS
 from prefvlm_core.vlm import VLMS
 
@@ -25,6 +25,6 @@ def check_names(config: RunConfig) -> None:
     HUMAN_SELECTIONS.check(config.filter.human_selection)
     FILTERS.check(config.filter.mode)
     LEARNERS.check(config.reward.learning)
-    REWARD_INPUTS.check(config.reward.inputs)
+    inputs_of(config.reward.inputs, config.task)
     if config.vlm.simulated_accuracy is None and config.vlm.endpoint is None:
         VLMS.check(config.vlm.model)

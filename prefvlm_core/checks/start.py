@@ -14,6 +14,7 @@ from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.memory import check_memory
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import check_main_guard
+from prefvlm_core.domains.registry import domain_of
 from prefvlm_core.labelling.teacher import check_queue
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.runs.directory import RunDirectory
@@ -28,9 +29,9 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
     """Raise `PrefVLMError` for what would stop the training of a fleet.
 
     For all runs these are names that no registry knows, and runs that cannot share a fleet. For those that are not
-    finished they are also a device or memory that this machine does not have, a model whose weights cannot be read,
-    adapters to start from that are missing or do not fit, TensorBoard if it is asked for and not installed, and a label
-    queue or an endpoint that does not answer.
+    finished they are also a package, a device or memory that this machine does not have, a model whose weights cannot
+    be read, adapters to start from that are missing or do not fit, TensorBoard if it is asked for and not installed,
+    and a label queue or an endpoint that does not answer.
     """
     check_main_guard()
     if isinstance(configs, RunConfig) or not all(isinstance(config, RunConfig) for config in configs):
@@ -41,6 +42,8 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
     for config in configs:
         check_names(config)
     if waiting := [config for config in configs if not RunDirectory(execution.results, config).finished]:
+        for config in waiting:
+            domain_of(config.task).check_installed()
         _check_machine(waiting, execution)
         if execution.tensorboard:
             check_tensorboard()

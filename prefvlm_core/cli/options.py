@@ -30,7 +30,7 @@ class Combinations:
     """Every combination of tasks, methods and seeds, in one profile and with the same changes."""
 
     tasks: tuple[str, ...]
-    """Meta-World tasks, for example drawer-close-v3; `prefvlm list tasks` shows all."""
+    """Tasks, for example drawer-close-v3; `prefvlm list tasks` shows all."""
     methods: tuple[str, ...] = ("pebble",)
     """Methods, for example sac pebble; `prefvlm list methods` shows all."""
     seeds: tuple[int, ...] = (0,)

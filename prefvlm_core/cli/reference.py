@@ -38,10 +38,11 @@ class List:
 def _summaries(what: Kind) -> Mapping[str, str]:
     """A line on each of the names of one kind."""
     if what == "tasks":
-        from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
+        from prefvlm_core.domains.registry import all_tasks
+        from prefvlm_core.domains.tasks import PAPER_TASKS
         from prefvlm_core.vlm.texts import task_text
 
-        return {task: task_text(task) + "  (in the papers)" * (task in PAPER_TASKS) for task in sorted(TASKS)}
+        return {task: task_text(task) + "  (in the papers)" * (task in PAPER_TASKS) for task in sorted(all_tasks())}
     if what == "methods":
         from prefvlm_core.methods import METHODS
 
@@ -84,7 +85,7 @@ def _config_lines(config: RunConfig, changes: Mapping[str, Any]) -> Iterator[str
     from prefvlm_core.methods import METHODS, layers
 
     sources = dict.fromkeys(flatten(dataclasses.asdict(config)), "default")
-    for source, fields in layers(config.method, config.profile, changes).items():
+    for source, fields in layers(config.task, config.method, config.profile, changes).items():
         sources |= dict.fromkeys(fields, source)
     yield f"run {config.run_id}"
     yield f"    {METHODS[config.method].summary}"

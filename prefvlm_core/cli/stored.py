@@ -14,7 +14,7 @@ import tyro
 from prefvlm_core.cli.options import AnyProfile, Profile, Results
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import RunConfig
-from prefvlm_core.domains.tasks import check_task
+from prefvlm_core.domains.registry import check_task
 
 ALL = tyro.conf.arg(help_behavior_hint="(default: all)")
 Status = typing.Literal["finished", "running", "not-started", "retired"]

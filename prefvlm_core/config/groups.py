@@ -184,9 +184,9 @@ class FeedbackConfig:
     """Extra gradient updates of the agent directly after the first session, when its critics are fresh (B-Pref)."""
     sampling: str = "disagreement"
     """How pairs are chosen for the human in sessions without labels of the VLM, a name in
-    `preferences.selection.SELECTIONS`: uniform or disagreement. The first session is always uniform."""
+    `preferences.selection.SELECTIONS`: uniform, disagreement or same-stage. The first session is always uniform."""
     candidates: int = count(10)
-    """Random pairs that disagreement sampling draws per query, to ask those with the largest disagreement."""
+    """Random pairs that disagreement and same-stage sampling draw per query, to choose from."""
     teacher: str = "oracle"
     """Who answers queries: human (people, through the label queue) or a scripted teacher in their place, a name in
     `preferences.teachers.TEACHERS`: oracle, noisy, mistake, skip, equal or myopic (B-Pref §3)."""

@@ -7,46 +7,49 @@ from collections.abc import Sequence
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.machine import in_bytes
 from prefvlm_core.config.run import RunConfig
-from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
+from prefvlm_core.domains.registry import sizes_of
 
 _FLOAT = 4  # bytes of a float32
-_INPUT = OBSERVATION_SIZE + ACTION_SIZE
 _EMBEDDING = 1_280  # numbers of the largest model's embedding
-_SNAPSHOT = 22  # floats per step: Meta-World's longest snapshot and both rewards
+_REWARDS = 2  # per step: the true and the learned one
 _ADAM = 4  # copies of a parameter in training: itself, its gradient, and Adam's two moments
 
 
 def memory_needed(config: RunConfig) -> dict[str, int]:
     """Bytes that one run of a fleet needs, by part of the training, with the fields that the size depends on."""
     sac, reward, feedback, adapter = config.sac, config.reward, config.feedback, config.adapter
+    sizes = sizes_of(config.task)
+    step = sizes.observation + sizes.action
     parts = {
-        "the replay (total_steps)": config.total_steps * (_INPUT + _SNAPSHOT),
-        "the agent's networks (sac.width, sac.hidden_layers)": 3 * _ADAM * _parameters(sac.width, sac.hidden_layers),
+        "the replay (total_steps)": config.total_steps * (step + sizes.snapshot + _REWARDS),
+        "the agent's networks (sac.width, sac.hidden_layers)": 3
+        * _ADAM
+        * _parameters(step, sac.width, sac.hidden_layers),
         "the agent's batches (sac.batch_size, sac.width, sac.hidden_layers)": 2
         * sac.batch_size
-        * (2 * _INPUT + sac.width * sac.hidden_layers),
+        * (2 * step + sac.width * sac.hidden_layers),
         "the evaluation's pairs (evaluation.held_out_pairs, feedback.segment_length)": 2
         * config.evaluation.held_out_pairs
         * feedback.segment_length
-        * _INPUT,
+        * step,
     }
     if reward.source == "learned":
         queries = max(feedback.first_session_queries, feedback.session_queries)
         parts |= {
             "the reward ensemble (reward.members, reward.width, reward.hidden_layers)": _ADAM
             * reward.members
-            * _parameters(reward.width, reward.hidden_layers),
+            * _parameters(step, reward.width, reward.hidden_layers),
             "the candidate pairs (feedback.candidates, feedback.session_queries, feedback.segment_length)": 2
             * min(queries, feedback.budget)
             * feedback.candidates
             * feedback.segment_length
-            * (_INPUT + reward.width),
+            * (step + reward.width),
         }
     if reward.embedded:
         parts["the embeddings of frames (total_steps)"] = config.total_steps * _EMBEDDING
     if config.vlm.labels:
         parts["the pairs of the VLM (vlm.queries, feedback.segment_length)"] = (
-            2 * config.vlm.queries * feedback.segment_length * (_INPUT + reward.width)
+            2 * config.vlm.queries * feedback.segment_length * (step + reward.width)
         )
     if adapter.enabled and config.vlm.labels:
         parts["the adapters (adapter.hidden, adapter.output)"] = 2 * _ADAM * adapter.hidden * (adapter.output + 1)
@@ -67,6 +70,6 @@ def check_memory(configs: Sequence[RunConfig], available: int) -> None:
         )
 
 
-def _parameters(width: int, hidden_layers: int) -> int:
+def _parameters(inputs: int, width: int, hidden_layers: int) -> int:
     """Number of parameters of a network with one output, about."""
-    return width * (_INPUT + 2) + (hidden_layers - 1) * width * (width + 1)
+    return width * (inputs + 2) + (hidden_layers - 1) * width * (width + 1)

@@ -39,7 +39,7 @@ from prefvlm_core.config.groups import (
 from prefvlm_core.config.limits import EndpointLimits
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.config.view import ViewConfig
-from prefvlm_core.domains.tasks import check_task
+from prefvlm_core.domains.registry import check_task
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class RunConfig:
     """Everything that defines one training run, which is named by a hash of it."""
 
     task: str = dataclasses.field(metadata=fields.PER_RUN)
-    """Name of the Meta-World task, for example drawer-close-v3."""
+    """Name of the task, which decides the domain, for example drawer-close-v3."""
     method: str = dataclasses.field(metadata=fields.PER_RUN)
     """Name of the method, a recipe in `methods.py`, for example pebble."""
     seed: int = dataclasses.field(metadata=fields.PER_RUN | {"least": 0, "most": fields.LARGEST_SEED})
@@ -68,7 +68,7 @@ class RunConfig:
     """Actions of the run (a multiple of the horizon). Every field counts actions; each is held for `action_repeat`
     environment steps."""
     horizon: int = fields.count(500)
-    """Actions per episode (at most 500 divided by `action_repeat`)."""
+    """Actions per episode (with `action_repeat` 1, Meta-World allows at most 500)."""
     action_repeat: int = fields.count(1)
     """Environment steps for which each action is held; its reward is the mean of theirs. Figures count environment
     steps."""

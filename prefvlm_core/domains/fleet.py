@@ -11,16 +11,15 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.machine import usable_cores
-from prefvlm_core.domains.metaworld import Environment
-from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE, check_horizon, check_task
-
-_SNAPSHOT_ROOM = 32  # floats per environment in shared memory; the largest task needs 21
-_SCENE_ROOM = 512  # the largest task needs 321
+from prefvlm_core.domains.domain import Sizes
+from prefvlm_core.domains.environment import Environment
+from prefvlm_core.domains.registry import DOMAINS, check_horizon, sizes_of
 
 _NO_GUARD = 78
 """Exit code of a worker that would start a fleet of its own while it imports the script that started it."""
@@ -31,8 +30,8 @@ class Step:
     """The result of one step of a fleet of N environments. The arrays are copies, which the caller may keep.
 
     Attributes:
-        observations: (N, 39) float32, cast from Meta-World's float64.
-        rewards: (N,) float32, Meta-World's reward in [0, 10].
+        observations: (N, O) float32, cast from the environments' float64.
+        rewards: (N,) float32, the true rewards.
         successes: (N,) bool.
         snapshots: (N, S) float32, each `Environment.snapshot()` padded with zeros to that of the fleet's largest task.
     """
@@ -46,17 +45,17 @@ class Step:
 class _SharedArrays:
     """The arrays shared by the parent and its workers, in anonymous memory: a killed parent leaves nothing behind."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, sizes: Sizes) -> None:
         context = multiprocessing.get_context("spawn")
         self._buffers: dict[str, tuple[Any, str, tuple[int, ...]]] = {}
         for name, dtype, shape in (
             ("seeds", "int64", (count,)),
-            ("actions", "float32", (count, ACTION_SIZE)),
-            ("observations", "float32", (count, OBSERVATION_SIZE)),
+            ("actions", "float32", (count, sizes.action)),
+            ("observations", "float32", (count, sizes.observation)),
             ("rewards", "float32", (count,)),
             ("successes", "bool", (count,)),
-            ("snapshots", "float32", (count, _SNAPSHOT_ROOM)),
-            ("scenes", "float32", (count, _SCENE_ROOM)),
+            ("snapshots", "float32", (count, sizes.snapshot)),
+            ("scenes", "float32", (count, sizes.scene)),
         ):
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
             self._buffers[name] = (context.RawArray("b", size), dtype, shape)
@@ -67,15 +66,26 @@ class _SharedArrays:
 
 
 def _work(
-    indices: list[int], tasks: list[str], horizon: int, action_repeat: int, shared: _SharedArrays, pipe: Connection
+    indices: list[int],
+    tasks: list[str],
+    domains: bytes,
+    horizon: int,
+    action_repeat: int,
+    shared: _SharedArrays,
+    pipe: Connection,
 ) -> None:
-    """Run a worker: build its environments, then reset or step all of them at each command until the pipe closes."""
+    """Run a worker: build its environments, then reset or step all of them at each command until the pipe closes.
+
+    `domains` are those of the user's own by name, as their classes may exist in a notebook only.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     seeds, actions, observations = shared["seeds"], shared["actions"], shared["observations"]
     rewards, successes = shared["rewards"], shared["successes"]
     snapshots, scenes = shared["snapshots"], shared["scenes"]
     task = tasks[0]
     try:
+        for name, domain in cloudpickle.loads(domains).items():  # from the process that started this one
+            DOMAINS.register(name, domain)
         environments = []
         for task in tasks:
             environments.append(Environment(task, horizon, action_repeat=action_repeat))
@@ -98,6 +108,18 @@ def _work(
         return  # the parent closed the fleet or died
     except Exception:
         pipe.send(("error", f"in task '{task}':\n{traceback.format_exc()}"))
+
+
+def _common_sizes(tasks: Sequence[str], sizes: Sequence[Sizes]) -> Sizes:
+    """Sizes that hold every one of the tasks, whose observations and actions must be alike."""
+    for task, other in zip(tasks, sizes, strict=True):
+        if (other.observation, other.action) != (sizes[0].observation, sizes[0].action):
+            raise PrefVLMError(
+                f"'{tasks[0]}' and '{task}' cannot share a fleet: they have {sizes[0].observation} and "
+                f"{other.observation} observations, {sizes[0].action} and {other.action} actions."
+            )
+    most = max(each.snapshot for each in sizes), max(each.scene for each in sizes)
+    return Sizes(sizes[0].observation, sizes[0].action, *most)
 
 
 def default_workers() -> int:
@@ -126,34 +148,37 @@ class EnvironmentFleet:
         tasks: One task name per environment; names may repeat.
         horizon: Steps per episode.
         workers: Number of worker processes, at least 1; no more than N are started.
-        action_repeat: Meta-World's steps per step of this environment; an episode has at most 500 of them.
+        action_repeat: The domain's steps per step of this environment.
 
     Raises:
-        PrefVLMError: For an unknown task, no task, no worker, an episode longer than Meta-World's, and a script without
-            the guard.
+        PrefVLMError: For an unknown task, no task, no worker, tasks of different sizes, an episode longer than a
+            domain's longest, and a script without the guard.
     """
 
     def __init__(self, tasks: Sequence[str], horizon: int, workers: int, action_repeat: int = 1) -> None:
         check_main_guard()
-        for task in tasks:
-            check_task(task)
+        wanted = [sizes_of(task) for task in tasks]
         if not tasks:
             raise PrefVLMError("A fleet needs at least one task, but `tasks` is empty.")
         if workers < 1:
             raise PrefVLMError(f"workers is {workers}, but a fleet needs at least 1.")
-        check_horizon(horizon, action_repeat)
+        for task in tasks:
+            check_horizon(task, horizon, action_repeat)
+        self.sizes = _common_sizes(tasks, wanted)
         self.tasks = tuple(tasks)
         self.horizon = horizon
         self.workers = min(workers, len(tasks))
-        self._shared = _SharedArrays(len(tasks))
+        self._shared = _SharedArrays(len(tasks), self.sizes)
         self._waiting = False
         self._processes = []
         self._pipes: list[Connection] = []
         context = multiprocessing.get_context("spawn")
+        domains = cloudpickle.dumps(DOMAINS.added(tasks))
         for worker in range(self.workers):
             indices = list(range(worker, len(tasks), self.workers))
             ours, theirs = context.Pipe()
-            arguments = (indices, [tasks[i] for i in indices], horizon, action_repeat, self._shared, theirs)
+            own = [tasks[i] for i in indices]
+            arguments = (indices, own, domains, horizon, action_repeat, self._shared, theirs)
             process = context.Process(target=_work, args=arguments, daemon=True)
             process.start()
             theirs.close()  # so that the pipe breaks when either process ends
@@ -164,7 +189,7 @@ class EnvironmentFleet:
         self._scene_size = max(scene for _, scene in sizes)
 
     def reset(self, seeds: Sequence[int]) -> NDArray[np.float32]:
-        """Reset environment i with seeds[i] (≥ 0) and return the first observations, (N, 39) float32."""
+        """Reset environment i with seeds[i] (≥ 0) and return the first observations, (N, O) float32."""
         if len(seeds) != len(self.tasks) or min(seeds) < 0:
             raise PrefVLMError(f"reset needs {len(self.tasks)} seeds of 0 or more, one per environment, got {seeds}.")
         self._shared["seeds"][:] = seeds
@@ -173,10 +198,10 @@ class EnvironmentFleet:
         return self._shared["observations"].copy()
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Start one step with actions (N, 4) float32. Returns immediately; `step_wait` returns the result."""
-        if actions.shape != (len(self.tasks), ACTION_SIZE) or not np.isfinite(actions).all():
+        """Start one step with actions (N, A) float32. Returns immediately; `step_wait` returns the result."""
+        if actions.shape != (len(self.tasks), self.sizes.action) or not np.isfinite(actions).all():
             raise PrefVLMError(
-                f"step_async needs finite actions of shape ({len(self.tasks)}, {ACTION_SIZE}), "
+                f"step_async needs finite actions of shape ({len(self.tasks)}, {self.sizes.action}), "
                 f"got shape {actions.shape}, finite: {bool(np.isfinite(actions).all())}."
             )
         self._shared["actions"][:] = actions

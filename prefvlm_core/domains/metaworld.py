@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.fast_metaworld import make_task
-from prefvlm_core.domains.tasks import ACTION_SIZE, MAX_HORIZON, check_horizon, check_task
+from prefvlm_core.domains.registry import check_task
 
 _MOCAP_QUATERNION = (1.0, 0.0, 1.0, 0.0)  # Meta-World never turns the hand
 
@@ -57,39 +57,21 @@ def restore(
     mujoco.mj_camlight(model, data)
 
 
-class Environment:
-    """One Meta-World task. An episode depends only on the seed given to `reset`, not on earlier episodes.
+class MetaworldWorld:
+    """One Meta-World task; see `domains.domain.World`.
 
-    Observations, rewards and successes are bit for bit those of a new instance of Meta-World's class, seeded and reset.
-
-    Args:
-        task: One of `TASKS`.
-        horizon: Steps per episode; a further step raises `PrefVLMError`.
-        goal_visible: Show the goal in the last three entries of the observation, which are 0 otherwise.
-        action_repeat: Meta-World's steps per step, all with the same action; an episode has at most 500 of them.
-
-    Raises:
-        PrefVLMError: For an unknown task, or an episode longer than Meta-World's.
+    Observations (39,), rewards in [0, 10] and successes are bit for bit those of a new instance of Meta-World's class,
+    seeded and reset. Unless `goal_visible`, the last three entries of an observation are 0.
     """
 
-    def __init__(
-        self, task: str, horizon: int = MAX_HORIZON, goal_visible: bool = False, action_repeat: int = 1
-    ) -> None:
-        check_task(task)
-        check_horizon(horizon, action_repeat)
-        self.task = task
-        self.horizon = horizon
-        self.action_repeat = action_repeat
-        self._env = env = make_task(task, goal_visible)
+    def __init__(self, task: str, goal_visible: bool) -> None:
+        self.env = env = make_task(task, goal_visible)
         self._pristine_attributes = dict(env.__dict__)
         self._pristine_positions = (env.model.body_pos.copy(), env.model.site_pos.copy())
-        self._steps = horizon
 
     def reset(self, seed: int) -> NDArray[np.float64]:
-        """Start the episode that `seed` (≥ 0) determines and return its first observation, (39,) float64."""
-        if seed < 0:
-            raise PrefVLMError(f"reset of '{self.task}' needs a seed of 0 or more, got {seed}.")
-        env = self._env
+        """See `World`."""
+        env = self.env
         env.__dict__.clear()
         env.__dict__.update(self._pristine_attributes)
         env.model.body_pos[:], env.model.site_pos[:] = self._pristine_positions
@@ -97,37 +79,19 @@ class Environment:
         mujoco.mj_forward(env.model, env.data)
         env.np_random, _ = seeding.np_random(seed)
         observation, _ = env.reset()
-        self._steps = 0
         return observation
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
-        """Apply an action, (4,) float32 in [-1, 1]: hand displacement in x, y and z, and gripper effort.
-
-        Returns:
-            The observation (39,) float64, Meta-World's reward in [0, 10], and whether Meta-World's success criterion is
-            met. If the action is repeated: the last observation, the mean reward, and whether any repeat succeeded.
-        """
-        if action.shape != (ACTION_SIZE,):
-            raise PrefVLMError(f"'{self.task}' needs an action of shape ({ACTION_SIZE},), got {action.shape}.")
-        if self._steps >= self.horizon:
-            raise PrefVLMError(
-                f"'{self.task}' has no step {self._steps + 1} of {self.horizon}: call reset(seed) first."
-            )
-        self._steps += 1
-        action = action.astype(np.float32, copy=False)
-        total, success = 0.0, False
-        for _ in range(self.action_repeat):
-            observation, reward, _, _, info = self._env.step(action)
-            total += float(reward)
-            success |= bool(info["success"])
-        return observation, total / self.action_repeat, success
+        """See `World`. Actions are hand displacement in x, y and z, and gripper effort."""
+        observation, reward, _, _, info = self.env.step(action)
+        return observation, float(reward), bool(info["success"])
 
     def snapshot(self) -> NDArray[np.float32]:
         """Joint positions and mocap position, (nq + 3,) float32: what changes from step to step, for `restore`."""
-        data = self._env.data
+        data = self.env.data
         return np.concatenate((data.qpos, data.mocap_pos[0]), dtype=np.float32)
 
     def scene(self) -> NDArray[np.float32]:
         """Positions of bodies and sites in the model, flat float32: what changes at a reset, for `restore`."""
-        model = self._env.model
+        model = self.env.model
         return np.concatenate((model.body_pos, model.site_pos), axis=None, dtype=np.float32)

@@ -13,9 +13,9 @@ from prefvlm_core.agent.sac import SAC
 from prefvlm_core.analysis.sanity import ACTION_NOISE
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
-from prefvlm_core.domains.frames import DEFAULT_CAMERA, FrameRenderer
+from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import CLEAN, Perturbation
-from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
+from prefvlm_core.domains.registry import domain_of, sizes_of
 from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.runs.directory import ADAPTERS_FILE, WEIGHTS_FILE, RunDirectory
 from prefvlm_core.runs.files import read_tensors
@@ -36,7 +36,7 @@ class Played:
     episodes: Episodes
     """The episode, alone."""
     observations: FloatArray
-    """(200, 39): what was seen before each step, with the goal hidden, as in training."""
+    """(200, O): what was seen before each step, with the goal hidden, as in training."""
 
 
 def runs_with_weights(task: str, profile: str, results: Path) -> list[RunDirectory]:
@@ -60,12 +60,12 @@ def play_behavior(task: str, behavior: str, seed: int, run: RunDirectory | None 
         assert run is not None
         acts = policy_of(run)
     elif behavior == RANDOM:
-        acts = RandomActions(generator)
+        acts = RandomActions(task, generator)
     else:
         acts = Expert(task, ACTION_NOISE if behavior == NOISY else 0.0, generator)
 
     def watched(observation: np.ndarray, step: int) -> np.ndarray:
-        observations.append(_without_goal(observation))
+        observations.append(domain_of(task).without_goal(observation).astype(np.float32))
         return acts(observation, step)
 
     episodes = play(task, [(watched, seed)])
@@ -76,13 +76,15 @@ def policy_of(run: RunDirectory) -> Behavior:
     """The deterministic policy of a stored run, which repeats each action as in training. Raises `PrefVLMError` where
     its weights are damaged."""
     config, generators = run.config, [np.random.default_rng(0)]
-    agent = SAC.create(config.sac, OBSERVATION_SIZE, ACTION_SIZE, generators, torch.device("cpu"), [1.0])
+    sizes = sizes_of(config.task)
+    agent = SAC.create(config.sac, sizes.observation, sizes.action, generators, torch.device("cpu"), [1.0])
     agent.actor.values.copy_(_stored(run, "actor"))
-    held = np.zeros(ACTION_SIZE, np.float32)
+    held = np.zeros(sizes.action, np.float32)
 
     def act(observation: np.ndarray, step: int) -> np.ndarray:
         if step % config.action_repeat == 0:
-            held[:] = agent.act(torch.from_numpy(_without_goal(observation)).view(1, 1, -1))[0, 0].numpy()
+            seen = domain_of(config.task).without_goal(observation).astype(np.float32)
+            held[:] = agent.act(torch.from_numpy(seen).view(1, 1, -1))[0, 0].numpy()
         return held.copy()
 
     return act
@@ -96,7 +98,13 @@ def learned_rewards(run: RunDirectory, played: Played) -> FloatArray | None:
     if config.reward.source != "learned" or config.reward.embedded:
         return None
     generators = [np.random.default_rng(0)]
-    ensemble = RewardEnsemble(config.reward, OBSERVATION_SIZE + ACTION_SIZE, generators, torch.device("cpu"))
+    ensemble = RewardEnsemble(
+        config.reward,
+        played.observations.shape[-1] + sizes_of(config.task).action,
+        generators,
+        torch.device("cpu"),
+        config.task,
+    )
     ensemble.networks.values.copy_(_stored(run, "reward"))
     inputs = np.concatenate((played.observations, played.episodes.actions[0]), axis=1)[:: config.action_repeat]
     rewards = ensemble.of_run(0).member_rewards(torch.from_numpy(inputs)).mean(0).numpy()
@@ -110,7 +118,9 @@ def adapters_of(run: RunDirectory, model: VisionLanguageModel, dimension: int) -
     if not path.exists() or read_tensors(path).metadata.get("backbone") != model.fingerprint:
         return None
     kind = ADAPTERS[run.config.adapter.kind]
-    return kind.read(path, model.fingerprint, run.config.adapter, dimension, torch.device("cpu"))
+    return kind.read(
+        path, model.fingerprint, run.config.adapter, dimension, sizes_of(run.config.task).action, torch.device("cpu")
+    )
 
 
 def scores(
@@ -151,16 +161,10 @@ class Camera:
                 self._renderer.close()
             self._renderer, self._scene = FrameRenderer(episodes.task, self.size, perturbation=scene), scene
         if scene != self._scene:
-            self._renderer.look(DEFAULT_CAMERA, scene)
+            self._renderer.look(perturbation=scene)
             self._scene = scene
         shown = episodes.snapshots[0, frames]
         return self._renderer.render(shown, np.repeat(episodes.scenes, len(shown), axis=0))
-
-
-def _without_goal(observation: np.ndarray) -> FloatArray:
-    seen = observation.astype(np.float32)
-    seen[-3:] = 0
-    return seen
 
 
 def _stored(run: RunDirectory, name: str) -> torch.Tensor:

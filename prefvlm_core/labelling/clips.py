@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import CLEAN, Perturbation
-from prefvlm_core.domains.tasks import check_task
+from prefvlm_core.domains.registry import check_task
 
 CLIP_SIZE = 480
 """Side length of a frame, pixels: sharp where the labeller draws it about 400 CSS pixels wide."""

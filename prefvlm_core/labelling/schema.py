@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from prefvlm_core.domains.tasks import check_task
+from prefvlm_core.domains.registry import check_task
 from prefvlm_core.labelling.names import check_characters, check_name
 from prefvlm_core.labelling.queue import CHOICES, OF_NO_RUN, PURPOSES, label_of
 from prefvlm_core.preferences.log import PARTITIONS

@@ -11,9 +11,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.experts import Expert
-from prefvlm_core.domains.metaworld import Environment
-from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
+from prefvlm_core.domains.registry import sizes_of
 from prefvlm_core.plots.layout import (
     CurveEnd,
     Row,
@@ -45,7 +45,10 @@ def rewards_along_expert(directory: RunDirectory) -> pandas.DataFrame:
     repeat = config.action_repeat
     observations, actions, true_rewards = _expert_episode(config.task, min(STEPS // repeat, config.horizon), repeat)
     generators = [np.random.default_rng(0)]
-    ensemble = RewardEnsemble(config.reward, OBSERVATION_SIZE + ACTION_SIZE, generators, torch.device("cpu"))
+    sizes = sizes_of(config.task)
+    ensemble = RewardEnsemble(
+        config.reward, sizes.observation + sizes.action, generators, torch.device("cpu"), config.task
+    )
     tables = []
     for session, values in sessions.items():
         ensemble.networks.values.copy_(values.unsqueeze(0))

@@ -76,6 +76,28 @@ class DisagreementSelection:
         return starts[most_disputed(starts, count, probabilities)]
 
 
+class SameStageSelection:
+    """Takes the most disputed of those pairs whose segments lie at a similar time of their episodes.
+
+    In a task of several stages, a segment of a later stage is preferred whatever is done in it, which says nothing of
+    how a stage is to be done. STAIR (arXiv 2509.23802) therefore asks about pairs of one stage, by a distance in time
+    that it learns from episodes; here that is the difference of their times. Of `count * candidates` random pairs, the
+    half with the smallest difference is left for `most_disputed`.
+    """
+
+    def __init__(self, candidates: int) -> None:
+        self.candidates = candidates
+
+    def choose(self, pairs: PairSource, count: int, probabilities: Probabilities) -> IntArray:
+        """See `Selection.choose`."""
+        if count == 0:
+            return pairs.draw(0)
+        starts = pairs.draw(count * self.candidates)
+        apart = np.abs(np.diff(starts % pairs.replay.horizon, axis=1)[:, 0])
+        near = starts[np.argsort(apart, kind="stable")[: max(count, len(starts) // 2)]]
+        return near[most_disputed(near, count, probabilities)]
+
+
 def most_disputed(starts: IntArray, count: int, probabilities: Probabilities) -> IntArray:
     """Indices (count,) of the pairs `starts` (n, 2) with the largest ensemble disagreement, largest first.
 
@@ -91,6 +113,7 @@ SELECTIONS: Registry[Callable[[FeedbackConfig], Selection]] = Registry(
     {
         "uniform": lambda config: UniformSelection(),
         "disagreement": lambda config: DisagreementSelection(config.candidates),
+        "same-stage": lambda config: SameStageSelection(config.candidates),
     },
 )
 """Maps `feedback.sampling` to what makes the selection from a run's `FeedbackConfig`."""

@@ -14,7 +14,7 @@ from prefvlm_core.agent.replay import RunReplay
 from prefvlm_core.common.arrays import IntArray
 from prefvlm_core.config.run import RewardConfig, RunConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss, preference_probability
-from prefvlm_core.reward.inputs import REWARD_INPUTS
+from prefvlm_core.reward.inputs import InputsOf, inputs_of
 
 RELABEL_CHUNK = 16_384
 """Steps evaluated at once when relabeling. It bounds memory and changes results by float rounding only."""
@@ -26,14 +26,20 @@ an input that has hardly moved is not magnified."""
 class RewardEnsemble:
     """`members` networks per run, each of which maps an observation and an action to a reward in (-1, 1) (tanh).
 
-    What the networks see of these `step_size` = O + A numbers, or of the D of an embedding, is up to `reward.inputs`.
+    What the networks see of these `step_size` = O + A numbers, or of the D of an embedding, is up to `reward.inputs`
+    and the domain of `task`, one of the fleet's.
     """
 
     def __init__(
-        self, config: RewardConfig, step_size: int, generators: Sequence[np.random.Generator], device: torch.device
+        self,
+        config: RewardConfig,
+        step_size: int,
+        generators: Sequence[np.random.Generator],
+        device: torch.device,
+        task: str,
     ) -> None:
         self.config = config
-        self.inputs_of = REWARD_INPUTS[config.inputs]
+        self.inputs_of = inputs_of(config.inputs, task)
         input_size = self.inputs_of(torch.zeros(step_size)).shape[0]
         sizes = [input_size, *[config.width] * config.hidden_layers, 1]
         self.networks = StackedMLP.create(
@@ -46,7 +52,7 @@ class RewardEnsemble:
 
     def of_run(self, run: int) -> RunEnsemble:
         """The members of one run, sharing memory."""
-        return RunEnsemble(self.config, self.networks.of_run(run), self.optimizer.of_run(run))
+        return RunEnsemble(self.config, self.inputs_of, self.networks.of_run(run), self.optimizer.of_run(run))
 
     @torch.no_grad()
     def predict(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -64,9 +70,8 @@ class RewardEnsemble:
 class RunEnsemble:
     """The members of one run of a fleet: a view of the fleet's `RewardEnsemble` that shares its memory."""
 
-    def __init__(self, config: RewardConfig, networks: StackedMLP, optimizer: StackedAdam) -> None:
-        self.config, self.networks, self.optimizer = config, networks, optimizer
-        self.inputs_of = REWARD_INPUTS[config.inputs]
+    def __init__(self, config: RewardConfig, inputs_of: InputsOf, networks: StackedMLP, optimizer: StackedAdam) -> None:
+        self.config, self.inputs_of, self.networks, self.optimizer = config, inputs_of, networks, optimizer
 
     @torch.no_grad()
     def standardise(self, replay: RunReplay) -> None:

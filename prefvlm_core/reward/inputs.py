@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.registry import Registry
-from prefvlm_core.domains.tasks import OBSERVATION_SIZE
+from prefvlm_core.domains.registry import domain_of
 
 if TYPE_CHECKING:  # names are also checked where torch is not needed
     from torch import Tensor
@@ -20,18 +21,25 @@ def state_action(steps: Tensor) -> Tensor:
     return steps
 
 
-def relations(steps: Tensor) -> Tensor:
-    """The observation and its `hand_object_relations`, (..., O + 8), without the action.
+class Relations:
+    """The observation and the relations that the task's domain names, (..., O + R), without the action.
 
-    Meta-World's reward depends on where the hand is relative to the object, which a network must otherwise learn from
-    the labels as a difference of two inputs.
+    A reward depends on where things are relative to each other, such as a hand and an object, which a network must
+    otherwise learn from the labels as a difference of two inputs.
     """
-    import torch
 
-    from prefvlm_core.domains.relations import hand_object_relations
+    def __init__(self, task: str) -> None:
+        domain = domain_of(task)
+        relations = domain.relations(task)
+        if relations is None:
+            raise PrefVLMError(f"reward.inputs is relations, but {domain.title} names none of '{task}'.")
+        self._relations, self._size = relations, domain.sizes(task).observation
 
-    observations = steps[..., :OBSERVATION_SIZE]
-    return torch.cat((observations, hand_object_relations(observations)), -1)
+    def __call__(self, steps: Tensor) -> Tensor:
+        import torch
+
+        observations = steps[..., : self._size]
+        return torch.cat((observations, self._relations(observations)), -1)
 
 
 def embedding(steps: Tensor) -> Tensor:
@@ -42,7 +50,13 @@ def embedding(steps: Tensor) -> Tensor:
     return steps
 
 
-REWARD_INPUTS: Registry[InputsOf] = Registry(
-    "reward.inputs", {"state-action": state_action, "relations": relations, "embedding": embedding}
+REWARD_INPUTS: Registry[InputsOf | type[Relations]] = Registry(
+    "reward.inputs", {"state-action": state_action, "relations": Relations, "embedding": embedding}
 )
-"""Maps `reward.inputs` to what makes the inputs."""
+"""Maps `reward.inputs` to what makes the inputs; see `inputs_of`."""
+
+
+def inputs_of(name: str, task: str) -> InputsOf:
+    """What makes the inputs named `name` for the networks of a task. Raises `PrefVLMError` where there is none."""
+    entry = REWARD_INPUTS[name]
+    return entry(task) if isinstance(entry, type) else entry

@@ -47,14 +47,20 @@ class FrameAdapter(ABC):
     Args:
         config: See `AdapterConfig`.
         dimension: D, the length of the frozen embeddings.
+        action_size: A, the numbers of an action.
         generator: Draws the initial parameters.
         device: The device on which it learns.
     """
 
     def __init__(
-        self, config: AdapterConfig, dimension: int, generator: np.random.Generator, device: torch.device
+        self,
+        config: AdapterConfig,
+        dimension: int,
+        action_size: int,
+        generator: np.random.Generator,
+        device: torch.device,
     ) -> None:
-        self.config, self.dimension, self.device = config, dimension, device
+        self.config, self.dimension, self.action_size, self.device = config, dimension, action_size, device
         self._accepted = torch.tensor(False)
         self._initialise(generator)
 
@@ -78,7 +84,7 @@ class FrameAdapter(ABC):
             frames: Embeddings (n, 2, F, D) of the frames of all pairs so far. New pairs must follow earlier ones, so
                 that every pair stays in its fold.
             labels: Human labels, P(second preferred), 0, 1/2 or 1, (n,).
-            dynamics: Embeddings (m, D) of frames, (m, D) of the frames that followed, and (m, 4) the mean actions in
+            dynamics: Embeddings (m, D) of frames, (m, D) of the frames that followed, and (m, A) the mean actions in
                 between.
             generator: Draws the batches.
 
@@ -157,12 +163,14 @@ class FrameAdapter(ABC):
         write_tensors(path, self._passed_on(), self._description(backbone))
 
     @classmethod
-    def read(cls, path: Path, backbone: str, config: AdapterConfig, dimension: int, device: torch.device) -> Self:
+    def read(
+        cls, path: Path, backbone: str, config: AdapterConfig, dimension: int, action_size: int, device: torch.device
+    ) -> Self:
         """Adapters that start from what `save` stored; they are used from the start if they were in use there.
 
         Raises `PrefVLMError` for a damaged file, and for adapters of another backbone, of other sizes or not finite.
         """
-        adapters = cls(config, dimension, np.random.default_rng(0), device)
+        adapters = cls(config, dimension, action_size, np.random.default_rng(0), device)
         stored = read_tensors(path)
         for name, wanted in adapters._description(backbone).items():
             if (found := stored.metadata.get(name)) != wanted:

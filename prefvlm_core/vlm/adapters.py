@@ -19,7 +19,6 @@ from torch.nn import functional
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, uniform_fan_in
 from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.preferences.pairs import bradley_terry_loss
 from prefvlm_core.vlm.adaptation import RETURN_SCALE, AdapterLearning, FrameAdapter, accuracy, raw_returns
 
@@ -47,7 +46,7 @@ class _Transitions(NamedTuple):
     after: Tensor
     """Embeddings (m, D) of the frames that followed."""
     actions: Tensor
-    """(m, 4): mean actions in between."""
+    """(m, A): mean actions in between."""
 
 
 class AdapterNetworks:
@@ -82,7 +81,7 @@ class AdapterNetworks:
         return RETURN_SCALE * self.cosines(text, frames.flatten(0, 2)).unflatten(1, frames.shape[:3]).mean(-1)
 
     def dynamics_loss(self, before: Tensor, after: Tensor, actions: Tensor) -> Tensor:
-        """Mean squared error (models,) of the actions (m, 4) predicted from the frames before and after, (m, D) each.
+        """Mean squared error (models,) of the actions (m, A) predicted from the frames before and after, (m, D) each.
 
         Its gradient reaches G_I and the head, but not G_L.
         """
@@ -117,7 +116,7 @@ class Adapters(FrameAdapter):
         config, dimension, device = self.config, self.dimension, self.device
         adapted = dimension if config.residual else config.output
         adapter = (dimension, config.hidden, adapted)
-        self._sizes = (adapter, adapter, (2 * adapted, config.output, ACTION_SIZE))
+        self._sizes = (adapter, adapter, (2 * adapted, config.output, self.action_size))
         self.values = torch.zeros(1, config.folds + 1, sum(map(_parameters, self._sizes)), device=device)
         gradients = torch.zeros_like(self.values)
         self.networks = AdapterNetworks(self._sizes, config.residual, self.values, gradients)
@@ -202,12 +201,12 @@ class Adapters(FrameAdapter):
         return torch.from_numpy(chosen).to(self.device)
 
     def _checked_transitions(self, before: FloatArray, after: FloatArray, actions: FloatArray) -> _Transitions:
-        frames_shape, actions_shape = (len(before), self.dimension), (len(before), ACTION_SIZE)
+        frames_shape, actions_shape = (len(before), self.dimension), (len(before), self.action_size)
         shapes = before.shape, after.shape, actions.shape
         if not len(before) or shapes != (frames_shape, frames_shape, actions_shape):
             raise PrefVLMError(
                 f"Inverse dynamics take at least one pair of frames (m, {self.dimension}), (m, {self.dimension}) with "
-                f"actions (m, {ACTION_SIZE}), got {before.shape}, {after.shape} and {actions.shape}."
+                f"actions (m, {self.action_size}), got {before.shape}, {after.shape} and {actions.shape}."
             )
         if not all(np.isfinite(each).all() for each in (before, after, actions)):
             raise PrefVLMError("The frames or actions for inverse dynamics hold NaN or infinity.")

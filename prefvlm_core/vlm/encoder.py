@@ -15,7 +15,6 @@ from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import Perturbation
-from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load
 from prefvlm_core.vlm.endpoint import prompts
 from prefvlm_core.vlm.feature_cache import FeatureCache
@@ -34,13 +33,13 @@ class FleetEncoder:
         replay: Replay,
         folder: Path,
         stopwatch: Stopwatch,
-        weights: str | None = None,
+        weights: str = "",
     ) -> None:
         self.configs = configs
         self.replay = replay
         self.stopwatch = stopwatch
         self._models: dict[str, VisionLanguageModel] = {
-            name: load(name, weights) for name in {config.vlm.model for config in configs if uses_vlm(config)}
+            name: load(name, weights or None) for name in {config.vlm.model for config in configs if uses_vlm(config)}
         }
         self._texts: dict[tuple[str, str], FloatArray] = {}
         self._caches: dict[str, FeatureCache] = {}
@@ -161,7 +160,7 @@ class RunEncoder:
         actions = self.replay.actions.cpu().numpy()[steps].mean(-2)
         size = frames.shape[-1]
         before, after = frames[:, :, :-1].reshape(-1, size), frames[:, :, 1:].reshape(-1, size)
-        return before, after, actions.reshape(-1, ACTION_SIZE)
+        return before, after, actions.reshape(-1, actions.shape[-1])
 
     def episode_rewards(self, episode: int) -> FloatArray:
         """Cosines (horizon,) of a complete episode; a step whose frame is not seen takes that of the next one."""

@@ -1,7 +1,7 @@
 """A task known by pictures of its goal in place of a text, which makes a label source of any image encoder.
 
 Such a model sees a photograph of the finished task, as its user could take it. Unless pictures of the user's own are
-registered, they show where Meta-World's scripted expert ends, in the evaluation view. Each of its episodes has another
+registered, they show where the task's scripted expert ends, in the evaluation view. Each of its episodes has another
 goal, as those of a run have, and nothing but the simulator's success flag says when it has ended well.
 """
 
@@ -19,10 +19,10 @@ from PIL import Image, UnidentifiedImageError
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.experts import Expert
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
-from prefvlm_core.domains.tasks import TASKS, check_task
+from prefvlm_core.domains.registry import check_task, domain_of, task_number
 from prefvlm_core.vlm import VisionLanguageModel, unit_length
 
 PICTURES = 8
@@ -84,7 +84,7 @@ def register_goal_pictures(task: str, pictures: Sequence[str | Path | ImageArray
     """Use pictures of one's own for a task in the rest of this process, by models that are loaded afterwards.
 
     Args:
-        task: One of `TASKS`.
+        task: The name of a task.
         pictures: At least one picture of the finished task in the view of the frames, square: files of images, or
             arrays (side, side, 3) uint8 RGB of any side. A model sees them in the size of its frames.
 
@@ -123,14 +123,15 @@ class _Finished(NamedTuple):
 
 @functools.cache
 def _finished(task: str) -> _Finished:
-    generator = np.random.default_rng((_SEED, TASKS.index(task)))
-    environment = Environment(task, _LONGEST_EPISODE, goal_visible=True)
+    generator = np.random.default_rng((_SEED, task_number(task)))
+    horizon = min(_LONGEST_EPISODE, domain_of(task).longest_episode)
+    environment = Environment(task, horizon, goal_visible=True)
     snapshots, scenes = [], []
     for _ in range(10 * PICTURES):
         expert = Expert(task, _NOISE, generator)
         observation = environment.reset(int(generator.integers(2**31)))
         success = False
-        for step in range(_LONGEST_EPISODE):
+        for step in range(horizon):
             observation, _, success = environment.step(expert(observation, step))
             if success:
                 break

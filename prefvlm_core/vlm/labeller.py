@@ -18,6 +18,7 @@ from prefvlm_core.common.arrays import BoolArray, FloatArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import AdapterConfig, RunConfig
+from prefvlm_core.domains.registry import sizes_of
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.runs.directory import ADAPTERS_FILE
 from prefvlm_core.runs.published import published_runs
@@ -175,12 +176,16 @@ def make_label_source(
     dimension = len(encoder.text)
     if config.adapter.source:
         return AdaptedVLM(encoder, source_adapters(config, encoder.fingerprint, dimension, results), stopwatch)
-    return AdaptedVLM(encoder, fresh_adapters(config.adapter, dimension, generator), stopwatch)
+    return AdaptedVLM(
+        encoder, fresh_adapters(config.adapter, dimension, sizes_of(config.task).action, generator), stopwatch
+    )
 
 
-def fresh_adapters(config: AdapterConfig, dimension: int, generator: np.random.Generator) -> FrameAdapter:
+def fresh_adapters(
+    config: AdapterConfig, dimension: int, action_size: int, generator: np.random.Generator
+) -> FrameAdapter:
     """Adapters that have learned nothing yet, on the CPU, for embeddings of length `dimension`."""
-    return ADAPTERS[config.kind](config, dimension, generator, torch.device("cpu"))
+    return ADAPTERS[config.kind](config, dimension, action_size, generator, torch.device("cpu"))
 
 
 def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results: Path) -> FrameAdapter:
@@ -199,7 +204,8 @@ def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results
             )
         raise PrefVLMError(f"{missing}; train that run first.")
     kind = ADAPTERS[config.adapter.kind]
-    return kind.read(path, fingerprint, config.adapter, dimension, torch.device("cpu"))
+    action_size = sizes_of(config.task).action
+    return kind.read(path, fingerprint, config.adapter, dimension, action_size, torch.device("cpu"))
 
 
 def labels_of(returns: FloatArray, ties: str) -> FloatArray:

@@ -20,11 +20,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.metaworld_texts import TASK_TEXTS
 from prefvlm_core.runs.files import write_atomically
 from prefvlm_core.vlm import ImageTextModel, check_texts, unit_length
 from prefvlm_core.vlm.embedding import embed_in_batches
 from prefvlm_core.vlm.state_dicts import misfit
-from prefvlm_core.vlm.texts import TASK_TEXTS
 
 WEIGHTS = Path(__file__).parent / "weights"
 FRAME_SIZE = 64

@@ -11,8 +11,8 @@ from prefvlm_core.analysis.beds import CHOOSING_SEED, PLANS, REPORTING_SEED, rep
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.seeding import episode_seed
 from prefvlm_core.config.profiles import PROFILES
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.train import train
 from prefvlm_core.vlm.pretraining.recordings import segment_returns
 

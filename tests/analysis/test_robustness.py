@@ -22,7 +22,8 @@ from prefvlm_core.analysis.robustness import (
 from prefvlm_core.analysis.robustness_tables import change_summary, change_table, changes_in_words, costliest
 from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.domains.experts import RandomActions
-from prefvlm_core.domains.frames import DEFAULT_CAMERA, FrameRenderer
+from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.metaworld_domain import DEFAULT_CAMERA
 from prefvlm_core.domains.perturbations import EVERYTHING, STRENGTHS, Perturbation
 from prefvlm_core.experiments.grids import DISTURBANCE
 from prefvlm_core.vlm import ImageTextModel
@@ -40,7 +41,7 @@ def test_every_profile_has_a_plan_of_enough_draws():
 
 def test_episodes_are_seen_again_and_disturbed():
     def episodes():
-        return ((RandomActions(np.random.default_rng(seed)), seed) for seed in (1, 2))
+        return ((RandomActions(TASK, np.random.default_rng(seed)), seed) for seed in (1, 2))
 
     played, recorded = play(TASK, episodes()), record(TASK, episodes())
     with closing(FrameRenderer(TASK)) as renderer:
@@ -75,7 +76,7 @@ class Labeled:
     def __init__(self, task):
         self.negative = False
 
-    def look(self, camera, perturbation):
+    def look(self, camera=None, perturbation=None):
         self.negative = True
 
     def render(self, snapshots, scenes):

@@ -13,7 +13,8 @@ from prefvlm_core.analysis.sanity import EmbeddedTask, RecordedTask, RewardCurve
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.run import AdapterConfig
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.environment import Environment
+from prefvlm_core.domains.tasks import TASKS
 from prefvlm_core.plots import sanity as sanity_plots
 from prefvlm_core.vlm import ImageTextModel
 from prefvlm_core.vlm.pretraining.recordings import Recording
@@ -50,7 +51,7 @@ def test_rewards_are_those_of_the_recorded_behavior(curves):
         assert curve.frames.shape == (40, 64, 64, 3) and curve.true_rewards.shape == (40,)
         np.testing.assert_allclose(curve.vlm_rewards, curve.frames[..., 1].mean((1, 2)) / 255, rtol=1e-5)
     # The expert once more, by hand.
-    seed = int(np.random.default_rng((sanity._SEED, sanity.TASKS.index("drawer-close-v3"))).integers(2**31))
+    seed = int(np.random.default_rng((sanity._SEED, TASKS.index("drawer-close-v3"))).integers(2**31))
     environment, policy = Environment("drawer-close-v3", 200, goal_visible=True), ENV_POLICY_MAP["drawer-close-v3"]()
     observation, rewards, successes = environment.reset(seed), [], []
     for _ in range(200):

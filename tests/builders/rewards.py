@@ -45,7 +45,7 @@ def labelled(replay: Replay, count: int, seed: int) -> PreferenceBuffer:
 
 
 def ensemble(config: RewardConfig = CONFIG) -> RewardEnsemble:
-    return RewardEnsemble(config, 6, [np.random.default_rng(run) for run in range(2)], CPU)
+    return RewardEnsemble(config, 6, [np.random.default_rng(run) for run in range(2)], CPU, "drawer-close-v3")
 
 
 def setting(replay: Replay, rewards: RewardEnsemble, seed: int, **groups: Any) -> LearningSetting:

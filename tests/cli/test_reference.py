@@ -19,7 +19,7 @@ from prefvlm_core.vlm.texts import task_text
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 NAMES = {
-    "tasks": set(TASKS),
+    "tasks": {*TASKS, "point-maze-u", "point-maze-medium"},
     "methods": set(METHODS),
     "vlms": {*VLMS, "endpoint:", *(f"{kind}:" for kind in SIMULATED_VLMS)},
     "teachers": {*TEACHERS, HUMAN},

@@ -81,7 +81,7 @@ def test_numbers_are_numbers(given) -> None:
 
 def test_what_is_missing_is_named() -> None:
     for command in ("train", "show"):
-        told = "Meta-World tasks, for example drawer-close-v3; `prefvlm list tasks` shows all."
+        told = "Tasks, for example drawer-close-v3; `prefvlm list tasks` shows all."
         assert refusal(command) == f"prefvlm {command} needs --tasks: {told}"
     assert refusal("list").startswith("prefvlm list needs one of tasks, methods, vlms, ")
     assert refusal("labels") == "prefvlm labels needs one of status, agreement, export, import."

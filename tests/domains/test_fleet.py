@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
-from prefvlm_core.domains.metaworld import Environment
 
 FLEET = ("button-press-v3", "peg-insert-side-v3", "button-press-v3")
 

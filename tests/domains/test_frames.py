@@ -9,9 +9,13 @@ import pytest
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains import frames
-from prefvlm_core.domains.frames import CAMERAS, DEFAULT_CAMERA, Camera, FrameRenderer, light_model
-from prefvlm_core.domains.metaworld import Environment, restore
+from prefvlm_core.domains import light_model
+from prefvlm_core.domains.domain import Camera
+from prefvlm_core.domains.environment import Environment
+from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.metaworld import restore
+from prefvlm_core.domains.metaworld_domain import CAMERAS, DEFAULT_CAMERA
+from prefvlm_core.domains.model_drawing import ModelDrawing
 from prefvlm_core.domains.perturbations import Perturbation
 
 DOOR = "door-open-v3"  # its goal is a green sphere, and nothing else in it is green
@@ -58,7 +62,7 @@ def green_centre(frame):
 
 
 def goal_of(task, scene):
-    model = light_model(task)
+    model = light_model.light_model(task)
     start = 3 * model.nbody + 3 * model.site("goal").id
     return scene[start : start + 3]
 
@@ -98,7 +102,7 @@ def metaworld_picture(task, qpos, body_pos, site_pos, mocap_pos):
 def test_frame_shows_what_metaworld_renders():
     snapshots, scenes, environment = some_episode("drawer-open-v3")
     frame = FrameRenderer("drawer-open-v3", 64, "corner2").render(snapshots[-1:], scenes[-1:])[0]
-    model, data = environment._env.model, environment._env.data
+    model, data = environment.world.env.model, environment.world.env.data
     state = (data.qpos.copy(), model.body_pos.copy(), model.site_pos.copy(), data.mocap_pos.copy())
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         theirs = pool.apply(metaworld_picture, ("drawer-open-v3", *state))
@@ -113,10 +117,10 @@ def test_frame_shows_what_metaworld_renders():
 @pytest.mark.parametrize("task", [DOOR, "stick-pull-v3", "box-close-v3"])
 def test_light_model_has_the_poses_of_the_physics_model_and_a_fraction_of_its_faces(task):
     snapshots, scenes, environment = some_episode(task)
-    model = light_model(task)
+    model = light_model.light_model(task)
     data = mujoco.MjData(model)
     restore(model, data, snapshots[-1], scenes[-1])
-    physics = environment._env
+    physics = environment.world.env
     np.testing.assert_allclose(data.xpos, physics.data.xpos, atol=1e-5)
     np.testing.assert_allclose(data.xmat, physics.data.xmat, atol=1e-5)
     complete = ALL_V3_ENVIRONMENTS[task]().model
@@ -170,7 +174,7 @@ def test_decimated_meshes_are_kept_by_content(tmp_path, monkeypatch):
     triangles = np.zeros(3000, np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("", "<u2")]))
     triangles["corners"] = corners
     stl.write_bytes(bytes(80) + np.uint32(3000).tobytes() + triangles.tobytes())
-    read = frames._light_mesh.__wrapped__
+    read = light_model._light_mesh.__wrapped__
     first = read(stl)
     (kept,) = (tmp_path / "prefvlm" / "meshes").iterdir()
     written = kept.stat().st_mtime_ns
@@ -188,7 +192,7 @@ def test_small_meshes_keep_every_face(tmp_path, monkeypatch):
     triangles["corners"] = [[[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 0, 0], [1, 0, 0], [0, 0, 1]]]
     stl = tmp_path / "two.stl"
     stl.write_bytes(bytes(80) + np.uint32(2).tobytes() + triangles.tobytes())
-    vertices, faces = frames._light_mesh.__wrapped__(stl)
+    vertices, faces = light_model._light_mesh.__wrapped__(stl)
     assert vertices.shape == (4, 3)  # the two triangles share an edge
     np.testing.assert_array_equal(vertices[faces], triangles["corners"])
 
@@ -217,10 +221,10 @@ def test_a_cache_that_cannot_be_is_done_without(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", {"relative": "here", "file": str(tmp_path / "file")}.get(caches, ""))
     monkeypatch.setenv("HOME", str(tmp_path / ("file" if caches != "relative" else "home")))
-    mesh = frames._cache_folder() / "mesh.npz"
+    mesh = light_model._cache_folder() / "mesh.npz"
     vertices, faces = np.eye(3, dtype=np.float32), np.arange(3, dtype=np.int32)[None]
-    frames._store(mesh, vertices, faces)
-    assert (frames._stored_mesh(mesh) is not None) == (caches == "relative")
+    light_model._store(mesh, vertices, faces)
+    assert (light_model._stored_mesh(mesh) is not None) == (caches == "relative")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", *(["home"] if caches == "relative" else [])]
 
 
@@ -231,8 +235,8 @@ def test_what_stands_still_is_drawn_once_without_changing_a_pixel(task, camera, 
     snapshots, scenes = (np.concatenate([episode[part] for episode in episodes]) for part in (0, 1))
     renderer = FrameRenderer(task, camera=camera, perturbation=Perturbation(background=1.0, light_angle=30))
     drawn = renderer.render(snapshots, scenes)
-    still = FrameRenderer._drawn_still
-    monkeypatch.setattr(FrameRenderer, "_drawn_still", lambda *given: still(*given)._replace(opaque=False))
+    still = ModelDrawing._drawn_still
+    monkeypatch.setattr(ModelDrawing, "_drawn_still", lambda *given: still(*given)._replace(opaque=False))
     renderer.look(camera, Perturbation(background=1.0, light_angle=30))
     np.testing.assert_array_equal(drawn, renderer.render(snapshots, scenes))
     renderer.close()

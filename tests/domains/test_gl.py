@@ -71,7 +71,7 @@ def test_other_values_are_left_alone(monkeypatch: pytest.MonkeyPatch, value: str
 @pytest.mark.parametrize("value", ["nonsense", "osmesa"])
 def test_environments_step_without_gl(value: str) -> None:
     program = """
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.environment import Environment
 print(Environment("drawer-close-v3").reset(0).shape)
 """
     finished = subprocess.run(

@@ -15,9 +15,10 @@ from scipy.spatial.transform import Rotation
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains import fast_metaworld
 from prefvlm_core.domains import metaworld as envs
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.fleet import EnvironmentFleet
-from prefvlm_core.domains.metaworld import Environment
-from prefvlm_core.domains.tasks import TASKS, check_task
+from prefvlm_core.domains.registry import check_task
+from prefvlm_core.domains.tasks import TASKS
 
 
 def metaworlds_own(task: str, seed: int, goal_visible: bool) -> SawyerXYZEnv:
@@ -106,7 +107,7 @@ def test_an_episode_depends_on_its_seed_alone_in_every_task() -> None:
 def test_physics_model_weighs_what_metaworlds_does() -> None:
     for task in ("button-press-v3", "coffee-push-v3", "window-open-v3"):
         full = mujoco.MjModel.from_xml_path(envs.model_path(task))
-        bare = Environment(task)._env.model
+        bare = Environment(task).world.env.model
         for name in ("body_mass", "body_inertia", "body_ipos", "body_iquat", "dof_M0", "body_invweight0", "site_pos"):
             assert np.array_equal(getattr(full, name), getattr(bare, name)), (task, name)
         assert bare.ngeom < full.ngeom
@@ -141,7 +142,7 @@ def test_metaworld_itself_is_left_as_it_was() -> None:
     own = ALL_V3_ENVIRONMENTS["door-open-v3"]
     assert own.compute_reward.__globals__["np"] is np
     assert own.compute_reward.__globals__["reward_utils"] is reward_utils
-    assert type(Environment("door-open-v3")._env) is not own
+    assert type(Environment("door-open-v3").world.env) is not own
 
 
 @pytest.mark.filterwarnings("ignore:Constant")
@@ -188,5 +189,5 @@ def test_names_and_numbers_are_checked() -> None:
     with pytest.raises(PrefVLMError, match=r"shape \(4,\), got \(3,\)"):
         environment.step(np.zeros(3, np.float32))
     with pytest.raises(PrefVLMError, match="do not fit this model"):
-        model = environment._env.model
-        envs.restore(model, environment._env.data, environment.snapshot()[1:], environment.scene())
+        model = environment.world.env.model
+        envs.restore(model, environment.world.env.data, environment.snapshot()[1:], environment.scene())

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.frames import DEFAULT_CAMERA, FrameRenderer, light_model
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.environment import Environment
+from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.light_model import light_model
+from prefvlm_core.domains.metaworld_domain import DEFAULT_CAMERA
 from prefvlm_core.domains.perturbations import (
     CLEAN,
     EVERYTHING,

@@ -17,7 +17,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     model = load(run.config.vlm.model)
     dimension = len(model.encode_task(run.config.task))
     path, kind = run.path / ADAPTERS_FILE, ADAPTERS[run.config.adapter.kind]
-    adapters = kind.read(path, model.fingerprint, run.config.adapter, dimension, torch.device("cpu"))
+    adapters = kind.read(path, model.fingerprint, run.config.adapter, dimension, 4, torch.device("cpu"))
     adapters._accepted.fill_(True)
     adapters.save(path, model.fingerprint)
     return run

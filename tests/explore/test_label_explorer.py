@@ -8,7 +8,7 @@ import pytest
 from builders.explore import RESULTS, words
 
 from prefvlm_core.common.seeding import episode_seed
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.explore.labels import (
     BY_DIVERGENCE,
     LabelExplorer,

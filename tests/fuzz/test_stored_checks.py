@@ -18,7 +18,7 @@ from prefvlm_core.analysis import sanity_results
 from prefvlm_core.analysis.sanity import MODELS, SanityPlan
 from prefvlm_core.analysis.sanity import RewardCurve as Curve
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains import frames
+from prefvlm_core.domains import light_model
 from prefvlm_core.experiments.batch import Record, read_record, write_record
 
 PLAN = SanityPlan(("window-open-v3",), trajectories=12, draws=2, stride=10)
@@ -67,9 +67,9 @@ def test_a_damaged_sanity_check_is_refused_or_whole(check: Path, name: str, dama
 @given(damage=DAMAGES)
 def test_a_damaged_mesh_is_made_anew_or_whole(tmp_path: Path, damage: Damage) -> None:
     vertices, faces = np.random.default_rng(0).random((9, 3), np.float32), np.arange(9, dtype=np.int32).reshape(3, 3)
-    frames._store(tmp_path / "mesh.npz", vertices, faces)
+    light_model._store(tmp_path / "mesh.npz", vertices, faces)
     (tmp_path / "mesh.npz").write_bytes(damage((tmp_path / "mesh.npz").read_bytes()))
-    if (found := frames._stored_mesh(tmp_path / "mesh.npz")) is not None:
+    if (found := light_model._stored_mesh(tmp_path / "mesh.npz")) is not None:
         np.testing.assert_array_equal(found[0], vertices)
         np.testing.assert_array_equal(found[1], faces)
 
@@ -90,9 +90,9 @@ def test_a_damaged_mesh_is_made_anew_or_whole(tmp_path: Path, damage: Damage) ->
 )
 def test_a_mesh_that_is_none_is_made_anew(tmp_path: Path, arrays: dict[str, Any]) -> None:
     np.savez(tmp_path / "mesh.npz", **arrays)
-    assert frames._stored_mesh(tmp_path / "mesh.npz") is None
+    assert light_model._stored_mesh(tmp_path / "mesh.npz") is None
     np.save(tmp_path / "array.npy", np.zeros(3))
-    assert frames._stored_mesh(tmp_path / "array.npy") is None and frames._stored_mesh(tmp_path) is None
+    assert light_model._stored_mesh(tmp_path / "array.npy") is None and light_model._stored_mesh(tmp_path) is None
 
 
 @given(damage=DAMAGES | st.binary(max_size=40).map(lambda content: lambda _: content))

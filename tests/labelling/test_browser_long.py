@@ -80,7 +80,7 @@ def restart(page: Any) -> None:
 
 def rendered_clip() -> tuple[int, bytes]:
     """A clip of the size that training posts: 10 frames, as segments of 50 environment steps have."""
-    from prefvlm_core.domains.metaworld import Environment
+    from prefvlm_core.domains.environment import Environment
 
     environment, snapshots = Environment("drawer-close-v3", 60), []
     environment.reset(0)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.perturbations import CLEAN, Perturbation
 from prefvlm_core.experiments.background import annotate_by_script, train_in_background, true_choice
 from prefvlm_core.labelling.agreement import answers_table, status_table

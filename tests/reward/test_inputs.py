@@ -11,14 +11,15 @@ from prefvlm_core.agent.replay import Replay
 from prefvlm_core.checks.names import check_names
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.groups import RewardConfig
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.relations import hand_object_relations
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 from prefvlm_core.methods import run_config
 from prefvlm_core.reward.ensemble import RewardEnsemble
-from prefvlm_core.reward.inputs import REWARD_INPUTS, relations
+from prefvlm_core.reward.inputs import REWARD_INPUTS, inputs_of
 
 CPU = torch.device("cpu")
+TASK = "drawer-close-v3"
 RELATIONS = RewardConfig(inputs="relations", width=16, standardise=True)
 
 
@@ -41,6 +42,7 @@ def test_relations_are_those_of_the_simulator() -> None:
 def test_relations_leave_out_the_action() -> None:
     steps = torch.randn(5, OBSERVATION_SIZE + ACTION_SIZE)
     other = torch.cat((steps[:, :OBSERVATION_SIZE], torch.randn(5, ACTION_SIZE)), -1)
+    relations = inputs_of("relations", TASK)
     assert relations(steps).shape == (5, OBSERVATION_SIZE + 8)
     assert torch.equal(relations(steps), relations(other))
 
@@ -48,7 +50,7 @@ def test_relations_leave_out_the_action() -> None:
 def test_every_door_of_the_ensemble_sees_the_same_inputs() -> None:
     replay = Replay(1, 100, 50, OBSERVATION_SIZE, ACTION_SIZE, 1, 1, CPU)
     replay.observations[:], replay.actions[:], replay.size = torch.randn(1, 2, 51, 39), torch.rand(1, 100, 4), 100
-    ensemble = RewardEnsemble(RELATIONS, OBSERVATION_SIZE + ACTION_SIZE, [np.random.default_rng(0)], CPU)
+    ensemble = RewardEnsemble(RELATIONS, OBSERVATION_SIZE + ACTION_SIZE, [np.random.default_rng(0)], CPU, TASK)
     run, of_run = ensemble.of_run(0), replay.of_run(0)
     run.standardise(of_run)
     steps = of_run.inputs(torch.arange(100))
@@ -70,7 +72,9 @@ def test_every_door_of_the_ensemble_sees_the_same_inputs() -> None:
 def test_own_inputs_can_be_registered_and_unknown_ones_are_refused_before_training() -> None:
     with restored_registries():
         REWARD_INPUTS.register("hand", lambda steps: steps[..., :3])
-        ensemble = RewardEnsemble(dataclasses.replace(RELATIONS, inputs="hand"), 43, [np.random.default_rng(0)], CPU)
+        ensemble = RewardEnsemble(
+            dataclasses.replace(RELATIONS, inputs="hand"), 43, [np.random.default_rng(0)], CPU, TASK
+        )
         assert ensemble.networks.sizes[0] == 3
     config = run_config("drawer-close-v3", "pebble", 0, "quick", {"reward.inputs": "relation"})
     with pytest.raises(PrefVLMError, match=r"relation.*Did you mean 'relations'"):

@@ -73,7 +73,9 @@ def test_most_flips_are_right_and_the_reward_generalizes_better_than_without_the
     groups = {"filter": FilterConfig(beta_sessions=20, upper=2.0), "rime": RIMEConfig(warm_up_epochs=1)}
     gains = []
     for seed in (3, 4):
-        plain, denoised = (RewardEnsemble(config, 6, [np.random.default_rng(0)], CPU) for _ in range(2))
+        plain, denoised = (
+            RewardEnsemble(config, 6, [np.random.default_rng(0)], CPU, "drawer-close-v3") for _ in range(2)
+        )
         PlainLearner(setting(replay, plain, 2)).learn(noisy(seed), 0)
         learner = rime.RIMELearner(setting(replay, denoised, 2, **groups))
         learning = learner.learn(noisy(seed), 0)

@@ -22,7 +22,7 @@ Transitions = tuple[FloatArray, FloatArray, FloatArray]
 
 
 def new(config: AdapterConfig, dimension: int, seed: int = 0) -> Adapters:
-    return Adapters(config, dimension, np.random.default_rng(seed), CPU)
+    return Adapters(config, dimension, 4, np.random.default_rng(seed), CPU)
 
 
 def data(pairs: int, dimension: int, seed: int = 0) -> tuple[FloatArray, FloatArray, FloatArray, Transitions]:
@@ -215,17 +215,17 @@ def test_adapters_transfer_to_another_run_that_fits(tmp_path: Path) -> None:
     adapters.learn(*worlds(50, 1, text_knows=False), np.random.default_rng(2))
     path = tmp_path / "adapters.safetensors"
     adapters.save(path, "liv-1")
-    again = Adapters.read(path, "liv-1", LEARNING, 32, CPU)
+    again = Adapters.read(path, "liv-1", LEARNING, 32, 4, CPU)
     text, frames, _, _ = worlds(20, 3, text_knows=False)
     np.testing.assert_array_equal(again.returns(text, frames), adapters.returns(text, frames))
     assert again.accepted and not again.optimizer.steps.any()
     with pytest.raises(PrefVLMError, match="backbone 'liv-1', but this run needs 'liv-2'"):
-        Adapters.read(path, "liv-2", LEARNING, 32, CPU)
+        Adapters.read(path, "liv-2", LEARNING, 32, 4, CPU)
     with pytest.raises(PrefVLMError, match=r"networks 'plain 32-64-16, .* but this run needs 'residual 32-64-32, "):
-        Adapters.read(path, "liv-1", dataclasses.replace(LEARNING, residual=True), 32, CPU)
+        Adapters.read(path, "liv-1", dataclasses.replace(LEARNING, residual=True), 32, 4, CPU)
     write_tensors(path, {"actor": torch.zeros(1)}, {})
     with pytest.raises(PrefVLMError, match="backbone 'None'"):
-        Adapters.read(path, "liv-1", LEARNING, 32, CPU)
+        Adapters.read(path, "liv-1", LEARNING, 32, 4, CPU)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_stored_adapters_that_do_not_fit_are_refused(tmp_path: Path, changes: di
     tensors |= {name: special.get(value, value) if isinstance(value, str) else value for name, value in changes.items()}
     write_tensors(path, {name: each for name, each in tensors.items() if each is not None}, metadata)
     with pytest.raises(PrefVLMError, match=rf"adapters.safetensors is damaged \({words}"):
-        Adapters.read(path, "liv-1", LEARNING, 32, CPU)
+        Adapters.read(path, "liv-1", LEARNING, 32, 4, CPU)
 
 
 def test_wrong_input_is_refused() -> None:

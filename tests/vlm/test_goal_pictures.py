@@ -9,8 +9,8 @@ from PIL import Image
 
 from prefvlm_core import register_goal_pictures
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.experts import Expert, RandomActions
-from prefvlm_core.domains.metaworld import Environment
 from prefvlm_core.vlm import goal_pictures as module
 from prefvlm_core.vlm import load
 from prefvlm_core.vlm.goal_pictures import GoalPictures, goal_pictures
@@ -69,7 +69,7 @@ def test_a_task_is_the_mean_of_its_pictures() -> None:
 def test_frames_of_success_are_closest_to_the_goal() -> None:
     """In an episode of the expert, of other seeds than the pictures', against its start and random actions."""
     generator = np.random.default_rng(0)
-    recording = record(TASK, [(Expert(TASK, 0.0, generator), 5), (RandomActions(generator), 5)])
+    recording = record(TASK, [(Expert(TASK, 0.0, generator), 5), (RandomActions(TASK, generator), 5)])
     model = load("goal:tinyliv")
     scores = model.encode_image(recording.frames.reshape(-1, 64, 64, 3)) @ model.encode_task(TASK)
     expert, random = scores.reshape(2, -1)

@@ -22,7 +22,7 @@ NONE = NOTHING, NOTHING, NOTHING
 
 
 def new(seed: int = 0, dimension: int = 32, config: AdapterConfig = CONFIG) -> KernelAdapters:
-    return KernelAdapters(config, dimension, np.random.default_rng(seed), CPU)
+    return KernelAdapters(config, dimension, 4, np.random.default_rng(seed), CPU)
 
 
 def world(pairs: int, seed: int, text_knows: bool = False) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -157,7 +157,7 @@ def test_adapters_transfer_to_another_run_that_fits(tmp_path: Path) -> None:
     learn(source, world(300, 1))
     path = tmp_path / "adapters.safetensors"
     source.save(path, "liv-1")
-    again = KernelAdapters.read(path, "liv-1", CONFIG, 32, CPU)
+    again = KernelAdapters.read(path, "liv-1", CONFIG, 32, 4, CPU)
     text, frames, labels = world(1000, 3)
     np.testing.assert_array_equal(again.returns(text, frames), source.returns(text, frames))
     learn(again, world(5, 4))
@@ -165,9 +165,9 @@ def test_adapters_transfer_to_another_run_that_fits(tmp_path: Path) -> None:
     learn(alone, world(5, 4))
     assert right(again.returns(text, frames), labels) > right(alone.returns(text, frames), labels) + 0.1
     with pytest.raises(PrefVLMError, match="backbone 'liv-1', but this run needs 'liv-2'"):
-        KernelAdapters.read(path, "liv-2", CONFIG, 32, CPU)
+        KernelAdapters.read(path, "liv-2", CONFIG, 32, 4, CPU)
     with pytest.raises(PrefVLMError, match="folds '4', but this run needs '3'"):
-        KernelAdapters.read(path, "liv-1", dataclasses.replace(CONFIG, folds=3), 32, CPU)
+        KernelAdapters.read(path, "liv-1", dataclasses.replace(CONFIG, folds=3), 32, 4, CPU)
 
 
 def test_wrong_input_is_refused() -> None:

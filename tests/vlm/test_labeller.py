@@ -29,7 +29,7 @@ class Seen:
 
 
 def adapted(seen: Seen) -> AdaptedVLM:
-    adapters = Adapters(AdapterConfig(hidden=5, output=3), 8, np.random.default_rng(1), torch.device("cpu"))
+    adapters = Adapters(AdapterConfig(hidden=5, output=3), 8, 4, np.random.default_rng(1), torch.device("cpu"))
     adapters.load(adapters.state() | {"accepted": torch.tensor(True)})
     return AdaptedVLM(seen, adapters, Stopwatch())  # type: ignore[arg-type]
 

@@ -13,8 +13,10 @@ from scipy.stats import spearmanr
 
 from prefvlm_core import vlm
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.frames import DEFAULT_CAMERA, Camera, FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.domain import Camera
+from prefvlm_core.domains.environment import Environment
+from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.metaworld_texts import PUBLISHED, TASK_TEXTS
 from prefvlm_core.domains.perturbations import CLEAN
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.vlm import ImageTextModel, texts, tinyliv
@@ -33,7 +35,7 @@ from prefvlm_core.vlm.pretraining.pretrain import (
     zero_shot_labels,
 )
 from prefvlm_core.vlm.pretraining.recordings import Recording, record, record_mixed_behaviors, segment_returns
-from prefvlm_core.vlm.texts import PUBLISHED, TASK_TEXTS, task_text
+from prefvlm_core.vlm.texts import task_text
 from prefvlm_core.vlm.tinyliv import WEIGHTS, TinyLIV, TinyLIVNetwork
 
 
@@ -353,7 +355,7 @@ def test_films_are_taken_from_their_view_alone(view, monkeypatch):
     monkeypatch.setattr(demonstrations, "FrameRenderer", Watched)
     collect_films(["drawer-close-v3"], view, 1, 2, 2, 0)
     if view == "evaluation":
-        assert looks == 6 * [(DEFAULT_CAMERA, CLEAN)]
+        assert looks == 6 * [(None, CLEAN)]  # the default one
     else:
         assert len(looks) == len({camera for camera, _ in looks}) == len({lab.seed for _, lab in looks}) == 6
         for camera, lab in looks:

@@ -1,4 +1,4 @@
-"""Films of Meta-World's scripted experts, on the way to success and back from mistakes: what TinyLIV is trained on."""
+"""Films of scripted experts, on the way to success and back from mistakes: what TinyLIV is trained on."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,20 +11,23 @@ from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.progress import tqdm
+from prefvlm_core.domains.domain import Camera
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
-from prefvlm_core.domains.frames import Camera, FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
+from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import Perturbation
-from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
+from prefvlm_core.domains.registry import sizes_of, task_number
+from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 
-View = Literal["around", "evaluation"]
+View = Literal["around", "changed", "evaluation"]
 FRAMES_PER_FILM = 16
 
 _LONGEST_BEGINNING = 90  # steps of the expert before it is disturbed
 _LONGEST_DISTURBANCE = 70  # steps; there are at most two of them
-_LONGEST_EXPERT = 240  # steps; an expert that needs more has failed
 _STEPS_AFTER_SUCCESS = 25
-_LONGEST_EPISODE = _LONGEST_BEGINNING + 2 * _LONGEST_DISTURBANCE + _LONGEST_EXPERT + _STEPS_AFTER_SUCCESS
+_SPARE = (
+    260  # steps of the longest episode that the expert does not get; one that needs more than the others has failed
+)
 _DISTURBERS = tuple(task for task in TASKS if task not in PAPER_TASKS)  # held-out tasks stay unseen
 _HAND_LOW, _HAND_HIGH = (-0.45, 0.4, 0.05), (0.45, 0.95, 0.4)  # meters; within reach in every task
 _EVALUATION_POSITION = np.array((1.3, -0.2, 1.1))  # of Meta-World's corner2, meters
@@ -60,7 +63,8 @@ def collect_films(tasks: Sequence[str], view: View, clean: int, recoveries: int,
         tasks: Names of K tasks.
         view: "around": every film has its own distance, aim, light and colors, and a camera 8 to 25 degrees of azimuth
             and up to 8 degrees of elevation away from the evaluation camera, so that the evaluation view is never among
-            them. "evaluation": that view, with Meta-World's light and colors.
+            them. Only Meta-World has it. "changed": the evaluation camera, but light and colors of its own for every
+            film. "evaluation": that view, as it is.
         clean: Number of episodes per task in which the expert acts from the start.
         recoveries: Number of episodes per task in which it takes over after a disturbance, which is not filmed.
         looks: Number of films of the same 16 states of each episode; F = looks * (clean + recoveries).
@@ -71,8 +75,8 @@ def collect_films(tasks: Sequence[str], view: View, clean: int, recoveries: int,
     """
     frames, remaining = [], []
     for task in tqdm(tasks, desc="films", unit="task"):
-        acting = np.random.default_rng((seed, TASKS.index(task)))
-        looking = [np.random.default_rng((seed, TASKS.index(task), 1 + look)) for look in range(looks)]
+        acting = np.random.default_rng((seed, task_number(task)))
+        looking = [np.random.default_rng((seed, task_number(task), 1 + look)) for look in range(looks)]
         frames_of_task, remaining_of_task = [], []
         with closing(FrameRenderer(task)) as renderer:
             for episode in successful_episodes(task, clean, recoveries, acting):
@@ -81,6 +85,8 @@ def collect_films(tasks: Sequence[str], view: View, clean: int, recoveries: int,
                 for look in looking:
                     if view == "around":
                         renderer.look(_camera_around(look), _changed_lab(look))
+                    elif view == "changed":
+                        renderer.look(perturbation=_changed_lab(look))
                     frames_of_task.append(renderer.render(episode.snapshots[chosen], scenes))
                     remaining_of_task.append(episode.remaining[chosen])
         frames.append(np.stack(frames_of_task))
@@ -93,7 +99,7 @@ def successful_episodes(task: str, clean: int, recoveries: int, generator: np.ra
 
     Failures are left out and repeated with less noise. Raises `PrefVLMError` if there are too many.
     """
-    environment = Environment(task, _LONGEST_EPISODE, goal_visible=True)
+    environment = Environment(task, goal_visible=True)
     for count, disturbed, most_noise in ((clean, False, 0.5), (recoveries, True, 0.2)):
         found = 0
         for attempt in range(10 * count):
@@ -117,12 +123,13 @@ def _until_success(
     """Let the expert act until it succeeds, and then anything for a few steps. None if it fails."""
     snapshots, success = [environment.snapshot()], False
     while not success:
-        if len(snapshots) > _LONGEST_EXPERT:
+        if len(snapshots) > environment.horizon - _SPARE:
             return None
         observation, _, success = environment.step(expert(observation, len(snapshots) - 1))
         snapshots.append(environment.snapshot())
     remaining = list(range(len(snapshots) - 1, -1, -1))
-    afterwards = (expert, RandomActions(generator), _constant(generator))[generator.integers(3)]
+    task = environment.task
+    afterwards = (expert, RandomActions(task, generator), _constant(task, generator))[generator.integers(3)]
     for step in range(_STEPS_AFTER_SUCCESS):
         observation, _, success = environment.step(afterwards(observation, step))
         if success:  # a state after the success has been undone has an unknown number of steps to the next one
@@ -149,20 +156,22 @@ def _disturb(
 
 
 def _disturbance(task: str, generator: np.random.Generator) -> Behavior:
-    """Drift, the expert reversed, another expert, a constant action, or the way to a random point."""
-    kind = generator.integers(5)
+    """Drift, the expert reversed or a constant action; in Meta-World also another expert, or the way to a point."""
+    kind = generator.integers(5 if task in TASKS else 3)
     if kind == 0:
-        return RandomActions(generator)
+        return RandomActions(task, generator)
     if kind == 1:
         expert = Expert(task, 0.2, generator)
         return lambda observation, step: -expert(observation, step)
+    if kind == (3 if task in TASKS else 2):
+        return _constant(task, generator)
     if kind == 2:
         return Expert(str(generator.choice([name for name in _DISTURBERS if name != task])), 0.2, generator)
-    return _constant(generator) if kind == 3 else _to_a_point(generator)
+    return _to_a_point(generator)
 
 
-def _constant(generator: np.random.Generator) -> Behavior:
-    action = generator.uniform(-1, 1, ACTION_SIZE).astype(np.float32)
+def _constant(task: str, generator: np.random.Generator) -> Behavior:
+    action = generator.uniform(-1, 1, sizes_of(task).action).astype(np.float32)
     return lambda _observation, _step: action
 
 

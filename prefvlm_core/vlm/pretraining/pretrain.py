@@ -21,6 +21,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.machine import one_thread
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.fields import LARGEST_SEED, check_number
+from prefvlm_core.domains.registry import DOMAINS
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.runs.files import write_probe
 from prefvlm_core.vlm import VisionLanguageModel
@@ -34,7 +35,7 @@ from prefvlm_core.vlm.pretraining.recordings import (
 from prefvlm_core.vlm.texts import task_text
 from prefvlm_core.vlm.tinyliv import TinyLIV, TinyLIVNetwork, random, word_indices, words_of
 
-Variant = Literal["tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain"]
+Variant = Literal["tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain", "tinyliv2-maze"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Recipe:
 
     tasks: tuple[str, ...]
     view: View
+    judged: tuple[str, ...] = PAPER_TASKS
+    """Tasks on which the accuracy of its labels is measured."""
     clean: int = 12
     """Expert episodes per task."""
     recoveries: int = 40
@@ -67,10 +70,13 @@ class Recipe:
     """Fraction of words replaced by the unknown word, so that its embedding is learned."""
 
 
+_MAZES = (*DOMAINS["pointmaze"].tasks, *DOMAINS["mazegoals"].tasks)
+
 RECIPES: dict[Variant, Recipe] = {
     "tinyliv2": Recipe(TASKS, "around", looks=2, steps=8000),
     "tinyliv2-heldout": Recipe(tuple(task for task in TASKS if task not in PAPER_TASKS), "evaluation"),
     "tinyliv2-indomain": Recipe(TASKS, "evaluation"),
+    "tinyliv2-maze": Recipe(_MAZES, "changed", judged=_MAZES, batch=(len(_MAZES), 20)),
 }
 
 _FIRST_SCALE, _LARGEST_SCALE = 10.0, 50.0  # of cosines to logits
@@ -223,21 +229,25 @@ def accuracy_interval(
 
 
 def accuracy_table(
-    models: dict[str, list[VisionLanguageModel]], evaluation_seed: int, episodes: int = 100, pairs: int = 2000
+    models: dict[str, list[VisionLanguageModel]],
+    tasks: Sequence[str],
+    evaluation_seed: int,
+    episodes: int = 100,
+    pairs: int = 2000,
 ) -> str:
     """Markdown table of zero-shot accuracies in % with 95 % intervals; each variant has one model per training seed."""
     rows = {name: [f"| {name} |"] for name in models}
     means: dict[str, list[float]] = {name: [] for name in models}
-    for task in tqdm(PAPER_TASKS, desc="accuracy", unit="task"):
+    for task in tqdm(tasks, desc="accuracy", unit="task"):
         recording = record_mixed_behaviors(task, episodes, evaluation_seed)
         for name, trained in models.items():
             labels = [zero_shot_labels(model, recording, pairs, evaluation_seed) for model in trained]
             mean, low, high = accuracy_interval(labels, episodes, np.random.default_rng(evaluation_seed))
             means[name].append(mean)
             rows[name].append(f" {100 * mean:.0f} ({100 * low:.0f}–{100 * high:.0f}) |")
-    head = "| variant | " + " | ".join(task.removesuffix("-v3") for task in PAPER_TASKS) + " | mean |"
+    head = "| variant | " + " | ".join(task.removesuffix("-v3") for task in tasks) + " | mean |"
     body = ["".join(row) + f" {100 * np.mean(means[name]):.1f} |" for name, row in rows.items()]
-    return "\n".join([head, "|---" * (len(PAPER_TASKS) + 2) + "|", *body])
+    return "\n".join([head, "|---" * (len(tasks) + 2) + "|", *body])
 
 
 def pretrain(variant: Variant, seeds: Sequence[int], output: Path, evaluation_seed: int) -> str:
@@ -265,7 +275,9 @@ def pretrain(variant: Variant, seeds: Sequence[int], output: Path, evaluation_se
     if missing := {seed: path for seed, path in paths.items() if not path.exists()}:
         _train_and_save(variant, missing)
     models: list[VisionLanguageModel] = [TinyLIV.load(path) for path in paths.values()]
-    return accuracy_table({"random": [random(seed) for seed in paths], variant: models}, evaluation_seed)
+    return accuracy_table(
+        {"random": [random(seed) for seed in paths], variant: models}, RECIPES[variant].judged, evaluation_seed
+    )
 
 
 def _train_and_save(variant: Variant, paths: dict[int, Path]) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.frame_steps import has_frame
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.metaworld import Environment
-from prefvlm_core.domains.tasks import ACTION_SIZE, PAPER_TASKS, TASKS
+from prefvlm_core.domains.registry import main_tasks, task_number
 
 RECORDED_STEPS = 200
 """Environment steps of a recorded episode."""
@@ -30,11 +30,11 @@ class Recording:
     frames: NDArray[np.uint8]
     """(N, H / 5, size, size, 3), RGB: the frame after every 5th step."""
     rewards: NDArray[np.float64]
-    """(N, H): Meta-World's reward of each step, in [0, 10]."""
+    """(N, H): the true reward of each step."""
     successes: NDArray[np.bool_]
-    """(N, H): whether each step meets Meta-World's success criterion."""
+    """(N, H): whether each step meets the task's success criterion."""
     actions: NDArray[np.float32]
-    """(N, H, 4)."""
+    """(N, H, A)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def play(task: str, episodes: Iterable[tuple[Behavior, int]]) -> Episodes:
         scenes=np.stack(scenes),
         rewards=np.reshape(rewards, by_episode),
         successes=np.reshape(successes, by_episode),
-        actions=np.reshape(actions, (*by_episode, ACTION_SIZE)),
+        actions=np.reshape(actions, (*by_episode, -1)),
     )
 
 
@@ -106,9 +106,9 @@ def play_mixed_behaviors(task: str, count: int, seed: int) -> Episodes:
     """Play `count` episodes of mixed quality, as a learning agent might produce them.
 
     Equal shares are random actions, the expert with noise, the expert that stops or reverses, and the expert of another
-    task.
+    task of the domain, or of its only one.
     """
-    generator = np.random.default_rng((seed, TASKS.index(task)))
+    generator = np.random.default_rng((seed, task_number(task)))
 
     def episodes() -> Iterator[tuple[Behavior, int]]:
         for index in range(count):
@@ -146,16 +146,16 @@ def _mixed_behavior(task: str, kind: int, generator: np.random.Generator) -> Beh
     noise = generator.uniform(0.1, 1.0)
     turn = generator.integers(20, 120)
     reverse = generator.random() < 0.5
-    other = str(generator.choice([name for name in PAPER_TASKS if name != task]))
+    other = str(generator.choice([name for name in main_tasks(task) if name != task] or [task]))
     expert = Expert(other if kind == 3 else task, noise if kind == 1 else 0.2, generator)
-    drift = RandomActions(generator)
+    drift = RandomActions(task, generator)
 
     def act(observation: NDArray[np.float64], step: int) -> NDArray[np.float32]:
         if kind == 0:
             return drift(observation, step)
         action = expert(observation, step)
         if kind == 2 and step >= turn:
-            action = -action if reverse else generator.normal(0, 0.1, ACTION_SIZE).astype(np.float32)
+            action = -action if reverse else generator.normal(0, 0.1, len(action)).astype(np.float32)
         return action
 
     return act

@@ -1,0 +1,117 @@
+"""The world of a maze with several targets in order, and its pictures from above."""
+
+import itertools
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.maze_goals import MOST_GOALS
+from prefvlm_core.domains.point_maze_world import (
+    REACHED,
+    PointMazeWorld,
+    compiled,
+    follow_the_way,
+    place_ball,
+    spec_from_above,
+    way_left,
+)
+
+_MAZE = "point-maze-u"
+_APART = 1.0  # m between two targets in a row at least, the width of a cell
+_YELLOW = (1.0, 0.85, 0.1, 1.0)
+_RADIUS = 0.2  # m, the size that Gymnasium-Robotics gives a target
+_AWAY = 100.0  # m, where nobody sees the targets that were visited
+
+
+class MazeGoalsWorld:
+    """The maze with `count` targets; see `domains.domain.World`.
+
+    The reward is minus the length in m of the way that is left, through all the targets that are left: it rises from
+    stage to stage, and is 0 when all were visited, which is the success and stays one.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._maze = PointMazeWorld(_MAZE)
+        self.reset(0)
+
+    def reset(self, seed: int) -> NDArray[np.float64]:
+        """See `World`."""
+        observation = self._maze.reset(seed)
+        drawn = self._maze.env
+        self._goals = [observation[4:6]]
+        while len(self._goals) < self._count:
+            goal = drawn.add_xy_position_noise(drawn.generate_target_goal())
+            if np.linalg.norm(goal - self._goals[-1]) > _APART:
+                self._goals.append(goal)
+        self._visited = 0
+        return self._seen(observation)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
+        """See `World`."""
+        observation = self._maze.step(action)[0]
+        done = self._visited == self._count
+        if not done and np.linalg.norm(observation[0:2] - self._goals[self._visited]) <= REACHED:
+            self._visited += 1
+        seen = self._seen(observation)
+        return seen, -way_left_in_order(seen), self._visited == self._count
+
+    def snapshot(self) -> NDArray[np.float32]:
+        """The ball's position and the number of targets that were visited, (3,)."""
+        return np.append(self._maze.snapshot(), np.float32(self._visited))
+
+    def scene(self) -> NDArray[np.float32]:
+        """The positions of all targets (2 * count,)."""
+        return np.concatenate(self._goals, dtype=np.float32)
+
+    def _seen(self, observation: NDArray[np.float64]) -> NDArray[np.float64]:
+        left = self._goals[self._visited :]
+        padded = [*left, *[self._goals[-1]] * (MOST_GOALS - len(left))]
+        return np.concatenate((observation[:4], *padded, [len(left)]))
+
+
+def way_left_in_order(observation: NDArray[np.float64]) -> float:
+    """Length in m of the way from the ball through all the targets that are left, of an observation (13,)."""
+    left = round(observation[-1])
+    points = [observation[0:2], *observation[4:12].reshape(-1, 2)[:left]]
+    return sum(way_left(_MAZE, np.concatenate((before, [0, 0], after))) for before, after in itertools.pairwise(points))
+
+
+def follow_the_ways(observation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The expert's force (2,): see `follow_the_way`, to the next target or, after the last one, to where it is."""
+    return follow_the_way(_MAZE, observation)
+
+
+def model_with_goals(count: int) -> mujoco.MjModel:
+    """The maze of `model_from_above` with sites for `count` targets."""
+    spec = spec_from_above(_MAZE)
+    for later in range(1, count):
+        spec.worldbody.add_site(
+            name=f"target{later}",
+            type=mujoco.mjtGeom.mjGEOM_SPHERE,
+            size=[_RADIUS * 0.75**later] * 3,
+            pos=[0, 0, _RADIUS],
+            rgba=_YELLOW,
+        )
+    return compiled(spec)
+
+
+def restore(
+    model: mujoco.MjModel, data: mujoco.MjData, snapshot: NDArray[np.float32], scene: NDArray[np.float32]
+) -> None:
+    """Put the ball where a snapshot (3,) says, and the targets of a scene (2 * count,) that are left to their places.
+
+    Raises `PrefVLMError` where they are smaller.
+    """
+    sites = [model.site(index) for index in range(model.nsite) if model.site(index).name.startswith("target")]
+    if snapshot.size < 3 or scene.size < 2 * len(sites):
+        raise PrefVLMError(
+            f"Snapshot {snapshot.shape} and scene {scene.shape} do not fit a maze with {len(sites)} targets, which "
+            f"needs (3,) and ({2 * len(sites)},)."
+        )
+    left = scene[: 2 * len(sites)].reshape(-1, 2)[int(snapshot[2]) :]
+    for place, site in enumerate(sites):
+        site.pos[:2] = left[place] if place < len(left) else (_AWAY, _AWAY)
+    place_ball(model, data, snapshot[:2])

@@ -1,0 +1,174 @@
+"""The world of the point mazes, their pictures from above, and the shortest way through them.
+
+Gymnasium-Robotics' dense reward is the distance to the target as the crow flies, which leads into dead ends. The true
+reward here is the length of the way that is left, along the cells of the maze.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import itertools
+import math
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.model_drawing import FREE_CAMERA
+
+_IDS = {"point-maze-u": "PointMaze_UMaze-v3", "point-maze-medium": "PointMaze_Medium-v3"}
+_SPEED = 8.0  # m/s per m to the next waypoint, which the expert aims at
+_GAIN = 2.0  # of its force on the error of the speed
+_UNSEEN = 1.4  # m of the outer walls, of which the camera shows 0.3 m at each side
+_HEIGHT = 12.0  # of the camera, m; from far away, walls do not hide the ball
+
+REACHED = 0.45
+"""Largest distance in m at which a target is reached, as in Gymnasium-Robotics."""
+
+Cell = tuple[int, int]
+
+
+class PointMazeWorld:
+    """One maze; see `domains.domain.World`. The reward is minus the way that is left, in m."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self.env, _ = _made(task)
+        self.env.reset(seed=0)  # before which it has no target
+
+    def reset(self, seed: int) -> NDArray[np.float64]:
+        """See `World`."""
+        return _flat(self.env.reset(seed=seed)[0])
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
+        """See `World`."""
+        observation = _flat(self.env.step(action)[0])
+        success = bool(np.linalg.norm(observation[4:6] - observation[0:2]) <= REACHED)
+        return observation, -way_left(self._task, observation), success
+
+    def snapshot(self) -> NDArray[np.float32]:
+        """The ball's position (2,)."""
+        return np.asarray(self.env.data.qpos, np.float32).copy()
+
+    def scene(self) -> NDArray[np.float32]:
+        """The target's position (2,)."""
+        return np.asarray(self.env.goal, np.float32).copy()
+
+
+def way_left(task: str, observation: NDArray[np.float64]) -> float:
+    """Length in m of the way to the target: straight within its cell, else through the centers of the cells between."""
+    points = [observation[0:2], *_waypoints(task, observation), observation[4:6]]
+    return float(sum(np.linalg.norm(after - before) for before, after in itertools.pairwise(points)))
+
+
+def follow_the_way(task: str, observation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The expert's force (2,) toward the next cell on the shortest way, or toward the target within its cell."""
+    ahead = next(iter(_waypoints(task, observation)), observation[4:6])
+    wanted = _SPEED * (ahead - observation[0:2])
+    return np.clip(_GAIN * (wanted - observation[2:4]), -1, 1)
+
+
+def model_from_above(task: str) -> mujoco.MjModel:
+    """The maze for rendering, with a camera above its middle."""
+    return compiled(spec_from_above(task))
+
+
+def spec_from_above(task: str) -> mujoco.MjSpec:
+    """What `model_from_above` compiles, to which more can be added."""
+    environment, xml = _made(task)
+    spec, maze = mujoco.MjSpec.from_string(xml), environment.maze
+    side = max(maze.map_length, maze.map_width) * maze.maze_size_scaling - _UNSEEN
+    fovy = 2 * math.degrees(math.atan(side / 2 / (_HEIGHT - maze.maze_height)))
+    spec.worldbody.add_camera(name="above", pos=[0, 0, _HEIGHT], fovy=fovy)
+    spec.worldbody.add_camera(name=FREE_CAMERA)
+    return spec
+
+
+def compiled(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """A model for fast drawing."""
+    model = spec.compile()
+    model.vis.quality.shadowsize = 0
+    model.vis.quality.offsamples = 0
+    return model
+
+
+def restore(
+    model: mujoco.MjModel, data: mujoco.MjData, snapshot: NDArray[np.float32], scene: NDArray[np.float32]
+) -> None:
+    """Put the ball and the target where a snapshot (2,) and a scene (2,) say; what pads them is ignored.
+
+    Raises `PrefVLMError` where they are smaller.
+    """
+    if snapshot.size < 2 or scene.size < 2:
+        raise PrefVLMError(
+            f"Snapshot {snapshot.shape} and scene {scene.shape} do not fit a maze, which needs (2,) each."
+        )
+    model.site("target").pos[:2] = scene[:2]
+    place_ball(model, data, snapshot[:2])
+
+
+def place_ball(model: mujoco.MjModel, data: mujoco.MjData, position: NDArray[np.float32]) -> None:
+    """Put the ball to a position (2,), and what is drawn to where the model says."""
+    data.qpos[:] = position
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
+
+
+def _made(task: str) -> tuple[Any, str]:
+    """A maze and its MuJoCo XML text, whose file Gymnasium-Robotics would leave behind."""
+    import gymnasium
+
+    with contextlib.redirect_stderr(io.StringIO()):  # on which it speaks of other environments than these
+        import gymnasium_robotics
+
+    gymnasium.register_envs(gymnasium_robotics)
+    environment: Any = gymnasium.make(_IDS[task], continuing_task=True, reset_target=False).unwrapped
+    file = Path(environment.tmp_xml_file_path)
+    xml = file.read_text(encoding="utf-8")
+    file.unlink()
+    return environment, xml
+
+
+def _flat(observation: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate((observation["observation"], observation["desired_goal"]), dtype=np.float64)
+
+
+@functools.cache
+def _maze(task: str) -> Any:
+    return _made(task)[0].maze
+
+
+def _waypoints(task: str, observation: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Centers of the cells after the ball's on the shortest way, without the target's own."""
+    maze = _maze(task)
+    start, end = (tuple(map(int, maze.cell_xy_to_rowcol(observation[part]))) for part in (slice(0, 2), slice(4, 6)))
+    return [np.asarray(maze.cell_rowcol_to_xy(np.array(cell))) for cell in _way(task, start, end)[1:-1]]
+
+
+@functools.cache
+def _way(task: str, start: Cell, end: Cell) -> list[Cell]:
+    """The cells of the shortest way from `start` to `end`, both included, by breadth-first search; only these two where
+    there is none, as for an expert in another maze than its own."""
+    rows = enumerate(_maze(task).maze_map)
+    free = {(row, column) for row, cells in rows for column, cell in enumerate(cells) if cell != 1}
+    before: dict[Cell, Cell] = {start: start}
+    waiting = deque([start])
+    while end not in before:
+        if not waiting:
+            return [start, end]
+        row, column = cell = waiting.popleft()
+        for following in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
+            if following in free and following not in before:
+                before[following] = cell
+                waiting.append(following)
+    way = [end]
+    while way[-1] != start:
+        way.append(before[way[-1]])
+    return way[::-1]
