@@ -97,10 +97,10 @@ class Reproduce:
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Train TinyLIV, the VLM that comes with the package, from nothing on Meta-World's scripted experts, and print its
+    """Train TinyLIV, the VLM that comes with the package, from nothing on scripted experts, and print its
     zero-shot accuracy on each task."""
 
-    variant: typing.Literal["tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain"] = "tinyliv2"
+    variant: typing.Literal["tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain", "tinyliv2-maze"] = "tinyliv2"
     """What it is trained on; prefvlm_core/vlm/weights/tinyliv2.md describes the variants."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds; all three take 30 to 45 minutes on a free core. A seed whose weights are there is not trained
