@@ -97,6 +97,7 @@ def imported(*folders: str) -> list[set[str]]:
 
 
 USED_WITHOUT_AN_IMPORT = {
+    "dm-control": "imported by the names of its modules, without its ways to draw",
     "ipykernel": "the kernel that papermill starts",
     "ipywidgets": "what anywidget and the bars of tqdm are made of",
     "jupyterlab": "where people open the notebooks",
