@@ -33,6 +33,9 @@ DEFAULT_CAMERA = "corner2-close"
 the scene."""
 CAMERAS = (DEFAULT_CAMERA, *METAWORLD_CAMERAS)
 
+FINGERS = ("rightEndEffector", "leftEndEffector")
+"""The sites of the gripper's fingers."""
+
 _FREE_CAMERA = "free"
 _KEPT_FACES = 0.1  # of a mesh's faces
 _SMALLEST_MESH = 200  # faces; smaller meshes lose their shape before they save time
@@ -152,6 +155,24 @@ class FrameRenderer:
             self._changes.apply(frame, snapshot[: self._model.nq + 3], self._draw(frame))  # without what pads it
         return frames
 
+    def hand_path(self, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Where frames of `snapshots` (N, S) and `scenes` (N, C) show the point between the fingers of the gripper.
+
+        Returns (N, 2) float64, column and row in pixels from the upper left corner of the frame; (0.5, 0.5) is the
+        middle of the first pixel. The point may be hidden or beside the frame, but not behind the camera.
+        """
+        places = np.empty((len(snapshots), 2))
+        camera, data = self._camera.fixedcamid, self._data
+        for place, snapshot, scene in zip(places, snapshots, scenes, strict=True):
+            restore(self._model, data, snapshot, scene)
+            point = np.mean([data.site(finger).xpos for finger in FINGERS], axis=0)
+            axes = data.cam_xmat[camera].reshape(3, 3)  # its columns point right, up and backward
+            right, up, backward = (point - data.cam_xpos[camera]) @ axes
+            focal = self.size / 2 / math.tan(math.radians(self._model.cam_fovy[camera]) / 2)
+            turned = -1 if _upside_down(axes) else 1
+            place[:] = self.size / 2 + turned * focal / -backward * np.array([right, -up])
+        return places
+
     def close(self) -> None:
         """Free the GL memory. The renderer cannot be used afterwards."""
         gl_context().make_current()
@@ -174,7 +195,7 @@ class FrameRenderer:
             pixels = np.where((depth >= still.depth)[..., None], pixels, still.pixels)
             depth = np.maximum(depth, still.depth)
         # OpenGL's first row is the bottom one, but the top one for Meta-World's corner cameras, which are upside down.
-        upright = np.s_[:, ::-1] if camera[1][7] < -0.1 else np.s_[::-1]
+        upright = np.s_[:, ::-1] if _upside_down(camera[1].reshape(3, 3)) else np.s_[::-1]
         frame[:] = pixels[upright]
         return (depth <= still.floor)[upright] if self._films else None
 
@@ -286,6 +307,11 @@ def _store(path: Path, vertices: NDArray[np.float32], faces: NDArray[np.int32]) 
     except OSError:  # with a read-only or full home folder, each start spends a second on decimation
         with suppress(OSError):
             temporary.unlink()
+
+
+def _upside_down(axes: NDArray[np.float64]) -> bool:
+    """Whether a camera whose axes are the columns of a matrix (3, 3) hangs with its head down."""
+    return bool(axes[2, 1] < -0.1)
 
 
 def _looking_at(camera: Camera) -> NDArray[np.float64]:

@@ -124,6 +124,30 @@ def test_light_model_has_the_poses_of_the_physics_model_and_a_fraction_of_its_fa
     np.testing.assert_array_equal(model.geom_bodyid, complete.geom_bodyid)
 
 
+@pytest.mark.parametrize(
+    "camera", [DEFAULT_CAMERA, "corner", "topview", Camera((0.9, -0.4, 0.9), (-0.1, 0.6, 0.1), 40)]
+)
+@pytest.mark.parametrize("perturbation", [Perturbation(), Perturbation(camera_position=0.05, camera_angle=5, seed=1)])
+def test_the_path_of_the_hand_is_where_a_marker_at_metaworlds_hand_is_drawn(camera, perturbation):
+    environment = Environment(DOOR)
+    environment.reset(3)
+    snapshots, scenes = [], []
+    goal = 3 * environment._env.model.nbody + 3 * environment._env.model.site("goal").id
+    for action in np.random.default_rng(0).uniform(-1, 1, (4, 4)).astype(np.float32):
+        for _ in range(10):
+            environment.step(action)
+        scene = environment.scene()
+        scene[goal : goal + 3] = environment._env.tcp_center  # the green sphere is moved there
+        snapshots.append(environment.snapshot())
+        scenes.append(scene)
+    renderer = FrameRenderer(DOOR, 240, camera, perturbation)
+    renderer._option.geomgroup[:] = 0  # nothing hides it
+    centres = [green_centre(frame) for frame in renderer.render(np.stack(snapshots), np.stack(scenes))]
+    path = renderer.hand_path(np.stack(snapshots), np.stack(scenes))
+    assert np.ptp(path, axis=0).max() > 10
+    np.testing.assert_allclose(path[:, ::-1] - 0.5, centres, atol=0.6)
+
+
 def test_renderers_of_several_tasks_live_side_by_side(door):
     first = FrameRenderer(DOOR)
     alone = first.render(*door)
