@@ -82,7 +82,7 @@ def make_teachers(configs: Sequence[RunConfig], replay: Replay, execution: Execu
     Raises `PrefVLMError` if a run asks people and the queue cannot be reached.
     """
     people = any(config.feedback.teacher == HUMAN for config in configs)
-    queue, clips = (open_queue(execution), ClipMaker(trace=execution.trace)) if people else (None, None)
+    queue, clips = (open_queue(execution), ClipMaker(trace=execution.clip_trace)) if people else (None, None)
     if people:
         tqdm.write(f"To answer the pairs of this training, run in a notebook:\n{line_to_paste(execution)}")
     teachers: list[Teacher] = []

@@ -124,9 +124,9 @@ def yellow_pixels(queue: LabelQueue) -> np.ndarray:
 
 def test_a_session_that_nobody_answers_ends_at_its_timeout_and_costs_nothing(tmp_path: Path) -> None:
     config = tiny("pebble", **PEOPLE)
-    directory = train([config], quiet(tmp_path, label_timeout=0.0, trace=True))[0]
+    directory = train([config], quiet(tmp_path, label_timeout=0.0, clip_trace=True))[0]
     queue = open_queue(quiet(tmp_path))
-    assert (yellow_pixels(queue) > 0).all() and directory.manifest["trace"] is True
+    assert (yellow_pixels(queue) > 0).all() and directory.manifest["clip_trace"] is True
     assert [row["human_labels"] for row in directory.read_metrics()] == [0] * 4
     assert queue.unanswered(config.run_id, 1) == 0 and Annotator(queue, "Ann").claim() is None
 
