@@ -117,7 +117,7 @@ def voila(notebook: Path) -> Iterator[str]:
     pytest.importorskip("voila", reason="no voila: pip install voila")
     port = free_port()
     address = f"http://127.0.0.1:{port}/"
-    settings = [str(notebook), f"--port={port}", "--no-browser", "--progressive_rendering=True"]
+    settings = [str(notebook), f"--port={port}", "--no-browser"]
     with served(notebook.parent, "voila", settings, lambda: urlopen(f"{address}voila/static/voila.js").read()):
         yield address
 
