@@ -200,6 +200,8 @@ class Execution(EndpointLimits):
     """Seconds that a session of teacher `human` waits before it continues with the answers so far (inf: no limit)."""
     late_answers: bool = False
     """Whether only the first session of teacher `human` waits; later ones leave unanswered pairs open to the next."""
+    clip_trace: bool = False
+    """Whether the clips of teacher `human` show the path of the gripper or ball, from a white dot to a yellow one."""
     plugin: str = ""
     """Module that registers your own teachers, methods or models, imported before names are checked (empty: none)."""
 

@@ -80,6 +80,10 @@ class Drawing(Protocol):
         """For each of N snapshots (N, S) with its scene (N, C), which zeros may pad at the end, an upright RGB picture
         (size, size, 3) and where in it the background is seen, (size, size); None unless a film is put there."""
 
+    def path(self, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Where pictures of N snapshots (N, S) with their scenes (N, C) show what the domain's `followed` names: column
+        and row (N, 2) in pixels from the upper left corner. Not asked where that is empty."""
+
     def close(self) -> None:
         """Release what drawing needs. Pictures cannot be drawn afterwards."""
 
@@ -104,6 +108,8 @@ class Domain(ABC):
     """The names of the views, of which the first one is what the VLM and people see."""
     factors: tuple[str, ...] = FACTORS_OF_PICTURES
     """The factors of `Perturbation` that its pictures can show."""
+    followed: str = ""
+    """What the path that is drawn into clips for people follows, such as the gripper (empty: nothing)."""
     profiles: Mapping[str, Mapping[str, Any]] = {}
     """Name of a profile -> the dotted fields, such as horizon and action_repeat, in which it is another one here."""
 

@@ -76,6 +76,23 @@ class FrameRenderer:
             self._changes.apply(frame, snapshot[: self._drawing.snapshot_size], background)  # without what pads it
         return frames
 
+    def path(self, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Where frames of `snapshots` (N, S) and `scenes` (N, C) show what the domain's `followed` names.
+
+        Returns (N, 2) float64, column and row in pixels from the upper left corner of the frame; (0.5, 0.5) is the
+        middle of the first pixel. It may be hidden or beside the frame, but not behind the camera. Raises
+        `PrefVLMError` where nothing is followed.
+        """
+        check_followed(self.task)
+        return self._drawing.path(snapshots, scenes)
+
     def close(self) -> None:
         """Release what drawing needs. The renderer cannot be used afterwards."""
         self._drawing.close()
+
+
+def check_followed(task: str) -> None:
+    """Raise `PrefVLMError` unless there is something in a task's pictures whose path could be drawn."""
+    domain = domain_of(task)
+    if not domain.followed:
+        raise PrefVLMError(f"{domain.title} shows nothing whose path could be drawn; train without --clip-trace.")

@@ -122,6 +122,10 @@ class GymnasiumDrawing:
             picture = Image.fromarray(self._domain.picture(self._env))
             yield np.asarray(ImageOps.pad(picture, (self._size, self._size))), None
 
+    def path(self, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """See `Drawing`. A subclass of the domain whose `followed` names something draws by a class of its own."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """See `Drawing`."""
         self._env.close()

@@ -38,6 +38,7 @@ class MazeGoals(Domain):
     extra = ("gymnasium_robotics", "navigation")
     cameras = ("above",)
     factors = tuple(INTENSITIES)
+    followed = "ball"
     profiles = {"laptop": {"horizon": 100}}  # noqa: RUF012
 
     def sizes(self, task: str) -> Sizes:
@@ -56,9 +57,10 @@ class MazeGoals(Domain):
         later they come."""
         from prefvlm_core.domains.maze_goals_world import model_with_goals, restore
         from prefvlm_core.domains.model_drawing import ModelDrawing
+        from prefvlm_core.domains.point_maze_world import where_the_ball_is
 
         self.check_installed()
-        return ModelDrawing(model_with_goals(GOALS[task]), restore, 3, size, goal_marker=True)
+        return ModelDrawing(model_with_goals(GOALS[task]), restore, 3, size, True, where_the_ball_is)
 
     def expert(self, task: str) -> Callable[[NDArray[np.float64]], NDArray[Any]]:
         """See `Domain`: to each target on the shortest way, and then it stays."""

@@ -23,6 +23,11 @@ def model_path(task: str) -> str:
     return str(task_class.__new__(task_class).model_name)  # a property that does not use the instance
 
 
+def between_the_fingers(data: mujoco.MjData) -> NDArray[np.float64]:
+    """The point (3,) between the fingers of the gripper, m."""
+    return np.mean([data.site(finger).xpos for finger in ("rightEndEffector", "leftEndEffector")], axis=0)
+
+
 def restore(
     model: mujoco.MjModel, data: mujoco.MjData, snapshot: NDArray[np.float32], scene: NDArray[np.float32]
 ) -> None:

@@ -31,6 +31,7 @@ class Metaworld(Domain):
     longest_episode = MAX_HORIZON
     cameras = CAMERAS
     factors = tuple(INTENSITIES)
+    followed = "gripper"
 
     def sizes(self, task: str) -> Sizes:
         """See `Domain`."""
@@ -45,11 +46,11 @@ class Metaworld(Domain):
     def drawing(self, task: str, size: int, goal_marker: bool) -> Drawing:
         """See `Domain`."""
         from prefvlm_core.domains.light_model import light_model
-        from prefvlm_core.domains.metaworld import restore
+        from prefvlm_core.domains.metaworld import between_the_fingers, restore
         from prefvlm_core.domains.model_drawing import ModelDrawing
 
         model = light_model(task)
-        return ModelDrawing(model, restore, model.nq + 3, size, goal_marker)
+        return ModelDrawing(model, restore, model.nq + 3, size, goal_marker, between_the_fingers)
 
     def expert(self, task: str) -> Callable[[NDArray[np.float64]], NDArray[Any]]:
         """See `Domain`."""

@@ -1,5 +1,6 @@
 """Draws poses of a MuJoCo model, fast enough to show every frame of a run to a model."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ _HIDDEN_EFFECTS = ("SHADOW", "REFLECTION", "HAZE", "FOG")
 
 Restore = Callable[[mujoco.MjModel, mujoco.MjData, NDArray[np.float32], NDArray[np.float32]], None]
 """Brings a model and its data into the pose that a snapshot (S,) and a scene (C,) hold."""
+Followed = Callable[[mujoco.MjData], NDArray[np.float64]]
+"""Where in a pose is what a path follows, (3,) in m."""
 
 
 class _Still(NamedTuple):
@@ -48,15 +51,22 @@ class ModelDrawing:
         snapshot_size: Size of the snapshots.
         size: Height and width of the pictures, pixels.
         goal_marker: Draw the sites that mark goals.
+        followed: What a path follows (None: nothing).
 
     Raises `PrefVLMError` if no OpenGL library works.
     """
 
     def __init__(
-        self, model: mujoco.MjModel, restore: Restore, snapshot_size: int, size: int, goal_marker: bool
+        self,
+        model: mujoco.MjModel,
+        restore: Restore,
+        snapshot_size: int,
+        size: int,
+        goal_marker: bool,
+        followed: Followed | None = None,
     ) -> None:
         self.snapshot_size, self.size = snapshot_size, size
-        self._model, self._restore = model, restore
+        self._model, self._restore, self._followed = model, restore, followed
         model.vis.global_.offwidth = model.vis.global_.offheight = size
         self._data = mujoco.MjData(model)
         self._scenery = Scenery(model)
@@ -98,6 +108,20 @@ class ModelDrawing:
             self._restore(self._model, self._data, snapshot, scene)
             yield self._picture()
 
+    def path(self, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """See `Drawing`."""
+        assert self._followed is not None
+        places = np.empty((len(snapshots), 2))
+        camera, data = self._camera.fixedcamid, self._data
+        for place, snapshot, scene in zip(places, snapshots, scenes, strict=True):
+            self._restore(self._model, data, snapshot, scene)
+            axes = data.cam_xmat[camera].reshape(3, 3)  # its columns point right, up and backward
+            right, up, backward = (self._followed(data) - data.cam_xpos[camera]) @ axes
+            focal = self.size / 2 / math.tan(math.radians(self._model.cam_fovy[camera]) / 2)
+            turned = -1 if _upside_down(axes) else 1
+            place[:] = self.size / 2 + turned * focal / -backward * np.array([right, -up])
+        return places
+
     def close(self) -> None:
         """Free the GL memory."""
         gl_context().make_current()
@@ -120,7 +144,7 @@ class ModelDrawing:
             pixels = np.where((depth >= still.depth)[..., None], pixels, still.pixels)
             depth = np.maximum(depth, still.depth)
         # OpenGL's first row is the bottom one, but the top one for Meta-World's corner cameras, which are upside down.
-        upright = np.s_[:, ::-1] if camera[1][7] < -0.1 else np.s_[::-1]
+        upright = np.s_[:, ::-1] if _upside_down(camera[1].reshape(3, 3)) else np.s_[::-1]
         return pixels[upright], (depth <= still.floor)[upright] if self._films else None
 
     def _drawn_still(self, seen_from: NDArray[np.float64]) -> _Still:
@@ -151,6 +175,11 @@ class ModelDrawing:
             self._model, self._data, self._option, None, self._camera, categories.value, self._visible
         )
         self._scenery.turn_lights(self._visible)
+
+
+def _upside_down(axes: NDArray[np.float64]) -> bool:
+    """Whether a camera whose axes are the columns of a matrix (3, 3) hangs with its head down."""
+    return bool(axes[2, 1] < -0.1)
 
 
 def _looking_at(camera: Camera) -> NDArray[np.float64]:

@@ -31,6 +31,7 @@ class PointMaze(Domain):
     extra = ("gymnasium_robotics", "navigation")
     cameras = ("above",)
     factors = tuple(INTENSITIES)
+    followed = "ball"
 
     def sizes(self, task: str) -> Sizes:
         """See `Domain`."""
@@ -46,10 +47,10 @@ class PointMaze(Domain):
     def drawing(self, task: str, size: int, goal_marker: bool) -> Drawing:
         """See `Domain`. The goal is always drawn, since the text speaks of it."""
         from prefvlm_core.domains.model_drawing import ModelDrawing
-        from prefvlm_core.domains.point_maze_world import model_from_above, restore
+        from prefvlm_core.domains.point_maze_world import model_from_above, restore, where_the_ball_is
 
         self.check_installed()
-        return ModelDrawing(model_from_above(task), restore, 2, size, goal_marker=True)
+        return ModelDrawing(model_from_above(task), restore, 2, size, True, where_the_ball_is)
 
     def expert(self, task: str) -> Callable[[NDArray[np.float64]], NDArray[Any]]:
         """See `Domain`: from cell to cell on the shortest way."""

@@ -121,6 +121,11 @@ def place_ball(model: mujoco.MjModel, data: mujoco.MjData, position: NDArray[np.
     mujoco.mj_camlight(model, data)
 
 
+def where_the_ball_is(data: mujoco.MjData) -> NDArray[np.float64]:
+    """The middle of the ball (3,), m."""
+    return np.asarray(data.site("particle_site").xpos)
+
+
 def _made(task: str) -> tuple[Any, str]:
     """A maze and its MuJoCo XML text, whose file Gymnasium-Robotics would leave behind."""
     import gymnasium

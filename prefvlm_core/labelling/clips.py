@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import CLEAN, Perturbation
@@ -25,13 +25,21 @@ MOST_FRAMES = 20
 QUALITY = 70
 """WebP quality. A pair of 20 frames takes about 540 kB, one of 10 frames half of that; JPEG takes twice as much for the
 same visual quality, PNG eight times."""
+TRACE_COLOR = "#ffd400"
+"""Of the path of the gripper, on a black border, so that it stands out from light and dark surfaces."""
+_SHARPER = 3  # the path is drawn so many times as large, for smooth edges
 
 
 class ClipMaker:
-    """Renders clips of any task, from one thread only, like every renderer; `size` is that of frames, pixels."""
+    """Renders clips of any task, from one thread only, like every renderer.
 
-    def __init__(self, size: int = CLIP_SIZE) -> None:
-        self.size = size
+    Args:
+        size: Height and width of frames, pixels.
+        trace: Whether every frame shows the path of the gripper in the whole segment.
+    """
+
+    def __init__(self, size: int = CLIP_SIZE, trace: bool = False) -> None:
+        self.size, self.trace = size, trace
         self._renderers: dict[tuple[str, Perturbation], FrameRenderer] = {}
 
     def make(
@@ -72,14 +80,33 @@ class ClipMaker:
         renderer = self._renderers[task, perturbation]
         length = snapshots.shape[1]
         shown = shown_steps(length, min(length, MOST_FRAMES))
-        repeated = (np.repeat(scene[None], len(shown), axis=0) for scene in scenes)
-        sides = [renderer.render(side[shown], scene) for side, scene in zip(snapshots, repeated, strict=True)]
+        sides = []
+        for side, scene in zip(snapshots, np.repeat(scenes[:, None], length, axis=1), strict=True):
+            frames = renderer.render(side[shown], scene[shown])
+            sides.append(with_trace(frames, renderer.path(side, scene)) if self.trace else frames)
         return np.stack(sides, axis=1)
 
 
 def shown_steps(length: int, count: int) -> NDArray[np.int64]:
     """The steps (count,) of a segment of `length` steps that are shown, evenly spaced from the first to the last."""
     return np.linspace(0, length - 1, count).round().astype(np.int64)
+
+
+def with_trace(frames: NDArray[np.uint8], path: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Frames (F, size, size, 3) with a line along a path (N, 2) of columns and rows, from a white dot to one of the
+    line's color."""
+    size = frames.shape[1]
+    picture = Image.new("RGBA", (_SHARPER * size, _SHARPER * size))
+    draw, points = ImageDraw.Draw(picture), [(_SHARPER * x, _SHARPER * y) for x, y in path]
+    thin = _SHARPER * max(1.0, size / 240)
+    draw.line(points, "black", round(2 * thin), joint="curve")
+    draw.line(points, TRACE_COLOR, round(thin), joint="curve")
+    for (x, y), color in ((points[0], "white"), (points[-1], TRACE_COLOR)):
+        radius = 4 * thin
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), color, "black", round(thin))
+    layer = np.asarray(picture.resize((size, size), Image.Resampling.BOX), np.float32)
+    opacity = layer[..., 3:] / 255
+    return (frames * (1 - opacity) + layer[..., :3] * opacity).round().astype(np.uint8)
 
 
 def encode(frames: NDArray[np.uint8]) -> bytes:

@@ -14,6 +14,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
+from prefvlm_core.domains.frames import check_followed
 from prefvlm_core.labelling.address import FROM_ENVIRONMENT, read_address, secrets_of, shown
 from prefvlm_core.labelling.clips import ClipMaker
 from prefvlm_core.labelling.queue import ClosedPair, LabelQueue, Pair, UnansweredPolicy
@@ -79,10 +80,13 @@ def line_to_paste(execution: Execution) -> str:
 def make_teachers(configs: Sequence[RunConfig], replay: Replay, execution: Execution) -> list[Teacher]:
     """The teacher of each run of a fleet.
 
-    Raises `PrefVLMError` if a run asks people and the queue cannot be reached.
+    Raises `PrefVLMError` if a run asks people and the queue cannot be reached, or there is no path for its clips.
     """
     people = any(config.feedback.teacher == HUMAN for config in configs)
-    queue, clips = (open_queue(execution), ClipMaker()) if people else (None, None)
+    queue, clips = (open_queue(execution), ClipMaker(trace=execution.clip_trace)) if people else (None, None)
+    for config in configs:
+        if execution.clip_trace and config.feedback.teacher == HUMAN:
+            check_followed(config.task)
     if people:
         tqdm.write(f"To answer the pairs of this training, run in a notebook:\n{line_to_paste(execution)}")
     teachers: list[Teacher] = []

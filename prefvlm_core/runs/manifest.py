@@ -31,6 +31,7 @@ def describe_training(execution: Execution, device: torch.device, workers: int) 
         "threads": execution.threads,
         "workers": workers,
         "late_answers": execution.late_answers,
+        "clip_trace": execution.clip_trace,
         "label_timeout": execution.label_timeout if math.isfinite(execution.label_timeout) else None,
         "plugin": execution.plugin or None,
         "git_commit": git_commit(),

@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 
 import nbformat
 import numpy as np
+import pytest
 from sqlalchemy import select
 
 from prefvlm_core.labelling.clips import encode
@@ -79,9 +80,7 @@ class JupyterLab:
 
     def write(self, name: str, *cells: str) -> str:
         """Write a notebook and return its address."""
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, self.folder / f"{name}.ipynb")
+        write_notebook(self.folder / f"{name}.ipynb", *cells)
         return f"http://127.0.0.1:{self.port}/lab/tree/{name}.ipynb?reset&token={self.token}"
 
     def ask(self, path: str, method: str = "GET") -> Any:
@@ -94,28 +93,63 @@ class JupyterLab:
             self.ask(f"kernels/{kernel['id']}", "DELETE")
 
 
+def write_notebook(path: Path, *cells: str) -> Path:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+    return path
+
+
 @contextlib.contextmanager
 def jupyter_lab(folder: Path) -> Iterator[JupyterLab]:
     """Serve `folder`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        lab = JupyterLab(folder, probe.getsockname()[1], secrets.token_hex(8))
+    lab = JupyterLab(folder, free_port(), secrets.token_hex(8))
     settings = [f"--ServerApp.port={lab.port}", f"--IdentityProvider.token={lab.token}"]
     settings += [f"--ServerApp.root_dir={folder}", "--no-browser", "--allow-root", "--ServerApp.port_retries=0"]
     settings += ["--LabApp.news_url=None", "--LabApp.extension_manager=readonly", "--ServerApp.disable_check_xsrf=True"]
+    with served(folder, "jupyterlab", settings, lambda: lab.ask("status")):
+        yield lab
+
+
+@contextlib.contextmanager
+def voila(notebook: Path) -> Iterator[str]:
+    """Serve a notebook as a page, and say at which address. Skips the test where Voila is missing."""
+    pytest.importorskip("voila", reason="no voila: pip install voila")
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/"
+    settings = [str(notebook), f"--port={port}", "--no-browser"]
+    with served(notebook.parent, "voila", settings, lambda: urlopen(f"{address}voila/static/voila.js").read()):
+        yield address
+
+
+def without_network(page: Any) -> Any:
+    """The page, which from now on reaches this machine alone."""
+    page.context.route(lambda url: "//127.0.0.1:" not in url, lambda route: route.abort())
+    return page
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served(folder: Path, module: str, settings: list[str], ask: Callable[[], Any]) -> Iterator[None]:
+    """A server in a process of its own, from its first answer to `ask`."""
     private = {name: str(folder / ".jupyter") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
     package = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     with (folder / "jupyter.log").open("wb") as log:
-        command = [sys.executable, "-m", "jupyterlab", *settings]
+        command = [sys.executable, "-m", module, *settings]
         server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | private | {"PYTHONPATH": package})
     try:
         for _ in range(240):
             with contextlib.suppress(OSError):
-                lab.ask("status")
+                ask()
                 break
             assert server.poll() is None, (folder / "jupyter.log").read_text()
             time.sleep(0.5)
-        yield lab
+        yield
     finally:
         server.terminate()
         server.wait(30)

@@ -12,7 +12,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains import light_model
 from prefvlm_core.domains.domain import Camera
 from prefvlm_core.domains.environment import Environment
-from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.frames import FrameRenderer, check_followed
 from prefvlm_core.domains.metaworld import restore
 from prefvlm_core.domains.metaworld_domain import CAMERAS, DEFAULT_CAMERA
 from prefvlm_core.domains.model_drawing import ModelDrawing
@@ -126,6 +126,48 @@ def test_light_model_has_the_poses_of_the_physics_model_and_a_fraction_of_its_fa
     complete = ALL_V3_ENVIRONMENTS[task]().model
     assert model.nmeshface < 0.2 * complete.nmeshface
     np.testing.assert_array_equal(model.geom_bodyid, complete.geom_bodyid)
+
+
+@pytest.mark.parametrize(
+    "camera", [DEFAULT_CAMERA, "corner", "topview", Camera((0.9, -0.4, 0.9), (-0.1, 0.6, 0.1), 40)]
+)
+@pytest.mark.parametrize("perturbation", [Perturbation(), Perturbation(camera_position=0.05, camera_angle=5, seed=1)])
+def test_the_path_of_the_hand_is_where_a_marker_at_metaworlds_hand_is_drawn(camera, perturbation):
+    environment = Environment(DOOR)
+    environment.reset(3)
+    snapshots, scenes = [], []
+    goal = 3 * environment.world.env.model.nbody + 3 * environment.world.env.model.site("goal").id
+    for action in np.random.default_rng(0).uniform(-1, 1, (4, 4)).astype(np.float32):
+        for _ in range(10):
+            environment.step(action)
+        scene = environment.scene()
+        scene[goal : goal + 3] = environment.world.env.tcp_center  # the green sphere is moved there
+        snapshots.append(environment.snapshot())
+        scenes.append(scene)
+    renderer = FrameRenderer(DOOR, 240, camera, perturbation)
+    renderer._drawing._option.geomgroup[:] = 0  # nothing hides it
+    centres = [green_centre(frame) for frame in renderer.render(np.stack(snapshots), np.stack(scenes))]
+    path = renderer.path(np.stack(snapshots), np.stack(scenes))
+    assert np.ptp(path, axis=0).max() > 10
+    np.testing.assert_allclose(path[:, ::-1] - 0.5, centres, atol=0.6)
+
+
+@pytest.mark.parametrize("task", ["point-maze-u", "maze-two-goals"])
+def test_the_path_of_the_ball_is_where_the_ball_is(task):
+    pytest.importorskip("gymnasium_robotics", reason="needs the extra navigation")
+    environment = Environment(task)
+    places, snapshots = [environment.reset(3)[:2]], [environment.snapshot()]
+    for action in np.random.default_rng(0).uniform(-1, 1, (60, 2)).astype(np.float32):
+        places.append(environment.step(action)[0][:2])
+        snapshots.append(environment.snapshot())
+    path = FrameRenderer(task, 96).path(np.stack(snapshots), np.repeat(environment.scene()[None], 61, axis=0))
+    seen = np.stack(((path[:, 0] - 48) / 96 * 3.6, (48 - path[:, 1]) / 96 * 3.6), axis=1)  # m, of 3.6 m that are shown
+    np.testing.assert_allclose(seen, places, atol=0.06)
+
+
+def test_a_domain_without_a_path_refuses_one_before_anything_is_rendered():
+    with pytest.raises(PrefVLMError, match=r"^DMControl shows nothing whose path could be drawn; train without --clip"):
+        check_followed("walker-walk")
 
 
 def test_renderers_of_several_tasks_live_side_by_side(door):

@@ -21,8 +21,11 @@ from builders.jupyter import (
     run_cell,
     shown,
     until,
+    voila,
     wait_for,
     wait_for_pair,
+    without_network,
+    write_notebook,
 )
 from sqlalchemy import select
 
@@ -211,3 +214,18 @@ def test_nothing_that_the_database_holds_runs_in_the_page(page: Any, queue: Labe
     assert root.locator("img").count() == 0 and root.locator("script").count() == 0
     root.evaluate("it => it.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked = 6\">')")
     page.wait_for_function("window.hacked === 6")  # it would have been seen
+
+
+def test_voila_shows_the_labeller_without_a_network(chromium: Any, tmp_path: Path) -> None:
+    queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
+    post(queue, 5)
+    cell = f'from prefvlm_core import Labeller\nLabeller({queue.database.name!r}, "Ann")'
+    with voila(write_notebook(tmp_path / "label.ipynb", cell)) as address:
+        page = without_network(chromium.new_page(viewport={"width": 1280, "height": 800}))
+        page.set_default_timeout(1000 * PATIENCE)
+        page.goto(address)
+        wait_for_pair(page)
+        for choice in ("left", "equal", "right"):  # keys work without a click
+            answer(page, choice)
+        page.close()
+    assert choices(queue) == ["left", "equal", "right"]

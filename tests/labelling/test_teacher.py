@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from builders.runs import quiet, tiny, without_seconds
 from PIL import Image
+from sqlalchemy import select
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution
@@ -24,7 +25,8 @@ from prefvlm_core.domains.perturbations import CLEAN, Perturbation
 from prefvlm_core.experiments.background import annotate_by_script, train_in_background, true_choice
 from prefvlm_core.labelling.agreement import answers_table, status_table
 from prefvlm_core.labelling.annotator import Annotator
-from prefvlm_core.labelling.clips import CLIP_SIZE, MOST_FRAMES, ClipMaker
+from prefvlm_core.labelling.clips import CLIP_SIZE, MOST_FRAMES, ClipMaker, decode
+from prefvlm_core.labelling.database import PAIRS
 from prefvlm_core.labelling.files import add_labels, export_labels, read_labels
 from prefvlm_core.labelling.queue import ClosedPair, LabelQueue
 from prefvlm_core.labelling.teacher import open_queue
@@ -112,10 +114,19 @@ def test_labels_of_another_course_are_refused(labelled: tuple[RunDirectory, Labe
         train([directory.config], execution)
 
 
+def yellow_pixels(queue: LabelQueue) -> np.ndarray:
+    """How many pixels of each clip have the color of the path of the gripper."""
+    with queue.transaction(reading=True) as connection:
+        rows = connection.execute(select(PAIRS.c.clip, PAIRS.c.frames)).all()
+    red, green, blue = np.moveaxis(np.stack([decode(row.clip, row.frames) for row in rows]).astype(int), -1, 0)
+    return ((red > 200) & (green > 160) & (blue < 80)).sum(axis=(1, 2, 3, 4))
+
+
 def test_a_session_that_nobody_answers_ends_at_its_timeout_and_costs_nothing(tmp_path: Path) -> None:
     config = tiny("pebble", **PEOPLE)
-    directory = train([config], quiet(tmp_path, label_timeout=0.0))[0]
+    directory = train([config], quiet(tmp_path, label_timeout=0.0, clip_trace=True))[0]
     queue = open_queue(quiet(tmp_path))
+    assert (yellow_pixels(queue) > 0).all() and directory.manifest["clip_trace"] is True
     assert [row["human_labels"] for row in directory.read_metrics()] == [0] * 4
     assert queue.unanswered(config.run_id, 1) == 0 and Annotator(queue, "Ann").claim() is None
 
@@ -243,6 +254,30 @@ def test_clips_are_small_and_show_the_right_side(task: str) -> None:
 
     _, hidden = maker.make(task, np.array(snapshots), np.array(scenes), Perturbation(occluder=1))
     assert np.abs(np.asarray(Image.open(io.BytesIO(hidden)).convert("RGB"), np.float64) - 128).max() <= 2
+
+
+def test_the_path_of_the_gripper_is_drawn_where_it_is_asked_for_and_changes_nothing_else() -> None:
+    environment = Environment("drawer-close-v3")
+    environment.reset(0)
+    steps = [environment.snapshot()]
+    for _ in range(30):
+        environment.step(np.array([1, 0, 0, 0], np.float32))
+        steps.append(environment.snapshot())
+    snapshots, scenes = np.array([steps, steps[::-1]]), np.array([environment.scene()] * 2)
+    plain = ClipMaker(240).frames(environment.task, snapshots, scenes).astype(int)
+    maker = ClipMaker(240, trace=True)
+    drawn = maker.frames(environment.task, snapshots, scenes).astype(int)
+    (renderer,) = maker._renderers.values()
+    path = renderer.path(np.array(steps), np.repeat(scenes[:1], len(steps), axis=0))
+    columns, rows = path[[0, -1]].astype(int).T
+    yellow, white = (255, 212, 0), (255, 255, 255)
+    assert (drawn[:, 0, rows, columns] == [white, yellow]).all() and (
+        drawn[:, 1, rows, columns] == [yellow, white]
+    ).all()
+    changed = np.argwhere((drawn != plain).any(axis=(0, 1, 4))) + 0.5
+    distances = np.linalg.norm(changed[:, None] - path[:, ::-1], axis=2)
+    assert distances.min(axis=1).max() < 8 and distances.min(axis=0).max() < 2
+    assert np.linalg.norm(path[-1] - path[0]) > 20
 
 
 def test_the_timeout_has_a_range() -> None:

@@ -16,6 +16,7 @@ from prefvlm_core.vlm import load
 def test_how_answers_were_waited_for_is_recorded() -> None:
     told = describe_training(Execution(late_answers=True, label_timeout=5.0, threads=3), torch.device("cpu"), 2)
     assert (told["late_answers"], told["label_timeout"], told["threads"], told["workers"]) == (True, 5.0, 3, 2)
+    assert told["clip_trace"] is False
     assert (told["device"], told["instructions"]) == ("cpu", torch.backends.cpu.get_cpu_capability())
     assert told["versions"]["torch"] == torch.__version__ and told["versions"].keys() >= {
         "mujoco",
