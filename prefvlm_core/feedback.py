@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from prefvlm_core.agent.replay import Replay, RunReplay
-from prefvlm_core.common.arrays import BoolArray, DoubleArray, IntArray
+from prefvlm_core.common.arrays import BoolArray, IntArray
 from prefvlm_core.common.seeding import Generators, Stream, generator
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.common.tensors import copy_tensors
