@@ -33,6 +33,7 @@ TIE_MARGIN = 0.5
 all returns of the session."""
 ADAPTERS: dict[str, type[FrameAdapter]] = {"mlp": Adapters, "kernel": KernelAdapters}
 """Maps `adapter.kind` to the class that learns from human labels."""
+CPU = torch.device("cpu")
 CHUNK = 256
 """Segments whose frames are looked up at once: in the paper's schedule, the embeddings of all pairs that are labeled
 again in the last session would take 17 GB."""
@@ -185,16 +186,22 @@ def make_label_source(
         return FrozenVLM(encoder)
     dimension = len(encoder.text)
     if config.adapter.source:
-        return AdaptedVLM(encoder, source_adapters(config, encoder.fingerprint, dimension, results), stopwatch)
-    return AdaptedVLM(encoder, fresh_adapters(config.adapter, dimension, generator), stopwatch)
+        adapters = source_adapters(config, encoder.fingerprint, dimension, results, replay.device)
+    else:
+        adapters = fresh_adapters(config.adapter, dimension, generator, replay.device)
+    return AdaptedVLM(encoder, adapters, stopwatch)
 
 
-def fresh_adapters(config: AdapterConfig, dimension: int, generator: np.random.Generator) -> FrameAdapter:
-    """Adapters that have learned nothing yet, on the CPU, for embeddings of length `dimension`."""
-    return ADAPTERS[config.kind](config, dimension, generator, torch.device("cpu"))
+def fresh_adapters(
+    config: AdapterConfig, dimension: int, generator: np.random.Generator, device: torch.device = CPU
+) -> FrameAdapter:
+    """Adapters that have learned nothing yet, for embeddings of length `dimension`."""
+    return ADAPTERS[config.kind](config, dimension, generator, device)
 
 
-def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results: Path) -> FrameAdapter:
+def source_adapters(
+    config: RunConfig, fingerprint: str, dimension: int, results: Path, device: torch.device = CPU
+) -> FrameAdapter:
     """The adapters of the run that `adapter.source` names (transfer, as in PrefVLM and ROVED).
 
     `fingerprint` and `dimension` are those of the model's embeddings. Raises `PrefVLMError` if the adapters are missing
@@ -210,7 +217,7 @@ def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results
             )
         raise PrefVLMError(f"{missing}; train that run first.")
     kind = ADAPTERS[config.adapter.kind]
-    return kind.read(path, fingerprint, config.adapter, dimension, torch.device("cpu"))
+    return kind.read(path, fingerprint, config.adapter, dimension, device)
 
 
 def labels_of(returns: FloatArray, ties: str) -> FloatArray:
