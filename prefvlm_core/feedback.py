@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from prefvlm_core.agent.replay import Replay, RunReplay
-from prefvlm_core.common.arrays import BoolArray, DoubleArray, IntArray
+from prefvlm_core.common.arrays import BoolArray, IntArray
 from prefvlm_core.common.seeding import Generators, Stream, generator
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.common.tensors import copy_tensors
@@ -142,9 +142,12 @@ class Feedback:
         answered = judgement.answered
         starts, judgement = starts[answered], judgement.of(answered)
         labels = labels_of(judgement.returns, self.config.vlm.ties)
-        divergences = divergence(labels, self._probabilities(starts))
-        if self.filter.uses_trusted and len(trusted := self.labels.for_learning()):
-            self.filter.observe(divergence(trusted.labels, self._probabilities(trusted.starts)))
+        trusted = self.labels.for_learning() if self.filter.uses_trusted else PreferenceBuffer()
+        members = self._member_probabilities(np.concatenate((starts, trusted.starts)))
+        probabilities = members.double().mean(0).cpu().numpy()
+        divergences = divergence(labels, probabilities[: len(starts)])
+        if len(trusted):
+            self.filter.observe(divergence(trusted.labels, probabilities[len(starts) :]))
         return LabelledPool(
             starts=starts,
             new=new[answered],
@@ -213,10 +216,6 @@ class Feedback:
 
     def _member_probabilities(self, starts: IntArray) -> Tensor:
         return self.ensemble.member_probabilities(self.replay, starts, self.length)
-
-    def _probabilities(self, starts: IntArray) -> DoubleArray:
-        """P(second preferred) (n,) of pairs (n, 2), mean over the members."""
-        return self._member_probabilities(starts).double().mean(0).cpu().numpy()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors and values of a checkpoint."""

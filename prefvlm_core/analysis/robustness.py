@@ -34,6 +34,7 @@ from prefvlm_core.domains.registry import domain_of, task_number
 from prefvlm_core.domains.tasks import PAPER_TASKS
 from prefvlm_core.vlm import VisionLanguageModel
 from prefvlm_core.vlm.adaptation import FrameAdapter
+from prefvlm_core.vlm.frame_pairs import FramePairs
 from prefvlm_core.vlm.labeller import fresh_adapters
 from prefvlm_core.vlm.pretraining.recordings import at_frames, expert_episodes, play
 
@@ -148,7 +149,7 @@ def _taught(seen: EmbeddedTask, draw: int) -> FrameAdapter:
     adapters, generator = _untaught(seen, draw), np.random.default_rng((draw, 1))
     learned = np.arange(len(seen.features) * 2 // 3)
     frames, truth = draw_pairs(seen, learned, HUMAN_LABELS, _STRIDE, generator)
-    adapters.learn(seen.text, frames, truth, dynamics(seen, _STRIDE), generator)
+    adapters.learn(seen.text, FramePairs.of(frames), truth, dynamics(seen, _STRIDE), generator)
     return adapters
 
 

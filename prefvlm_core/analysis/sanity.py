@@ -26,6 +26,7 @@ from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.registry import task_number
 from prefvlm_core.domains.tasks import PAPER_TASKS
 from prefvlm_core.vlm import VisionLanguageModel, load, tinyliv
+from prefvlm_core.vlm.frame_pairs import FramePairs
 from prefvlm_core.vlm.labeller import fresh_adapters
 from prefvlm_core.vlm.pretraining.recordings import (
     FRAME_EVERY,
@@ -210,7 +211,7 @@ def before_and_after(
     held_out, held_out_truth = draw_pairs(embedded, judged, _TEST_PAIRS, stride, generator)
     adapters = fresh_adapters(config or AdapterConfig(), len(embedded.text), embedded.actions.shape[-1], generator)
     zero_shot = adapters.returns(embedded.text, held_out)
-    adapters.learn(embedded.text, frames, truth, dynamics(embedded, stride), generator)
+    adapters.learn(embedded.text, FramePairs.of(frames), truth, dynamics(embedded, stride), generator)
     adapted = adapters.returns(embedded.text, held_out)
     before, after = (
         float(((returns[:, 1] > returns[:, 0]) == held_out_truth).mean()) for returns in (zero_shot, adapted)

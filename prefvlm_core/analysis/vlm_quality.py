@@ -22,6 +22,7 @@ from prefvlm_core.common.machine import one_thread
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.vlm import VisionLanguageModel
 from prefvlm_core.vlm.adaptation import RETURN_SCALE
+from prefvlm_core.vlm.frame_pairs import FramePairs
 from prefvlm_core.vlm.labeller import fresh_adapters
 
 LABELS = (10, 50, 250)
@@ -239,7 +240,7 @@ def _adapted_returns(
     before, after = (films[:, part].reshape(-1, films.shape[-1]) for part in (np.s_[:-1], np.s_[1:]))
     dynamics = before, after, actions[:, 1:].reshape(-1, actions.shape[-1])
     pairs = segments(films, bed.segment)[exam.lessons[:labels]]
-    adapters.learn(text, pairs, exam.answers[:labels], dynamics, generator)
+    adapters.learn(text, FramePairs.of(pairs), exam.answers[:labels], dynamics, generator)
     asked = segments(features[exam.held_out], bed.segment)
     return adapters.returns(text, np.repeat(asked[:, None], 2, axis=1))[:, 0].astype(np.float64)
 

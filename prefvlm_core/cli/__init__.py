@@ -14,7 +14,7 @@ from prefvlm_core import __version__
 from prefvlm_core.cli.labels import Labels
 from prefvlm_core.cli.reference import List, Show
 from prefvlm_core.cli.stored import Figures, Notebook, Pack, Runs, Table
-from prefvlm_core.cli.training import Bench, Experiment, Fleet, Pretrain, Reproduce, Train
+from prefvlm_core.cli.training import Bench, Experiment, Fleet, Plan, Pretrain, Reproduce, Train
 from prefvlm_core.common.console import exit_code
 from prefvlm_core.common.errors import check_path, unknown_name
 from prefvlm_core.config.arguments import parse
@@ -28,6 +28,7 @@ Type first:
     prefvlm show --tasks drawer-close-v3     what a run would do, field by field
     prefvlm train --tasks drawer-close-v3    one run, which takes minutes
     prefvlm runs                             the runs that are stored
+    prefvlm plan --profile laptop            what everything would cost
     prefvlm reproduce                        everything, at the smallest scale
     prefvlm train --help                     the options of a command
     prefvlm --version                        the version"""
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "show": Show,
     "train": Train,
     "runs": Runs,
+    "plan": Plan,
     "reproduce": Reproduce,
     "figures": Figures,
     "table": Table,

@@ -11,7 +11,8 @@ import tyro
 
 from prefvlm_core.cli.options import Combinations, Profile, Results, Shared
 from prefvlm_core.common.errors import unknown_name
-from prefvlm_core.config.run import Execution
+from prefvlm_core.config.fields import check_number
+from prefvlm_core.config.run import PROCESSES_PER_CORE, Execution
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,27 @@ class Fleet:
         started = time.monotonic()
         made = [str(directory.path) for directory in train(planned[self.name], self.execution)]
         batch.write_record(self.execution.results, self.profile, self.name, time.monotonic() - started, made)
+        return 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Show what a profile costs from its first run to its last: fleets, runs, steps, labels, frames, memory, disk, and
+    hours of this machine, after timing each part of a training for a moment."""
+
+    profile: Profile = "quick"
+    cores: int = 0
+    """Number of cores to use (0 means all of them)."""
+
+    def run(self) -> int:
+        from prefvlm_core.common.machine import one_thread, usable_cores
+        from prefvlm_core.experiments.calibration import Calibration
+        from prefvlm_core.experiments.costs import table_of
+        from prefvlm_core.experiments.plan import profile_fleets
+
+        check_number("cores", self.cores, most=PROCESSES_PER_CORE * usable_cores())
+        with one_thread():
+            print(table_of(profile_fleets(self.profile).values(), Calibration(), self.cores or usable_cores()))
         return 0
 
 

@@ -33,7 +33,9 @@ from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.fields import check_number
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.config.run import PROCESSES_PER_CORE, Execution
+from prefvlm_core.experiments.calibration import Calibration
 from prefvlm_core.experiments.children import run_with_children
+from prefvlm_core.experiments.costs import table_of
 from prefvlm_core.experiments.plan import evaluations, experiments_of, finished_runs, label_log, profile_fleets
 from prefvlm_core.experiments.project import check_notebook
 from prefvlm_core.runs.directory import RunDirectory
@@ -246,10 +248,23 @@ def reproduce(profile: str, results: str, device: str, cores: int) -> int:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     with _one_batch(Path(results) / profile / ".done"):
         update_records(results, profile)
+        print(cost_of_missing(profile, results))
         started = time.time()
         code = run_with_children(command, os.environ | {"PATH": path})
         print(_made(results, profile, started))
     return code
+
+
+def cost_of_missing(profile: str, results: str | Path) -> str:
+    """What the runs of a profile cost that are not finished, as far as that can be counted without timing anything."""
+    missing = [
+        [config for config in fleet if not RunDirectory(results, config).finished]
+        for fleet in profile_fleets(profile).values()
+    ]
+    if not any(missing):
+        return f"Every run of profile {profile} is finished."
+    table = table_of(filter(None, missing), Calibration())
+    return f"To be trained (how many hours it takes here: prefvlm plan --profile {profile}):\n{table}"
 
 
 @contextmanager

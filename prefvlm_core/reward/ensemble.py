@@ -17,7 +17,7 @@ from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss,
 from prefvlm_core.reward.inputs import InputsOf, inputs_of
 
 RELABEL_CHUNK = 16_384
-"""Steps evaluated at once when relabeling. It bounds memory and changes results by float rounding only."""
+"""Steps evaluated at once. It bounds memory and changes results by float rounding only."""
 SMALLEST_SCALE = 0.05
 """Smallest standard deviation by which an input (meters, or part of a quaternion) is divided when standardized, so that
 an input that has hardly moved is not magnified."""
@@ -90,9 +90,19 @@ class RunEnsemble:
 
     @torch.no_grad()
     def member_returns(self, replay: RunReplay, starts: IntArray, length: int) -> Tensor:
-        """Returns (members, n, 2) that each member gives to pairs `starts` (n, 2) of segments."""
-        inputs = replay.inputs(replay.segment_steps(starts, length))
-        return self.member_rewards(inputs.flatten(0, 2)).view(self.config.members, *inputs.shape[:3]).sum(-1)
+        """Returns (members, n, 2) that each member gives to pairs `starts` (n, 2) of segments.
+
+        The segments of all pairs are sorted, so that a chunk holds those that overlap: each step is evaluated once,
+        however many pairs hold it, but for those at the edges of chunks.
+        """
+        segments, of_pairs = np.unique(starts, return_inverse=True)
+        returns = torch.empty(self.config.members, len(segments), device=replay.device)
+        size = max(1, RELABEL_CHUNK // length)
+        for first in range(0, len(segments), size):
+            steps = replay.segment_steps(segments[first : first + size], length)
+            distinct, shown = steps.unique(return_inverse=True)
+            returns[:, first : first + size] = self.member_rewards(replay.inputs(distinct))[:, shown].sum(-1)
+        return returns[:, torch.from_numpy(of_pairs.reshape(starts.shape)).to(replay.device)]
 
     def member_probabilities(self, replay: RunReplay, starts: IntArray, length: int) -> Tensor:
         """P(second preferred) (members, n) that each member gives to pairs `starts` (n, 2)."""

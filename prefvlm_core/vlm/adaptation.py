@@ -7,7 +7,7 @@ cross-validation on the human labels decides in each session whether they are us
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -16,14 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prefvlm_core.common.arrays import FloatArray
+from prefvlm_core.common.arrays import FloatArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.tensors import check_tensors, copy_tensors
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.runs.files import damaged, read_tensors, write_tensors
+from prefvlm_core.vlm.frame_pairs import FramePairs
 
 RETURN_SCALE = 50.0
 """Return = 50 x mean cosine, the sum over the 50 steps of the paper's segments at any stride."""
+CHUNK = 64
+"""Pairs evaluated at once, which bounds memory."""
 
 
 class AdapterLearning(NamedTuple):
@@ -72,7 +75,7 @@ class FrameAdapter(ABC):
     def learn(
         self,
         text: FloatArray,
-        frames: FloatArray,
+        pairs: FramePairs,
         labels: FloatArray,
         dynamics: tuple[FloatArray, FloatArray, FloatArray],
         generator: np.random.Generator,
@@ -81,8 +84,8 @@ class FrameAdapter(ABC):
 
         Args:
             text: Embedding of the task, (D,).
-            frames: Embeddings (n, 2, F, D) of the frames of all pairs so far. New pairs must follow earlier ones, so
-                that every pair stays in its fold.
+            pairs: All n pairs so far, with their frames. New pairs must follow earlier ones, so that every pair stays
+                in its fold.
             labels: Human labels, P(second preferred), 0, 1/2 or 1, (n,).
             dynamics: Embeddings (m, D) of frames, (m, D) of the frames that followed, and (m, A) the mean actions in
                 between.
@@ -97,8 +100,8 @@ class FrameAdapter(ABC):
         """All tensors that learning changes, by name."""
 
     @abstractmethod
-    def _learned_returns(self, text: Tensor, frames: Tensor) -> Tensor:
-        """Returns (n, 2) of text (D,) and frames (n, 2, F, D) by what was learned."""
+    def _learned_returns(self, text: Tensor, frames: Tensor, shown: Tensor) -> Tensor:
+        """Returns (...) of segments by what was learned, with arguments like those of `segment_returns`."""
 
     @abstractmethod
     def _passed_on(self) -> dict[str, Tensor]:
@@ -118,9 +121,22 @@ class FrameAdapter(ABC):
 
         Raises `PrefVLMError` as `learn` does.
         """
-        tensors = self._checked(text, frames)
-        returns = self._learned_returns(*tensors) if self.accepted else raw_returns(*tensors)
-        return returns.cpu().numpy()
+        if frames.ndim != 4 or frames.shape[1::2] != (2, self.dimension):
+            raise self._misshapen(text, frames.shape)
+        returns = []
+        for chunk in np.split(frames, range(CHUNK, len(frames), CHUNK)):
+            shown = np.arange(chunk[..., 0].size).reshape(chunk.shape[:3])
+            returns.append(self.segment_returns(text, chunk.reshape(-1, self.dimension), shown))
+        return np.concatenate(returns)
+
+    def segment_returns(self, text: FloatArray, frames: FloatArray, shown: IntArray) -> FloatArray:
+        """Returns (...) of text (D,) and segments that show some of the frames (K, D): `shown` (..., F) says which.
+
+        They are those of the frozen model unless accepted. A frame that several segments show is adapted once. Raises
+        `PrefVLMError` as `learn` does.
+        """
+        of_segments = self._learned_returns if self.accepted else raw_returns
+        return of_segments(*self._checked(text, frames), self._index(shown)).cpu().numpy()
 
     def _decide(
         self, preference_loss: float, dynamics_loss: float, zero_shot: float, adapted: float
@@ -136,15 +152,33 @@ class FrameAdapter(ABC):
     def _tensor(self, array: FloatArray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
 
+    def _index(self, array: IntArray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _batch(self, text: FloatArray, pairs: FramePairs, chosen: IntArray) -> tuple[Tensor, Tensor, Tensor]:
+        """Text (D,), the frames (K, D) that the pairs `chosen` (m,) show, and which of them they show, (m, 2, F)."""
+        frames, shown = pairs.batch(chosen)
+        return *self._checked(text, frames), self._index(shown)
+
+    def _chunks(
+        self, text: FloatArray, pairs: FramePairs, chosen: IntArray | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The batches of all pairs, or of those `chosen` (m,), in their order."""
+        indices = np.arange(len(pairs)) if chosen is None else chosen
+        return (self._batch(text, pairs, indices[first : first + CHUNK]) for first in range(0, len(indices), CHUNK))
+
     def _checked(self, text: FloatArray, frames: FloatArray) -> tuple[Tensor, Tensor]:
-        if text.shape != (self.dimension,) or frames.ndim != 4 or frames.shape[1::2] != (2, self.dimension):
-            raise PrefVLMError(
-                f"These adapters take text ({self.dimension},) and frames (n, 2, F, {self.dimension}), "
-                f"got {text.shape} and {frames.shape}."
-            )
+        if text.shape != (self.dimension,) or frames.shape[1:] != (self.dimension,):
+            raise self._misshapen(text, frames.shape)
         if not (np.isfinite(text).all() and np.isfinite(frames).all()):
             raise PrefVLMError("The embeddings of text or frames hold NaN or infinity; adapters cannot use them.")
         return self._tensor(text), self._tensor(frames)
+
+    def _misshapen(self, text: FloatArray, frames: tuple[int, ...]) -> PrefVLMError:
+        return PrefVLMError(
+            f"These adapters take text ({self.dimension},) and frames (n, 2, F, {self.dimension}) or "
+            f"(K, {self.dimension}), got {text.shape} and {frames}."
+        )
 
     def _checked_labels(self, labels: FloatArray, pairs: int) -> Tensor:
         if labels.shape != (pairs,) or not pairs or not np.isin(labels, (0, 0.5, 1)).all():
@@ -188,9 +222,9 @@ class FrameAdapter(ABC):
         return {"backbone": backbone, "networks": self._kind(), "folds": str(self.config.folds)}
 
 
-def raw_returns(text: Tensor, frames: Tensor) -> Tensor:
-    """Segment returns (n, 2) of the frozen embeddings, text (D,) and frames (n, 2, F, D)."""
-    return RETURN_SCALE * functional.cosine_similarity(frames, text, dim=-1).mean(-1)
+def raw_returns(text: Tensor, frames: Tensor, shown: Tensor) -> Tensor:
+    """Returns (...) by the frozen embeddings of segments that show some, `shown` (..., F), of the frames (K, D)."""
+    return RETURN_SCALE * functional.cosine_similarity(frames, text, dim=-1)[shown].mean(-1)
 
 
 def accuracy(returns: Tensor, labels: Tensor) -> float:

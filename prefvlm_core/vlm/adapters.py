@@ -17,21 +17,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, uniform_fan_in
-from prefvlm_core.common.arrays import FloatArray
+from prefvlm_core.common.arrays import FloatArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.preferences.pairs import bradley_terry_loss
 from prefvlm_core.vlm.adaptation import RETURN_SCALE, AdapterLearning, FrameAdapter, accuracy, raw_returns
-
-_CHUNK = 64  # pairs evaluated at once, which bounds memory
+from prefvlm_core.vlm.frame_pairs import FramePairs
 
 
 class _LabeledPairs(NamedTuple):
     """n pairs of segments with their labels."""
 
-    frames: Tensor
-    """Embeddings (K, D) of the frames that differ: segments of different pairs overlap."""
-    shown: Tensor
-    """Which of them the segments show, (n, 2, F)."""
+    pairs: FramePairs
     labels: Tensor
     """P(second preferred), 0, 1/2 or 1, (n,)."""
     folds: Tensor
@@ -76,9 +72,10 @@ class AdapterNetworks:
         adapted = self._adapt(self.text, text.unsqueeze(0)), self._adapt(self.image, frames)
         return functional.cosine_similarity(*adapted, dim=-1)
 
-    def returns(self, text: Tensor, frames: Tensor) -> Tensor:
-        """Segment returns (models, n, 2) of text (D,) and frames (n, 2, F, D): 50 x their mean cosine."""
-        return RETURN_SCALE * self.cosines(text, frames.flatten(0, 2)).unflatten(1, frames.shape[:3]).mean(-1)
+    def returns(self, text: Tensor, frames: Tensor, shown: Tensor) -> Tensor:
+        """Returns (models, ...) of text (D,) and segments that show some, `shown` (..., F), of the frames (K, D): 50 x
+        the mean cosine of those frames."""
+        return RETURN_SCALE * self.cosines(text, frames)[:, shown].mean(-1)
 
     def dynamics_loss(self, before: Tensor, after: Tensor, actions: Tensor) -> Tensor:
         """Mean squared error (models,) of the actions (m, A) predicted from the frames before and after, (m, D) each.
@@ -131,41 +128,43 @@ class Adapters(FrameAdapter):
     def learn(
         self,
         text: FloatArray,
-        frames: FloatArray,
+        pairs: FramePairs,
         labels: FloatArray,
         dynamics: tuple[FloatArray, FloatArray, FloatArray],
         generator: np.random.Generator,
     ) -> AdapterLearning:
         """See `FrameAdapter.learn`. The dynamics are ignored if `dynamics_weight` is 0."""
-        text_tensor, frame_tensor = self._checked(text, frames)
-        wanted = self._checked_labels(labels, len(frames))
-        pairs = _LabeledPairs(*_distinct(frame_tensor), wanted, self._folds(len(frames)))
+        wanted = self._checked_labels(labels, len(pairs))
+        labeled = _LabeledPairs(pairs, wanted, self._folds(len(pairs)))
         transitions = self._checked_transitions(*dynamics) if self.config.dynamics_weight else None
         updates = self.config.later_updates if self.optimizer.steps.any() else self.config.first_updates
-        losses = [self._update(text_tensor, pairs, transitions, generator) for _ in range(updates)]
+        losses = [self._update(text, labeled, transitions, generator) for _ in range(updates)]
         preference_loss, dynamics_loss = torch.stack(losses).mean(0).tolist()
-        zero_shot = accuracy(raw_returns(text_tensor, frame_tensor), pairs.labels)
-        adapted = accuracy(self._held_out_returns(text_tensor, pairs), pairs.labels)
+        raw = torch.cat([raw_returns(*chunk) for chunk in self._chunks(text, pairs)])
+        zero_shot, adapted = accuracy(raw, wanted), accuracy(self._held_out_returns(text, labeled), wanted)
         return self._decide(preference_loss, dynamics_loss, zero_shot, adapted)
 
-    def _learned_returns(self, text: Tensor, frames: Tensor) -> Tensor:
-        return self._adapted_returns(self.config.folds, text, frames)
+    def _learned_returns(self, text: Tensor, frames: Tensor, shown: Tensor) -> Tensor:
+        return self._adapted_returns(self.config.folds, text, frames, shown)
 
     def _update(
-        self, text: Tensor, pairs: _LabeledPairs, transitions: _Transitions | None, generator: np.random.Generator
+        self,
+        text: FloatArray,
+        labeled: _LabeledPairs,
+        transitions: _Transitions | None,
+        generator: np.random.Generator,
     ) -> Tensor:
         """Update all adapters on one batch.
 
         Returns the preference loss and the dynamics loss, (2,), of the adapters that learn from all pairs; the latter
         is nan without transitions.
         """
-        chosen = self._draw(len(pairs.labels), self.config.batch_pairs, generator)
-        used, shown = pairs.shown[chosen].unique(return_inverse=True)
-        batch = _LabeledPairs(pairs.frames[used], shown, pairs.labels[chosen], pairs.folds[chosen])
-        preference = self._preference_loss(text, batch)
+        preference = self._preference_loss(
+            text, labeled, self._draw(len(labeled.labels), self.config.batch_pairs, generator)
+        )
         loss, dynamics = preference.sum(), torch.full_like(preference, float("nan"))
         if transitions is not None:
-            drawn = self._draw(len(transitions.actions), self.config.dynamics_batch, generator)
+            drawn = self._index(self._draw(len(transitions.actions), self.config.dynamics_batch, generator))
             dynamics = self.networks.dynamics_loss(
                 transitions.before[drawn], transitions.after[drawn], transitions.actions[drawn]
             )
@@ -174,31 +173,32 @@ class Adapters(FrameAdapter):
         self.optimizer.step()
         return torch.stack((preference[-1], dynamics[-1])).detach()
 
-    def _preference_loss(self, text: Tensor, batch: _LabeledPairs) -> Tensor:
-        """Mean Bradley–Terry loss, (models,), of the pairs that are not in the fold of the model."""
+    def _preference_loss(self, text: FloatArray, labeled: _LabeledPairs, chosen: IntArray) -> Tensor:
+        """Mean Bradley–Terry loss, (models,), of the `chosen` pairs (m,) that are not in the fold of the model."""
         models = torch.arange(self.config.folds + 1, device=self.device).unsqueeze(1)
-        weights = (batch.folds != models).float()
-        returns = RETURN_SCALE * self.networks.cosines(text, batch.frames)[:, batch.shown].mean(-1)
-        losses = bradley_terry_loss(returns, batch.labels.expand_as(weights))
+        batch = self._index(chosen)
+        weights = (labeled.folds[batch] != models).float()
+        returns = self.networks.returns(*self._batch(text, labeled.pairs, chosen))
+        losses = bradley_terry_loss(returns, labeled.labels[batch].expand_as(weights))
         return (losses * weights).sum(1) / weights.sum(1).clamp(min=1)
 
-    def _held_out_returns(self, text: Tensor, pairs: _LabeledPairs) -> Tensor:
+    def _held_out_returns(self, text: FloatArray, labeled: _LabeledPairs) -> Tensor:
         """Returns (n, 2) of each pair by the adapters that never learned from it."""
-        returns = torch.empty(len(pairs.labels), 2, device=self.device)
-        for model in range(min(self.config.folds, len(pairs.labels))):
-            held_out = pairs.folds == model
-            returns[held_out] = self._adapted_returns(model, text, pairs.frames[pairs.shown[held_out]])
+        returns = torch.empty(len(labeled.labels), 2, device=self.device)
+        for model in range(min(self.config.folds, len(labeled.labels))):
+            held_out = torch.nonzero(labeled.folds == model)[:, 0]
+            chunks = self._chunks(text, labeled.pairs, held_out.cpu().numpy())
+            returns[held_out] = torch.cat([self._adapted_returns(model, *chunk) for chunk in chunks])
         return returns
 
     @torch.no_grad()
-    def _adapted_returns(self, model: int, text: Tensor, frames: Tensor) -> Tensor:
-        """Returns (n, 2) according to one of the adapters."""
+    def _adapted_returns(self, model: int, text: Tensor, frames: Tensor, shown: Tensor) -> Tensor:
+        """Returns (...) of segments, as in `segment_returns`, according to one of the adapters."""
         networks = AdapterNetworks(self._sizes, self.config.residual, self.values[:, model : model + 1], None)
-        return torch.cat([networks.returns(text, chunk)[0] for chunk in frames.split(_CHUNK)])
+        return networks.returns(text, frames, shown)[0]
 
-    def _draw(self, count: int, wanted: int, generator: np.random.Generator) -> Tensor:
-        chosen = generator.choice(count, min(wanted, count), replace=False)
-        return torch.from_numpy(chosen).to(self.device)
+    def _draw(self, count: int, wanted: int, generator: np.random.Generator) -> IntArray:
+        return generator.choice(count, min(wanted, count), replace=False)
 
     def _checked_transitions(self, before: FloatArray, after: FloatArray, actions: FloatArray) -> _Transitions:
         frames_shape, actions_shape = (len(before), self.dimension), (len(before), self.action_size)
@@ -222,16 +222,6 @@ class Adapters(FrameAdapter):
     def _kind(self) -> str:
         layers = ", ".join("-".join(map(str, each)) for each in self._sizes)
         return f"{'residual' if self.config.residual else 'plain'} {layers}"
-
-
-def _distinct(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """The frames (K, D) that differ among frames (n, 2, F, D), in their order, and which of them each is, (n, 2, F)."""
-    rows = frames.flatten(0, 2)
-    number: dict[bytes, int] = {}
-    shown = torch.tensor([number.setdefault(row.tobytes(), len(number)) for row in rows.cpu().numpy()])
-    distinct = rows.new_empty(len(number), rows.shape[1])
-    distinct[shown] = rows
-    return distinct, shown.to(frames.device).view(frames.shape[:3])
 
 
 def _parameters(sizes: Sequence[int]) -> int:

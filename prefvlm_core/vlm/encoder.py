@@ -18,7 +18,11 @@ from prefvlm_core.domains.perturbations import Perturbation
 from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load
 from prefvlm_core.vlm.endpoint import prompts
 from prefvlm_core.vlm.feature_cache import FeatureCache
+from prefvlm_core.vlm.frame_pairs import FramePairs, contents, pairs_of
 from prefvlm_core.vlm.texts import task_text
+
+_CHUNK = 8192
+"""Frames looked up at once to tell them apart."""
 
 
 class FleetEncoder:
@@ -141,14 +145,32 @@ class RunEncoder:
         self.text, self.fingerprint, self.reads_text = text, model.fingerprint, isinstance(model, ImageTextModel)
         self.replay: RunReplay = fleet.replay.of_run(run)
         self.stride, self.length = config.vlm.frame_stride, config.feedback.segment_length
+        self._contents = np.zeros(len(self.replay.rewards), np.uint64)
+        """The contents of the frames by step, 0 where they were not asked for."""
 
     def frames(self, starts: IntArray) -> FloatArray:
-        """Embeddings (n, 2, F, D) of the frames of segments that begin at `starts` (n, 2)."""
+        """Embeddings (..., F, D) of the frames of segments that begin at `starts` (...)."""
+        frames, shown = self.distinct_frames(starts)
+        return frames[shown]
+
+    def distinct_frames(self, starts: IntArray) -> tuple[FloatArray, IntArray]:
+        """Embeddings (K, D) of the frames that segments show which begin at `starts` (...), each frame once however
+        many segments show it, and which of them each segment shows, (..., F)."""
         steps = frame_steps(starts, self.length, self.stride)
-        return self._fleet.features(self._run, steps.ravel()).reshape(*steps.shape, -1)
+        distinct, shown = np.unique(steps, return_inverse=True)
+        return self._fleet.features(self._run, distinct), shown.reshape(steps.shape)
+
+    def frame_pairs(self, starts: IntArray) -> FramePairs:
+        """Pairs of segments that begin at `starts` (n, 2), whose frames are looked up a few at a time."""
+        steps = frame_steps(starts, self.length, self.stride)
+        unknown = np.unique(steps[self._contents[steps] == 0])
+        for first in range(0, len(unknown), _CHUNK):
+            chunk = unknown[first : first + _CHUNK]
+            self._contents[chunk] = contents(self._fleet.features(self._run, chunk))
+        return pairs_of(self._contents[steps], lambda where: self._fleet.features(self._run, steps.flat[where]))
 
     def zero_shot_returns(self, frames: FloatArray) -> FloatArray:
-        """Sums (n, 2) over each segment of the cosine between the text and the frames (n, 2, F, D) (PrefVLM §4.1)."""
+        """Sums (...) over each segment of the cosine between the text and the frames (..., F, D) (PrefVLM §4.1)."""
         return (frames @ self.text).sum(-1) * self.stride
 
     def dynamics(self, starts: IntArray, frames: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from prefvlm_core.common.arrays import DoubleArray, FloatArray
 from prefvlm_core.vlm.adaptation import AdapterLearning, FrameAdapter, accuracy, raw_returns
+from prefvlm_core.vlm.frame_pairs import FramePairs
 
 FEATURES = 512
 """Number of random features."""
 _LENGTH = 0.7  # of the kernel, as a multiple of the root mean square distance of two frames
 _PENALTY = 0.02  # times the mean squared norm of a pair's features; like the length, chosen on kept replays
-_CHUNK = 64  # pairs evaluated at once, which bounds memory
 
 
 class KernelAdapters(FrameAdapter):
@@ -45,20 +45,20 @@ class KernelAdapters(FrameAdapter):
     def learn(
         self,
         text: FloatArray,
-        frames: FloatArray,
+        pairs: FramePairs,
         labels: FloatArray,
         dynamics: tuple[FloatArray, FloatArray, FloatArray],
         generator: np.random.Generator,
     ) -> AdapterLearning:
         """See `FrameAdapter.learn`. The dynamics are ignored, and nothing is drawn."""
-        text_tensor, frame_tensor = self._checked(text, frames)
-        wanted = self._checked_labels(labels, len(frames)).double()
-        raw = raw_returns(text_tensor, frame_tensor)
+        wanted = self._checked_labels(labels, len(pairs)).double()
+        raw = torch.cat([raw_returns(*chunk) for chunk in self._chunks(text, pairs)])
         if not self._length:
-            variance = frame_tensor.flatten(0, 2).var(0, correction=0).sum()
+            _, frames, shown = self._batch(text, pairs, np.arange(len(pairs)))
+            variance = frames[shown.flatten()].var(0, correction=0).sum()
             self._length.copy_((_LENGTH * (2 * variance).sqrt()).clamp(min=1e-6))
             self._scale.copy_(raw.diff(dim=1).square().mean().sqrt().clamp(min=1e-6))
-        features = self._mean_features(frame_tensor)
+        features = torch.cat([self._mean_features(*chunk[1:]) for chunk in self._chunks(text, pairs)])
         differences, offsets = features[:, 1] - features[:, 0], (raw / self._scale).double().diff(dim=1)[:, 0]
         self.weights.copy_(self._fitted(differences, offsets, wanted))
         loss = functional.binary_cross_entropy_with_logits(offsets + differences @ self.weights, wanted)
@@ -94,15 +94,14 @@ class KernelAdapters(FrameAdapter):
         found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-12, "gtol": 1e-6})
         return torch.from_numpy(found.x).to(self.device)
 
-    def _learned_returns(self, text: Tensor, frames: Tensor) -> Tensor:
-        learned = self._mean_features(frames) @ self.weights
-        return (raw_returns(text, frames) / self._scale + learned).float()
+    def _learned_returns(self, text: Tensor, frames: Tensor, shown: Tensor) -> Tensor:
+        learned = self._mean_features(frames, shown) @ self.weights
+        return (raw_returns(text, frames, shown) / self._scale + learned).float()
 
-    def _mean_features(self, frames: Tensor) -> Tensor:
-        """Mean features (n, 2, FEATURES) float64 of the frames (n, 2, F, D) of each segment."""
-        directions = self._directions / self._length
-        chunks = [torch.cos(chunk @ directions + self._phases).mean(2) for chunk in frames.split(_CHUNK)]
-        return torch.cat(chunks).double()
+    def _mean_features(self, frames: Tensor, shown: Tensor) -> Tensor:
+        """Mean features (..., FEATURES) float64 of segments that show some, `shown` (..., F), of the frames (K, D)."""
+        features = torch.cos(frames @ (self._directions / self._length) + self._phases)
+        return features[shown].mean(-2).double()
 
     def state(self) -> dict[str, Tensor]:
         """See `FrameAdapter`."""

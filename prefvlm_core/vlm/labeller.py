@@ -6,6 +6,7 @@ A model behind an endpoint is one as well, see `vlm.endpoint.source`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,9 +34,10 @@ TIE_MARGIN = 0.5
 all returns of the session."""
 ADAPTERS: dict[str, type[FrameAdapter]] = {"mlp": Adapters, "kernel": KernelAdapters}
 """Maps `adapter.kind` to the class that learns from human labels."""
-_CHUNK = 512
-"""Pairs whose frames are looked up at once: in the paper's schedule, the embeddings of all pairs that are labeled again
-in the last session would take 17 GB."""
+CPU = torch.device("cpu")
+CHUNK = 256
+"""Segments whose frames are looked up at once: in the paper's schedule, the embeddings of all pairs that are labeled
+again in the last session would take 17 GB."""
 
 
 class Judgement(NamedTuple):
@@ -84,23 +86,26 @@ class LabelSource(ABC):
 
 
 class FrozenVLM(LabelSource):
-    """The frozen model: a segment's return is the sum of the cosines of the text and its frames (PrefVLM §4.1)."""
+    """The frozen model: a segment's return is the sum of the cosines of the text and its frames (PrefVLM §4.1).
+
+    These returns never change, so each segment's is computed once and kept; after a resume, once more.
+    """
 
     def __init__(self, encoder: RunEncoder) -> None:
         self.encoder = encoder
+        self._kept = np.full(len(encoder.replay.rewards), np.nan, np.float32)
+        """Returns by the first step of a segment, nan where none was asked for."""
 
     def judge(self, starts: IntArray) -> Judgement:
         """See `LabelSource`."""
-        chunks = np.split(starts, range(_CHUNK, len(starts), _CHUNK))
-        parts = [self._judge_frames(self.encoder.frames(chunk)) for chunk in chunks]
-        return Judgement(
-            np.concatenate([part.returns for part in parts]), np.concatenate([part.zero_shot for part in parts])
-        )
-
-    def _judge_frames(self, frames: FloatArray) -> Judgement:
-        """The returns of both segments of pairs whose frames have embeddings (n, 2, F, D)."""
-        returns = self.encoder.zero_shot_returns(frames)
+        returns = self._zero_shot(starts)
         return Judgement(returns, returns)
+
+    def _zero_shot(self, starts: IntArray) -> FloatArray:
+        """The frozen model's returns (n, 2) of pairs (n, 2)."""
+        for chunk in _chunks(starts[np.isnan(self._kept[starts])]):
+            self._kept[chunk] = self.encoder.zero_shot_returns(self.encoder.frames(chunk))
+        return self._kept[starts]
 
 
 class AdaptedVLM(FrozenVLM):
@@ -110,10 +115,17 @@ class AdaptedVLM(FrozenVLM):
         super().__init__(encoder)
         self.adapters, self.stopwatch = adapters, stopwatch
 
-    def _judge_frames(self, frames: FloatArray) -> Judgement:
-        """See `FrozenVLM`. If cross-validation rejected the adapters, the returns are the frozen model's."""
-        zero_shot = self.encoder.zero_shot_returns(frames)
-        return Judgement(np.asarray(self.adapters.returns(self.encoder.text, frames)), zero_shot)
+    def judge(self, starts: IntArray) -> Judgement:
+        """See `LabelSource`. If cross-validation rejected the adapters, the returns are the frozen model's.
+
+        The segments of all pairs are sorted, so that a chunk holds those that overlap: each frame is adapted once,
+        however many pairs show it, but for those at the edges of chunks.
+        """
+        text, returns = self.encoder.text, np.empty(len(self._kept), np.float32)
+        for chunk in _chunks(starts):
+            frames, shown = self.encoder.distinct_frames(chunk)
+            returns[chunk] = self.adapters.segment_returns(text, frames, shown)
+        return Judgement(returns[starts], self._zero_shot(starts))
 
     def adapt(self, human: PreferenceBuffer, recent: IntArray, generator: np.random.Generator) -> dict[str, float]:
         """See `LabelSource`. Ties are left out; without `recent` pairs, the actions are those in the human's pairs."""
@@ -122,10 +134,10 @@ class AdaptedVLM(FrozenVLM):
             starts, labels = human.starts[decided], human.labels[decided]
             if not len(starts):
                 return {}
-            frames = self.encoder.frames(starts)
             recent = recent if len(recent) else starts
             dynamics = self.encoder.dynamics(recent, self.encoder.frames(recent))
-            learning = self.adapters.learn(self.encoder.text, frames, labels, dynamics, generator)
+            pairs = self.encoder.frame_pairs(starts)
+            learning = self.adapters.learn(self.encoder.text, pairs, labels, dynamics, generator)
         return {
             "adapter_preference_loss": learning.preference_loss,
             "adapter_dynamics_loss": learning.dynamics_loss,
@@ -175,20 +187,23 @@ def make_label_source(
         return FrozenVLM(encoder)
     dimension = len(encoder.text)
     if config.adapter.source:
-        return AdaptedVLM(encoder, source_adapters(config, encoder.fingerprint, dimension, results), stopwatch)
-    return AdaptedVLM(
-        encoder, fresh_adapters(config.adapter, dimension, sizes_of(config.task).action, generator), stopwatch
-    )
+        adapters = source_adapters(config, encoder.fingerprint, dimension, results, replay.device)
+    else:
+        action_size = sizes_of(config.task).action
+        adapters = fresh_adapters(config.adapter, dimension, action_size, generator, replay.device)
+    return AdaptedVLM(encoder, adapters, stopwatch)
 
 
 def fresh_adapters(
-    config: AdapterConfig, dimension: int, action_size: int, generator: np.random.Generator
+    config: AdapterConfig, dimension: int, action_size: int, generator: np.random.Generator, device: torch.device = CPU
 ) -> FrameAdapter:
-    """Adapters that have learned nothing yet, on the CPU, for embeddings of length `dimension`."""
-    return ADAPTERS[config.kind](config, dimension, action_size, generator, torch.device("cpu"))
+    """Adapters that have learned nothing yet, for embeddings of length `dimension`."""
+    return ADAPTERS[config.kind](config, dimension, action_size, generator, device)
 
 
-def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results: Path) -> FrameAdapter:
+def source_adapters(
+    config: RunConfig, fingerprint: str, dimension: int, results: Path, device: torch.device = CPU
+) -> FrameAdapter:
     """The adapters of the run that `adapter.source` names (transfer, as in PrefVLM and ROVED).
 
     `fingerprint` and `dimension` are those of the model's embeddings. Raises `PrefVLMError` if the adapters are missing
@@ -204,8 +219,7 @@ def source_adapters(config: RunConfig, fingerprint: str, dimension: int, results
             )
         raise PrefVLMError(f"{missing}; train that run first.")
     kind = ADAPTERS[config.adapter.kind]
-    action_size = sizes_of(config.task).action
-    return kind.read(path, fingerprint, config.adapter, dimension, action_size, torch.device("cpu"))
+    return kind.read(path, fingerprint, config.adapter, dimension, sizes_of(config.task).action, device)
 
 
 def labels_of(returns: FloatArray, ties: str) -> FloatArray:
@@ -218,3 +232,9 @@ def labels_of(returns: FloatArray, ties: str) -> FloatArray:
     if ties != "none" and len(returns):
         labels[(np.abs(difference) < TIE_MARGIN * returns.std()) | (difference == 0)] = 0.5
     return labels
+
+
+def _chunks(starts: IntArray) -> Iterator[IntArray]:
+    """The segments that differ among `starts` (...), in ascending order, `CHUNK` at a time."""
+    segments = np.unique(starts)
+    return (segments[first : first + CHUNK] for first in range(0, len(segments), CHUNK))

@@ -20,7 +20,7 @@ from prefvlm_core.vlm.embedding import embed_in_batches
 from prefvlm_core.vlm.state_dicts import fit
 from prefvlm_core.vlm.weight_files import read_tensors
 
-_BATCH = 16  # images per forward pass
+_BATCHES = {"cpu": 16, "cuda": 256}  # images per forward pass, by device
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ _DECISIONNCE = _Checkpoint(
 
 
 class OpenClip(ImageTextModel):
-    """A CLIP model of open_clip in float32, on the GPU if there is one.
+    """A CLIP model of open_clip in float32, or on the GPU if there is one, its images by torch's autocast to float16.
 
     Frames must have the model's own size, so nothing is resized or cropped; they are scaled to [0, 1] and normalized
     as the model requires. LIV's code leaves frames unscaled if none of their pixels exceeds 10; this is not reproduced.
@@ -65,12 +65,15 @@ class OpenClip(ImageTextModel):
     @torch.inference_mode()
     def encode_image(self, frames: ImageArray) -> FloatArray:
         """See `VisionLanguageModel`."""
-        return embed_in_batches(self._encode_batch, frames, self.frame_size, self._dimension, _BATCH)
+        return embed_in_batches(
+            self._encode_batch, frames, self.frame_size, self._dimension, _BATCHES[self._device.type]
+        )
 
     def _encode_batch(self, frames: Tensor) -> Tensor:
         images = frames.to(self._device).permute(0, 3, 1, 2).float().div(255)
-        features: Tensor = self._model.encode_image((images - self._mean) / self._std)
-        return features
+        with torch.autocast("cuda", torch.float16, enabled=self._device.type == "cuda"):
+            features: Tensor = self._model.encode_image((images - self._mean) / self._std)
+        return features.float()
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> FloatArray:

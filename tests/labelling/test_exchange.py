@@ -322,7 +322,9 @@ def test_a_reward_is_learned_offline_from_what_was_imported(kept: RunDirectory, 
     steps = replay.segment_steps(buffer.starts[0, 1:], length)
     assert torch.equal(replay.inputs(steps)[0, :, : len(first[0])], torch.tensor(first))
     config, generator = kept.config.reward, np.random.default_rng(0)
-    ensemble = RewardEnsemble(config, replay.actions.shape[1] + 39, [generator], torch.device("cpu")).of_run(0)
+    ensemble = RewardEnsemble(
+        config, replay.actions.shape[1] + 39, [generator], torch.device("cpu"), "drawer-close-v3"
+    ).of_run(0)
     ensemble.standardise(replay)
     accuracy = [ensemble.epoch(replay, buffer, length, generator) for _ in range(60)]
     assert accuracy[-1] > 0.9 > accuracy[0]

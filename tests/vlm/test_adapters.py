@@ -13,7 +13,9 @@ from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.runs.files import read_tensors, write_tensors
+from prefvlm_core.vlm.adaptation import AdapterLearning
 from prefvlm_core.vlm.adapters import Adapters
+from prefvlm_core.vlm.frame_pairs import FramePairs
 
 CPU = torch.device("cpu")
 SMALL = AdapterConfig(hidden=5, output=3, folds=2, first_updates=1, later_updates=1)
@@ -57,6 +59,23 @@ def worlds(
     return text32, frames32, labels32, tuple(transitions)  # type: ignore[return-value]
 
 
+def learn(
+    adapters: Adapters,
+    text: FloatArray,
+    frames: FloatArray,
+    labels: FloatArray,
+    transitions: Transitions,
+    generator: np.random.Generator,
+) -> AdapterLearning:
+    return adapters.learn(text, FramePairs.of(frames), labels, transitions, generator)
+
+
+def each_frame_once(frames: FloatArray) -> tuple[torch.Tensor, torch.Tensor]:
+    """The frames (n, 2, F, D) as (K, D), and which of them each segment shows."""
+    shown = np.arange(frames[..., 0].size).reshape(frames.shape[:3])
+    return torch.from_numpy(frames).flatten(0, 2), torch.from_numpy(shown)
+
+
 def accuracy(returns: FloatArray, labels: FloatArray) -> float:
     return float(((returns[:, 1] > returns[:, 0]) == labels).mean())
 
@@ -90,7 +109,7 @@ def test_first_losses_are_those_of_the_formulas() -> None:
             for one, two, action in zip(before, after, actions, strict=True)
         ]
     )
-    learning = adapters.learn(text, frames, labels, (before, after, actions), np.random.default_rng(1))
+    learning = learn(adapters, text, frames, labels, (before, after, actions), np.random.default_rng(1))
     assert learning.preference_loss == pytest.approx(preference, rel=1e-4)
     assert learning.dynamics_loss == pytest.approx(dynamics, rel=1e-4)
 
@@ -100,10 +119,10 @@ def test_accuracies_leave_out_ties_and_count_equal_returns_half() -> None:
     frames[0], frames[1], frames[2, 1] = text, -text, frames[2, 0]
     frames[0, 0] = frames[1, 1] = 0.1 * np.ones(4) + text[::-1]
     labels[:] = (1, 1, 1, 0.5)  # the zero-shot returns say 1, 1 and nothing
-    learning = new(SMALL, 4).learn(text, frames, labels, dynamics, np.random.default_rng(1))
+    learning = learn(new(SMALL, 4), text, frames, labels, dynamics, np.random.default_rng(1))
     assert learning.zero_shot_accuracy == pytest.approx(2.5 / 3)
     labels[1] = 0
-    learning = new(SMALL, 4).learn(text, frames, labels, dynamics, np.random.default_rng(1))
+    learning = learn(new(SMALL, 4), text, frames, labels, dynamics, np.random.default_rng(1))
     assert learning.zero_shot_accuracy == pytest.approx(1.5 / 3)
 
 
@@ -118,7 +137,7 @@ def test_inverse_dynamics_teach_the_image_side_and_preferences_both_sides() -> N
 
     networks.backward(networks.dynamics_loss(*tensors).sum())
     assert reached() == [False, True, True]
-    networks.backward(networks.returns(torch.from_numpy(text), torch.from_numpy(frames))[..., 1].sum())
+    networks.backward(networks.returns(torch.from_numpy(text), *each_frame_once(frames))[..., 1].sum())
     assert reached() == [True, True, False]
 
 
@@ -132,7 +151,7 @@ def test_adapters_of_a_fold_do_not_learn_from_its_pairs() -> None:
             changed[fold::4] = 1 - changed[fold::4]
             changed_frames[fold::4] += 1
         adapters = new(config, 8)
-        adapters.learn(text, changed_frames, changed, dynamics, np.random.default_rng(1))
+        learn(adapters, text, changed_frames, changed, dynamics, np.random.default_rng(1))
         trained.append(adapters.values[0].clone())
     for fold in range(4):
         same = [torch.equal(*models) for models in zip(trained[0], trained[fold + 1], strict=True)]
@@ -141,7 +160,7 @@ def test_adapters_of_a_fold_do_not_learn_from_its_pairs() -> None:
 
 def test_fifty_labels_find_the_direction_that_matters() -> None:
     adapters = new(LEARNING, 32)
-    learning = adapters.learn(*worlds(50, 1, text_knows=False), np.random.default_rng(2))
+    learning = learn(adapters, *worlds(50, 1, text_knows=False), np.random.default_rng(2))
     text, frames, labels, _ = worlds(1000, 3, text_knows=False)
     zero_shot = accuracy((frames @ text).sum(-1), labels)
     assert learning.accepted and abs(zero_shot - 0.5) < 0.05
@@ -154,21 +173,21 @@ def test_fifty_labels_find_the_direction_that_matters() -> None:
 def test_adapters_that_would_do_harm_are_not_used() -> None:
     """The text already points in the right direction, which 12 labels in 32 dimensions do not suffice to learn."""
     adapters = new(LEARNING, 32)
-    learning = adapters.learn(*worlds(12, 1, text_knows=True), np.random.default_rng(2))
+    learning = learn(adapters, *worlds(12, 1, text_knows=True), np.random.default_rng(2))
     assert not learning.accepted and learning.adapted_accuracy < learning.zero_shot_accuracy
     text, frames, labels, _ = worlds(1000, 3, text_knows=True)
     cosines = frames @ text / np.linalg.norm(frames, axis=-1)
     returns = adapters.returns(text, frames)
     np.testing.assert_allclose(returns, 50 * cosines.mean(-1), rtol=1e-4, atol=1e-4)
-    adapted = adapters._adapted_returns(4, torch.from_numpy(text), torch.from_numpy(frames)).numpy()
+    adapted = adapters._adapted_returns(4, torch.from_numpy(text), *each_frame_once(frames)).numpy()
     assert accuracy(adapted, labels) < accuracy(returns, labels)
 
 
 def test_inverse_dynamics_predict_the_action() -> None:
     config = dataclasses.replace(LEARNING, first_updates=400)
     adapters, seen = new(config, 32), worlds(20, 1, text_knows=False)
-    adapters.learn(*seen, np.random.default_rng(2))
-    later = adapters.learn(*seen, np.random.default_rng(3))
+    learn(adapters, *seen, np.random.default_rng(2))
+    later = learn(adapters, *seen, np.random.default_rng(3))
     assert later.dynamics_loss < 0.3 * seen[3][2].var()
 
 
@@ -177,7 +196,7 @@ def test_without_inverse_dynamics_the_head_is_left_alone() -> None:
     before = adapters.networks.head.values.clone()
     text, frames, labels, _ = data(5, 4)
     nothing = np.empty((0, 4), np.float32)
-    learning = adapters.learn(text, frames, labels, (nothing, nothing, nothing), np.random.default_rng(1))
+    learning = learn(adapters, text, frames, labels, (nothing, nothing, nothing), np.random.default_rng(1))
     assert math.isnan(learning.dynamics_loss) and math.isfinite(learning.preference_loss)
     assert torch.equal(adapters.networks.head.values, before)
 
@@ -185,10 +204,10 @@ def test_without_inverse_dynamics_the_head_is_left_alone() -> None:
 def test_residual_adapters_start_as_the_frozen_model_and_learn() -> None:
     adapters = new(dataclasses.replace(LEARNING, residual=True), 32)
     seen = worlds(50, 1, text_knows=False)
-    text, frames = torch.from_numpy(seen[0]), torch.from_numpy(seen[1])
+    text, frames = torch.from_numpy(seen[0]), each_frame_once(seen[1])
     raw = torch.from_numpy(adapters.returns(seen[0], seen[1]))
-    torch.testing.assert_close(adapters.networks.returns(text, frames), raw.expand(5, -1, -1), rtol=1e-4, atol=1e-4)
-    adapters.learn(*seen, np.random.default_rng(2))
+    torch.testing.assert_close(adapters.networks.returns(text, *frames), raw.expand(5, -1, -1), rtol=1e-4, atol=1e-4)
+    learn(adapters, *seen, np.random.default_rng(2))
     text_array, frame_array, labels, _ = worlds(1000, 3, text_knows=False)
     assert adapters.accepted and accuracy(adapters.returns(text_array, frame_array), labels) > 0.75
 
@@ -196,23 +215,23 @@ def test_residual_adapters_start_as_the_frozen_model_and_learn() -> None:
 def test_later_sessions_take_fewer_updates() -> None:
     adapters = new(dataclasses.replace(SMALL, first_updates=7, later_updates=2), 4)
     for updates in (7, 9, 11):
-        adapters.learn(*data(3, 4), np.random.default_rng(1))
+        learn(adapters, *data(3, 4), np.random.default_rng(1))
         assert adapters.optimizer.steps.item() == updates
 
 
 def test_state_round_trip_continues_as_if_nothing_had_happened() -> None:
     seen = worlds(20, 1, text_knows=False)
     one, other = new(LEARNING, 32, seed=0), new(LEARNING, 32, seed=1)
-    one.learn(*seen, np.random.default_rng(2))
+    learn(one, *seen, np.random.default_rng(2))
     other.load({name: tensor.clone() for name, tensor in one.state().items()})
     assert other.accepted == one.accepted
-    assert one.learn(*seen, np.random.default_rng(3)) == other.learn(*seen, np.random.default_rng(3))
+    assert learn(one, *seen, np.random.default_rng(3)) == learn(other, *seen, np.random.default_rng(3))
     assert torch.equal(one.values, other.values)
 
 
 def test_adapters_transfer_to_another_run_that_fits(tmp_path: Path) -> None:
     adapters = new(LEARNING, 32)
-    adapters.learn(*worlds(50, 1, text_knows=False), np.random.default_rng(2))
+    learn(adapters, *worlds(50, 1, text_knows=False), np.random.default_rng(2))
     path = tmp_path / "adapters.safetensors"
     adapters.save(path, "liv-1")
     again = Adapters.read(path, "liv-1", LEARNING, 32, 4, CPU)
@@ -255,24 +274,24 @@ def test_wrong_input_is_refused() -> None:
     text, frames, labels, dynamics = data(3, 4)
     nan = np.full_like(frames, np.nan)
     generator = np.random.default_rng(0)
-    for use in (lambda: adapters.returns(text, nan), lambda: adapters.learn(text, nan, labels, dynamics, generator)):
+    for use in (lambda: adapters.returns(text, nan), lambda: learn(adapters, text, nan, labels, dynamics, generator)):
         with pytest.raises(PrefVLMError, match="hold NaN or infinity"):
             use()
-    with pytest.raises(PrefVLMError, match=r"take text \(4,\) and frames \(n, 2, F, 4\), got \(3,\)"):
+    with pytest.raises(PrefVLMError, match=r"take text \(4,\) and frames \(n, 2, F, 4\) or \(K, 4\), got \(3,\)"):
         adapters.returns(text[:3], frames)
     with pytest.raises(PrefVLMError, match=r"got \(4,\) and \(3, 1, 3, 4\)"):
         adapters.returns(text, frames[:, :1])
     for wrong in (labels[:2], np.full(3, 0.3, np.float32)):
         with pytest.raises(PrefVLMError, match="one label 0, 1/2 or 1 for each"):
-            adapters.learn(text, frames, wrong, dynamics, generator)
+            learn(adapters, text, frames, wrong, dynamics, generator)
     with pytest.raises(PrefVLMError, match="at least one pair"):
-        adapters.learn(text, frames[:0], labels[:0], dynamics, generator)
+        learn(adapters, text, frames[:0], labels[:0], dynamics, generator)
     for transitions in (
         (dynamics[0], dynamics[1][:2], dynamics[2]),
         (dynamics[0], dynamics[1], dynamics[2][:, :3]),
         (dynamics[0][:0], dynamics[1][:0], dynamics[2][:0]),
     ):
         with pytest.raises(PrefVLMError, match="Inverse dynamics take at least one"):
-            adapters.learn(text, frames, labels, transitions, generator)
+            learn(adapters, text, frames, labels, transitions, generator)
     with pytest.raises(PrefVLMError, match="for inverse dynamics hold NaN"):
-        adapters.learn(text, frames, labels, (dynamics[0], dynamics[1], dynamics[2] * np.nan), generator)
+        learn(adapters, text, frames, labels, (dynamics[0], dynamics[1], dynamics[2] * np.nan), generator)

@@ -13,6 +13,7 @@ from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.vlm import kernel_adapters
+from prefvlm_core.vlm.frame_pairs import FramePairs
 from prefvlm_core.vlm.kernel_adapters import FEATURES, KernelAdapters
 
 CPU = torch.device("cpu")
@@ -37,7 +38,13 @@ def world(pairs: int, seed: int, text_knows: bool = False) -> tuple[FloatArray, 
 
 
 def learn(adapters: KernelAdapters, seen: tuple[FloatArray, FloatArray, FloatArray]):
-    return adapters.learn(*seen, NONE, np.random.default_rng(0))
+    text, frames, labels = seen
+    return adapters.learn(text, FramePairs.of(frames), labels, NONE, np.random.default_rng(0))
+
+
+def mean_features(adapters: KernelAdapters, frames: FloatArray) -> torch.Tensor:
+    shown = np.arange(frames[..., 0].size).reshape(frames.shape[:3])
+    return adapters._mean_features(torch.from_numpy(frames).flatten(0, 2), torch.from_numpy(shown))
 
 
 def right(returns: FloatArray, labels: FloatArray) -> float:
@@ -69,7 +76,7 @@ def test_one_pair_has_the_optimum_of_its_only_equation() -> None:
     """With one pair and labels like the text's, w lies along the difference of features: one unknown is left."""
     adapters, (text, frames, _) = new(), world(1, 3)
     learning = learn(adapters, (text, frames, np.ones(1, np.float32)))
-    features = adapters._mean_features(torch.from_numpy(frames))[0]
+    features = mean_features(adapters, frames)[0]
     norm = float((features[1] - features[0]).square().sum())
     raw = 50 * (frames @ text / np.linalg.norm(frames, axis=-1)).mean(-1)[0]
     offset = np.sign(raw[1] - raw[0])  # one pair's difference divided by its own size
@@ -86,10 +93,10 @@ def test_features_span_a_gaussian_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(kernel_adapters, "FEATURES", 40_000)
     adapters = new()
     adapters._length.fill_(5.0)
-    frames = torch.from_numpy(world(6, 2)[1])[:, :, :1]
-    features = adapters._mean_features(frames).flatten(0, 1)
+    frames = world(6, 2)[1][:, :, :1]
+    features = mean_features(adapters, frames).flatten(0, 1)
     products = (2 / 40_000 * features @ features.T).numpy()
-    points = frames.flatten(0, 2).numpy()
+    points = frames.reshape(12, 32)
     for one, other in itertools.product(range(12), repeat=2):
         distance = np.linalg.norm(points[one] - points[other])
         assert products[one, other] == pytest.approx(np.exp(-(distance**2) / 50), abs=0.02)
@@ -108,7 +115,7 @@ def test_held_out_pairs_are_judged_by_weights_that_never_saw_them() -> None:
     text, frames, labels = world(12, 1)
     adapters = new()
     learn(adapters, (text, frames, labels))
-    features = adapters._mean_features(torch.from_numpy(frames))
+    features = mean_features(adapters, frames)
     differences, offsets, wanted = features[:, 1] - features[:, 0], torch.zeros(12).double(), torch.from_numpy(labels)
     margins = adapters._held_out_margins(differences, offsets, wanted.double())
     for fold in range(4):

@@ -178,6 +178,15 @@ def test_an_embedding_does_not_depend_on_its_batch(tiny, tmp_path):
     assert model.encode_image(frames[:0]).shape == model.encode_text([]).shape == (0, 16)
 
 
+def test_larger_batches_as_on_a_gpu_change_embeddings_by_rounding_alone(tiny, tmp_path, monkeypatch):
+    torch.save(tiny, tmp_path / "file.pt")
+    model = vlm.load("open_clip:tiny", tmp_path / "file.pt")
+    frames = frames_of(32, 20)
+    small = model.encode_image(frames)
+    monkeypatch.setitem(ours._BATCHES, "cpu", ours._BATCHES["cuda"])
+    np.testing.assert_allclose(model.encode_image(frames), small, atol=1e-6)
+
+
 class Attack:
     """An object that runs code when it is unpickled."""
 
