@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -120,7 +121,8 @@ class Fleet:
         )
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
         weights = execution.vlm_weights or None
-        self.encoder = FleetEncoder(self.configs, self.replay, checkpoint.path, self.stopwatch, weights)
+        scratch = Path(execution.scratch) / checkpoint.path.name if execution.scratch else checkpoint.path
+        self.encoder = FleetEncoder(self.configs, self.replay, scratch, self.stopwatch, weights)
         self.ensemble = RewardEnsemble(self.shared.reward, self.replay.input_size, initialization, self.device)
         self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         self.feedback = make_feedback(

@@ -9,6 +9,8 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.fields import per_run_fields
 from prefvlm_core.config.run import RunConfig, flatten
 
+FLEET_SIZE = 16
+"""Runs trained together: past this, batched arithmetic gains little and a lost machine loses more."""
 PER_RUN = per_run_fields(RunConfig)
 """The dotted fields in which the runs of a fleet may differ."""
 

@@ -180,6 +180,9 @@ class Execution(EndpointLimits):
     1)."""
     vlm_weights: str = ""
     """Checkpoint file of a VLM that does not come with the package (liv, decisionnce, open_clip:<model>)."""
+    scratch: str = ""
+    """Folder for the embeddings of frames while a fleet is trained, for example on the machine's own disk; what is
+    missing in it is made again (empty: the fleet's folder among the results)."""
     threads: int = 1
     """Number of torch threads of the learner, at most four per core; results are bit-identical only for the same
     number."""

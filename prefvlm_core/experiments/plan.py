@@ -15,7 +15,7 @@ import pandas
 from prefvlm_core.checks.names import check_names
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.common.registry import cached_by_name
-from prefvlm_core.config.fleets import check_compatible
+from prefvlm_core.config.fleets import FLEET_SIZE, check_compatible
 from prefvlm_core.config.run import Execution, RunConfig, check_profile
 from prefvlm_core.experiments.arms import Arm
 from prefvlm_core.experiments.grids import EXPERIMENTS
@@ -23,9 +23,6 @@ from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.stored import load_labels, load_metrics
 from prefvlm_core.train import train
-
-FLEET_SIZE = 16
-"""Runs trained together: past this, batched arithmetic gains little and a lost machine loses more."""
 
 
 @dataclass(frozen=True)
@@ -73,28 +70,32 @@ def experiments_of(profile: str) -> list[str]:
 
 
 @cached_by_name
-def profile_fleets(profile: str) -> dict[str, list[RunConfig]]:
-    """Every run of every experiment of a profile, in fleets by name; a run that several experiments show is there
-    once."""
-    return fleets([config for experiment in experiments_of(profile) for config in configs_of(experiment, profile)])
+def profile_fleets(profile: str, size: int = FLEET_SIZE) -> dict[str, list[RunConfig]]:
+    """Every run of every experiment of a profile, in fleets of at most `size` by name; a run that several experiments
+    show is there once."""
+    configs = [config for experiment in experiments_of(profile) for config in configs_of(experiment, profile)]
+    return fleets(configs, size)
 
 
-def fleets_of(experiment: str, profile: str) -> list[str]:
+def fleets_of(experiment: str, profile: str, size: int = FLEET_SIZE) -> list[str]:
     """Names of the profile's fleets that train a run of the experiment."""
-    return _fleets_that_train({config.run_id for config in configs_of(experiment, profile)}, profile)
+    return _fleets_that_train({config.run_id for config in configs_of(experiment, profile)}, profile, size)
 
 
-def fleets_before(fleet: str, profile: str) -> list[str]:
+def fleets_before(fleet: str, profile: str, size: int = FLEET_SIZE) -> list[str]:
     """Names of the profile's fleets whose adapters the runs of a fleet start from."""
-    return _fleets_that_train({config.adapter.source for config in profile_fleets(profile)[fleet]}, profile)
+    sources = {config.adapter.source for config in profile_fleets(profile, size)[fleet]}
+    return _fleets_that_train(sources, profile, size)
 
 
-def _fleets_that_train(run_ids: set[str], profile: str) -> list[str]:
-    return [name for name, fleet in profile_fleets(profile).items() if run_ids & {config.run_id for config in fleet}]
+def _fleets_that_train(run_ids: set[str], profile: str, size: int) -> list[str]:
+    planned = profile_fleets(profile, size)
+    return [name for name, fleet in planned.items() if run_ids & {config.run_id for config in fleet}]
 
 
-def fleets(configs: Sequence[RunConfig]) -> dict[str, list[RunConfig]]:
-    """Runs grouped into fleets of compatible ones, by name. Depends on `configs` alone, not on what is finished.
+def fleets(configs: Sequence[RunConfig], size: int = FLEET_SIZE) -> dict[str, list[RunConfig]]:
+    """Runs grouped into fleets of at most `size` compatible ones, by name. Depends on `configs` alone, not on what is
+    finished.
 
     Runs of one seed stay together, so that whole seeds are done first; runs that start from another's adapters come
     after those that do not; a run named twice is trained once.
@@ -102,7 +103,7 @@ def fleets(configs: Sequence[RunConfig]) -> dict[str, list[RunConfig]]:
     groups: list[list[RunConfig]] = []
     for config in sorted(dict.fromkeys(configs), key=lambda config: (bool(config.adapter.source), config.seed)):
         for group in groups:
-            if len(group) < FLEET_SIZE and _compatible(group[0], config):
+            if len(group) < size and _compatible(group[0], config):
                 group.append(config)
                 break
         else:

@@ -73,6 +73,11 @@ def load(name: str, weights: str | Path | None = None) -> VisionLanguageModel:
     return VLMS[name](name, weights)
 
 
+def takes_weights(name: str) -> bool:
+    """Whether a model reads a checkpoint file that does not come with the package."""
+    return name.removeprefix(GOAL_PREFIX).startswith((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX))
+
+
 def _load_tinyliv(name: str, weights: str | Path | None) -> VisionLanguageModel:
     from prefvlm_core.vlm import tinyliv
 

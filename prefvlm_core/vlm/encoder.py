@@ -122,7 +122,9 @@ class FleetEncoder:
         return self._renderers[shared]
 
     def close(self) -> None:
-        """Release the memory of the renderers."""
+        """Release the memory of the renderers, and remove the embeddings."""
+        for cache in self._caches.values():
+            cache.path.unlink(missing_ok=True)
         for renderer in self._renderers.values():
             renderer.close()
 
