@@ -92,8 +92,8 @@ def _family(name: str) -> str:
 
 
 def cached_by_name(function: Callable[Names, Answer]) -> Callable[Names, Answer]:
-    """Remember what a function of registered names, and of whole numbers, returned, until a registration may change what
-    the names mean."""
+    """Remember what a function of registered names, and of whole numbers, returned, until a registration may change
+    what the names mean."""
 
     @functools.cache
     def remembered(registrations: int, *names: Names.args, **named: Names.kwargs) -> Answer:
@@ -103,7 +103,7 @@ def cached_by_name(function: Callable[Names, Answer]) -> Callable[Names, Answer]
     def answer(*names: Names.args, **named: Names.kwargs) -> Answer:
         if not all(isinstance(name, str | int) for name in (*names, *named.values())):
             return function(*names, **named)  # which refuses it
-        return remembered(Registry.registrations, *names, **named)
+        return remembered(Registry.registrations, *names, **named)  # type: ignore[arg-type]  # they can be hashed
 
     return answer
 

@@ -41,10 +41,11 @@ class Jobs:
     scratch: str = ""
     """See `Execution.scratch`; a job's own shell replaces variables in it, such as $TMPDIR."""
     fleet_size: int = FLEET_SIZE
-    """Runs of a fleet at most, and so how many jobs there are. Finished runs stay as they are, but unfinished ones begin
-    again when it is changed, because a checkpoint belongs to the runs that were trained together."""
+    """Runs of a fleet at most, and so how many jobs there are. After a change, finished runs stay as they are, and
+    unfinished ones begin again, because a checkpoint belongs to the runs that were trained together."""
     notebooks: str = ""
-    """The notebooks to be drawn, with spaces between them, and so what is trained (empty: all of them, and the tables)."""
+    """The notebooks to be drawn, with spaces between them, and with them what is trained (empty: all, and the
+    tables)."""
 
     def __post_init__(self) -> None:
         check_profile(self.profile)
