@@ -171,7 +171,7 @@ COMMAND_LINES = {
     "reproduce": "There is no Snakefile here",
     "reproduce --results ''": "--results must name a folder, got ''.",
     "reproduce --cores many": "--cores takes one whole number, got 'many'.",
-    "reproduce --executor slurm": "--executor slurm needs --device cpu or --device cuda, since auto would go by this machine",
+    "reproduce --executor slurm": "--executor slurm needs --device cpu or --device cuda, since auto",
     "reproduce --fleet-size 0": "fleet_size must be at least 1, got 0.",
     "reproduce --notebooks 2": "Unknown notebook '2'.",
     "fleet fleet-00000000 --fleet-size 0": "fleet_size must be at least 1, got 0.",

@@ -10,6 +10,11 @@ folder=$(mktemp -d)
 chmod 755 "$folder"
 daemons=()
 stop() {
+    scancel --user="$(id -un)" 2>/dev/null || true  # jobs outlive the daemons
+    for _ in $(seq 50); do
+        [ -z "$(squeue --noheader 2>/dev/null)" ] && break
+        sleep 0.2
+    done
     for pid in "${daemons[@]}"; do kill "$pid" 2>/dev/null || true; done
     for pid in "${daemons[@]}"; do wait "$pid" 2>/dev/null || true; done
     rm -rf "$folder"
@@ -23,6 +28,8 @@ print(*(each.getsockname()[1] for each in sockets))')
 head -c 1024 /dev/urandom >"$folder/munge.key"
 chmod 400 "$folder/munge.key"
 mkdir "$folder/state" "$folder/n1" "$folder/n2"
+printf '#!/bin/sh\necho export SLURM_CONF=%s\n' "$folder/slurm.conf" >"$folder/prolog.sh"  # sbatch does not pass it on
+chmod +x "$folder/prolog.sh"
 cat >"$folder/slurm.conf" <<CONF
 ClusterName=localhost
 SlurmctldHost=localhost
@@ -40,6 +47,7 @@ SlurmctldLogFile=$folder/slurmctld.log
 SlurmdLogFile=$folder/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+TaskProlog=$folder/prolog.sh
 SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres

@@ -26,7 +26,7 @@ class Train(Combinations):
     def run(self) -> int:
         configs = self.configs()
 
-        from prefvlm_core.experiments.plan import fleets  # slow to import: a wrong name has been answered by now
+        from prefvlm_core.experiments.fleets import fleets  # slow to import: a wrong name has been answered by now
         from prefvlm_core.train import train
 
         for name, fleet in fleets(configs).items():
@@ -50,7 +50,8 @@ class Experiment:
 
         EXPERIMENTS.check(self.name)
 
-        from prefvlm_core.experiments.plan import configs_of, train_missing  # slow to import, see `Train`
+        from prefvlm_core.experiments.fleets import configs_of  # slow to import, see `Train`
+        from prefvlm_core.experiments.plan import train_missing
 
         train_missing(configs_of(self.name, self.profile), self.execution)
         return 0
@@ -71,7 +72,7 @@ class Fleet:
         check_number("fleet_size", self.fleet_size, least=1)
 
         from prefvlm_core.experiments import batch
-        from prefvlm_core.experiments.plan import profile_fleets
+        from prefvlm_core.experiments.fleets import profile_fleets
         from prefvlm_core.train import train
 
         planned = profile_fleets(self.profile, self.fleet_size)

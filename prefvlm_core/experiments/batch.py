@@ -34,8 +34,9 @@ from prefvlm_core.config.fields import check_number
 from prefvlm_core.config.fleets import FLEET_SIZE
 from prefvlm_core.config.run import PROCESSES_PER_CORE, Execution
 from prefvlm_core.experiments.children import run_with_children
+from prefvlm_core.experiments.fleets import experiments_of, profile_fleets
 from prefvlm_core.experiments.jobs import Jobs, workflow_profile
-from prefvlm_core.experiments.plan import evaluations, experiments_of, finished_runs, label_log, profile_fleets
+from prefvlm_core.experiments.plan import evaluations, finished_runs, label_log
 from prefvlm_core.experiments.project import check_notebook
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_atomically, write_json, write_probe

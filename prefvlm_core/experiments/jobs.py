@@ -15,10 +15,9 @@ from prefvlm_core.config.fields import check_number
 from prefvlm_core.config.fleets import FLEET_SIZE
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.config.run import RunConfig
-from prefvlm_core.experiments.plan import experiments_of, fleets_before, fleets_of, profile_fleets
+from prefvlm_core.experiments.fleets import experiments_of, fleets_before, fleets_of, profile_fleets
 from prefvlm_core.experiments.resources import Resources, fleet_resources
-from prefvlm_core.vlm import GOAL_PREFIX, takes_weights
-from prefvlm_core.vlm.encoder import uses_vlm
+from prefvlm_core.vlm import GOAL_PREFIX, takes_weights, uses_vlm
 
 LONGEST_MINUTES = 24 * 60
 """No job asks for more, since few clusters give more: a fleet that needs longer is started again, and goes on."""
@@ -113,9 +112,9 @@ class Jobs:
 
     def check_weights(self, fleets: list[str]) -> None:
         """Raise `PrefVLMError` where these fleets need a VLM whose checkpoint is not there."""
-        from prefvlm_core.vlm.open_clip import checkpoint_file  # imports torch
-
         for model in models_with_weights([config for fleet in fleets for config in self.fleets[fleet]]):
+            from prefvlm_core.vlm.open_clip import checkpoint_file  # imports torch, which every job would do too
+
             checkpoint_file(model.removeprefix(GOAL_PREFIX), self.vlm_weights)
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from prefvlm_core.config.memory import memory_needed
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
-from prefvlm_core.vlm import takes_weights
-from prefvlm_core.vlm.encoder import uses_vlm
+from prefvlm_core.vlm import takes_weights, uses_vlm
 
 _LARGE, _SMALL = 1_024, 128
 """Numbers of an embedding: LIV's, and TinyLIV's."""

@@ -25,17 +25,10 @@ from prefvlm_core.experiments.batch import (
     update_records,
     write_record,
 )
+from prefvlm_core.experiments.fleets import FLEET_SIZE, configs_of, fleets, fleets_before, plan, profile_fleets
 from prefvlm_core.experiments.grids import EXPERIMENTS
 from prefvlm_core.experiments.jobs import Jobs
-from prefvlm_core.experiments.plan import (
-    FLEET_SIZE,
-    configs_of,
-    evaluations,
-    fleets,
-    fleets_before,
-    plan,
-    profile_fleets,
-)
+from prefvlm_core.experiments.plan import evaluations
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RUNNING, RunDirectory
 from prefvlm_core.runs.pack import pack

@@ -12,10 +12,10 @@ from builders.runs import finish
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.experiments import batch
 from prefvlm_core.experiments.batch import record_path, update_records
+from prefvlm_core.experiments.fleets import configs_of, profile_fleets
 from prefvlm_core.experiments.jobs import LONGEST_MINUTES, Jobs, workflow_profile
-from prefvlm_core.experiments.plan import configs_of, profile_fleets
 from prefvlm_core.runs.checkpoint import fleet_hash
-from prefvlm_core.vlm.encoder import uses_vlm
+from prefvlm_core.vlm import uses_vlm
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""A batch on a real SLURM, on this machine: jobs that are cancelled, hang or lose their node end as undisturbed ones."""
+"""A batch on a real SLURM, on this machine: cancelled and hanging jobs, and those of a lost node, end as others do."""
 
 import os
 import re
@@ -200,7 +200,7 @@ def test_a_batch_survives_a_cancelled_job_a_hanging_one_and_a_lost_node(
 def watched(checkout: Path, environment: dict[str, str], batch: subprocess.Popen[bytes]) -> list[Watched]:
     """The two fleets, by the command that asks for their names in the small profile."""
     code = (
-        "from prefvlm_core.experiments.plan import profile_fleets\n"
+        "from prefvlm_core.experiments.fleets import profile_fleets\n"
         "print(*(f'{name} {config.run_id}' for name, (config,) in profile_fleets('quick', 1).items()), sep='\\n')"
     )
     names = asked(environment, sys.executable, "-c", code).split()
