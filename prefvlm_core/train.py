@@ -15,7 +15,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -120,9 +119,8 @@ class Fleet:
             self.shared.sac, OBSERVATION_SIZE, ACTION_SIZE, initialization, self.device, temperatures
         )
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
-        weights = execution.vlm_weights or None
-        scratch = Path(execution.scratch) / checkpoint.path.name if execution.scratch else checkpoint.path
-        self.encoder = FleetEncoder(self.configs, self.replay, scratch, self.stopwatch, weights)
+        cache = execution.cache_folder(checkpoint.path)
+        self.encoder = FleetEncoder(self.configs, self.replay, cache, self.stopwatch, execution.vlm_weights or None)
         self.ensemble = RewardEnsemble(self.shared.reward, self.replay.input_size, initialization, self.device)
         self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         self.feedback = make_feedback(

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A SLURM cluster of two nodes on this machine, for as long as a command runs; needs no root.
 #   tools/slurm_on_localhost.sh COMMAND ...
-# The command finds it by SLURM_CONF, whose folder holds the logs and is removed in the end. Install first, on Debian and
-# Ubuntu: sudo apt-get install slurmctld slurmd slurm-client munge
+# The command finds it by SLURM_CONF and PATH, in a folder that holds the logs too and is removed in the end. Install
+# first, on Debian and Ubuntu: sudo apt-get install slurmctld slurmd slurm-client munge
 set -euo pipefail
 [ $# -gt 0 ] || { sed -n '2,5p' "$0" >&2; exit 2; }
 PATH="$PATH:/usr/sbin"
@@ -10,6 +10,7 @@ folder=$(mktemp -d)
 chmod 755 "$folder"
 daemons=()
 stop() {
+    export SLURM_CONF="$folder/slurm.conf"  # never another cluster's
     scancel --user="$(id -un)" 2>/dev/null || true  # jobs outlive the daemons
     for _ in $(seq 50); do
         [ -z "$(squeue --noheader 2>/dev/null)" ] && break
@@ -27,9 +28,10 @@ sockets = [socket.create_server(("", 0)) for _ in range(3)]
 print(*(each.getsockname()[1] for each in sockets))')
 head -c 1024 /dev/urandom >"$folder/munge.key"
 chmod 400 "$folder/munge.key"
-mkdir "$folder/state" "$folder/n1" "$folder/n2"
-printf '#!/bin/sh\necho export SLURM_CONF=%s\n' "$folder/slurm.conf" >"$folder/prolog.sh"  # sbatch does not pass it on
-chmod +x "$folder/prolog.sh"
+mkdir "$folder/bin" "$folder/state" "$folder/n1" "$folder/n2"
+# Snakemake's plugin takes SLURM_CONF away from the srun in a job, so this one brings its own.
+printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$folder/slurm.conf" "$(command -v srun)" >"$folder/bin/srun"
+chmod +x "$folder/bin/srun"
 cat >"$folder/slurm.conf" <<CONF
 ClusterName=localhost
 SlurmctldHost=localhost
@@ -47,7 +49,6 @@ SlurmctldLogFile=$folder/slurmctld.log
 SlurmdLogFile=$folder/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-TaskProlog=$folder/prolog.sh
 SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
@@ -60,7 +61,7 @@ NodeName=n1 NodeHostname=localhost Port=$first CPUs=2 RealMemory=16000
 NodeName=n2 NodeHostname=localhost Port=$second CPUs=2 RealMemory=16000
 PartitionName=local Nodes=ALL Default=YES DefaultTime=10 MaxTime=INFINITE DefMemPerCPU=2000
 CONF
-export SLURM_CONF="$folder/slurm.conf"
+export SLURM_CONF="$folder/slurm.conf" PATH="$folder/bin:$PATH"
 
 munged --foreground --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" \
     --pid-file="$folder/munged.pid" --log-file="$folder/munged.log" --seed-file="$folder/munged.seed" >/dev/null 2>&1 &

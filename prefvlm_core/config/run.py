@@ -215,6 +215,10 @@ class Execution(EndpointLimits):
             raise PrefVLMError("device is cuda, but torch finds no CUDA device here; use cpu or auto.")
         return torch.device(("cuda" if found else "cpu") if self.device == "auto" else self.device)
 
+    def cache_folder(self, fleet: Path) -> Path:
+        """Where a fleet, whose folder among the results is `fleet`, keeps what can be made again."""
+        return Path(self.scratch) / fleet.name if self.scratch else fleet
+
     def __post_init__(self) -> None:
         for name, kind in fields.types_of(Execution).items():  # what is as good as the type that is declared
             value = getattr(self, name)

@@ -51,12 +51,12 @@ def cluster() -> Iterator[dict[str, str]]:
     path = f"{os.environ['PATH']}:/usr/sbin"
     if missing := [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if not shutil.which(name, path=path)]:
         pytest.skip(f"no {missing[0]}: apt-get install munge slurmctld slurmd slurm-client")
-    script = [str(ROOT / "tools" / "slurm_on_localhost.sh"), "sh", "-c", "echo $SLURM_CONF; cat"]
+    script = [str(ROOT / "tools" / "slurm_on_localhost.sh"), "sh", "-c", "echo $SLURM_CONF $PATH; cat"]
     process = subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin and process.stdout
-    yield dict(os.environ) | {"SLURM_CONF": process.stdout.readline().strip()}
+    yield dict(os.environ) | dict(zip(("SLURM_CONF", "PATH"), process.stdout.readline().split(), strict=True))
     process.stdin.close()  # ends `cat`, and with it the cluster
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     process.stdout.close()
 
 
@@ -156,12 +156,17 @@ def test_a_batch_survives_a_cancelled_job_a_hanging_one_and_a_lost_node(
     command = [sys.executable, "-m", "prefvlm_core", "reproduce", "--executor", "slurm", "--device", "cpu"]
     command += ["--fleet-size", "1", "--notebooks", "02_learning_curves"]
     command += ["--", "--slurm-init-seconds-before-status-checks", "2", "--default-resources", "slurm_partition=local"]
-    with (checkout / "said").open("w") as said:
-        batch = subprocess.Popen(command, cwd=checkout, env=environment, stdout=said, stderr=said)
+    batch = begin(command, checkout, environment)
     try:
         first, second = watched(checkout, environment, batch)
+        ended = first.running_past(0)
+        batch.terminate()
+        assert batch.wait(120) == 143
+        assert asked(environment, "squeue", "--noheader", "--states=pending,running") == ""
+        at_end = first.step()
 
-        cancelled = first.running_past(0)
+        first.batch = second.batch = batch = begin(command, checkout, environment)
+        cancelled = first.running_past(at_end)
         asked(environment, "scancel", cancelled.number)
         lost = second.running_past(0)
         asked(environment, "scontrol", "update", f"nodename={lost.node}", "state=down", "reason=test")
@@ -182,19 +187,25 @@ def test_a_batch_survives_a_cancelled_job_a_hanging_one_and_a_lost_node(
         batch.terminate()
         batch.wait()
     outcomes = [
+        ("ended batch", state_of(environment, ended), at_end, first.first_step(cancelled)),
         ("cancelled", state_of(environment, cancelled), at_first, first.first_step(hanging)),
         ("hanging", state_of(environment, hanging), stopped_at, first.first_step(last)),
         ("lost node", state_of(environment, lost), at_second, second.first_step(again) if again else at_second),
     ]
     with capsys.disabled():
         print("\n", *outcomes, sep="\n")
-    assert [state for _, state, _, _ in outcomes] == ["CANCELLED", "TIMEOUT", "NODE_FAIL"]
-    assert [begun for *_, begun in outcomes] == [saved for *_, saved, _ in outcomes] and at_first > 0 < at_second
+    assert [state for _, state, _, _ in outcomes] == ["CANCELLED", "CANCELLED", "TIMEOUT", "NODE_FAIL"]
+    assert [begun for *_, begun in outcomes] == [saved for *_, saved, _ in outcomes] and at_end > 0 < at_second
     assert {record_path(checkout / "results", "quick", name).exists() for name in (first.fleet, second.fleet)} == {True}
     assert read_record(record_path(checkout / "results", "quick", "02_learning_curves")).step == "02_learning_curves"
     on_cluster = [content_hash(RunDirectory(checkout / "results", config)) for config in CONFIGS]
     alone = [content_hash(*train([config], quiet(checkout / "alone"))) for config in CONFIGS]
     assert on_cluster == alone
+
+
+def begin(command: list[str], checkout: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    with (checkout / "said").open("a") as said:
+        return subprocess.Popen(command, cwd=checkout, env=environment, stdout=said, stderr=said)
 
 
 def watched(checkout: Path, environment: dict[str, str], batch: subprocess.Popen[bytes]) -> list[Watched]:
