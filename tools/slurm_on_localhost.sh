@@ -56,6 +56,7 @@ SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=sched_interval=2
 JobRequeue=0
 KillWait=5
+MinJobAge=3600
 ReturnToService=2
 NodeName=n1 NodeHostname=localhost Port=$first CPUs=2 RealMemory=16000
 NodeName=n2 NodeHostname=localhost Port=$second CPUs=2 RealMemory=16000

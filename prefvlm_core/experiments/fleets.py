@@ -6,12 +6,12 @@ The batch, the command line and the notebooks all ask here, so they always mean 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import unknown_name
 from prefvlm_core.common.registry import cached_by_name
-from prefvlm_core.config.fleets import FLEET_SIZE, check_compatible
+from prefvlm_core.config.fleets import FLEET_SIZE, shared_values
 from prefvlm_core.config.run import RunConfig, check_profile
 from prefvlm_core.experiments.arms import Arm
 from prefvlm_core.experiments.grids import EXPERIMENTS
@@ -94,24 +94,14 @@ def fleets(configs: Sequence[RunConfig], size: int = FLEET_SIZE) -> dict[str, li
     after those that do not; a run named twice is trained once.
     """
     groups: list[list[RunConfig]] = []
+    latest: dict[Hashable, list[RunConfig]] = {}  # of the compatible ones
     for config in sorted(dict.fromkeys(configs), key=lambda config: (bool(config.adapter.source), config.seed)):
-        for group in groups:
-            if len(group) < size and _compatible(group[0], config):
-                group.append(config)
-                break
-        else:
-            groups.append([config])
+        shared = (bool(config.adapter.source), shared_values(config))
+        if len(latest.get(shared, ())) in (0, size):
+            latest[shared] = []
+            groups.append(latest[shared])
+        latest[shared].append(config)
     return {_fleet_name(group): group for group in groups}
-
-
-def _compatible(first: RunConfig, second: RunConfig) -> bool:
-    if bool(first.adapter.source) != bool(second.adapter.source):
-        return False
-    try:
-        check_compatible([first, second])
-    except PrefVLMError:
-        return False
-    return True
 
 
 def _fleet_name(configs: Sequence[RunConfig]) -> str:
