@@ -82,8 +82,15 @@ def fleets_before(fleet: str, profile: str, size: int = FLEET_SIZE) -> list[str]
 
 
 def _fleets_that_train(run_ids: set[str], profile: str, size: int) -> list[str]:
-    planned = profile_fleets(profile, size)
-    return [name for name, fleet in planned.items() if run_ids & {config.run_id for config in fleet}]
+    fleet_of = _fleet_of(profile, size)
+    asked = {fleet_of[run_id] for run_id in run_ids if run_id in fleet_of}
+    return [name for name in profile_fleets(profile, size) if name in asked]
+
+
+@cached_by_name
+def _fleet_of(profile: str, size: int) -> dict[str, str]:
+    """The name of the fleet of each run, by run_id."""
+    return {config.run_id: name for name, fleet in profile_fleets(profile, size).items() for config in fleet}
 
 
 def fleets(configs: Sequence[RunConfig], size: int = FLEET_SIZE) -> dict[str, list[RunConfig]]:
