@@ -109,12 +109,10 @@ def test_snakemake_plans_every_job_of_the_profile(checkout: Path) -> None:
     code, said = dry_run("profile=quick", "device=cuda", "scratch=$TMPDIR")
     assert code == 0, said
     stats = dict(re.findall(r"^(all|fleet|notebook|table|total) +(\d+)$", said, re.MULTILINE))
-    fleets, notebooks = len(profile_fleets("quick")), len(list((ROOT / "notebooks").glob("[0-9][1-9]*"))) + 1
+    fleets = len(profile_fleets("quick"))
     assert stats == {"all": "1", "fleet": str(fleets), "notebook": "10", "table": "1", "total": str(fleets + 12)}
-    assert notebooks == 10 + (not list((ROOT / "notebooks").glob("10_*")))
-    jobs = re.findall(
-        rf"^ +run\(\) {{ {re.escape(sys.executable)} -m prefvlm_core fleet (fleet-\w+) (.*) 2>&1", said, re.MULTILINE
-    )
+    called = rf"run\(\) {{ {re.escape(sys.executable)} -m prefvlm_core fleet (fleet-\w+) (.*?) 2>&1"
+    jobs = re.findall(called, said)
     assert {name for name, _ in jobs} == profile_fleets("quick").keys()
     assert all("--device cuda --workers 3" in words and words.endswith('--scratch "$TMPDIR"') for _, words in jobs)
     assert said.count("gpu=1") == fleets and said.count("threads: 4") == fleets
