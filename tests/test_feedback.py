@@ -158,7 +158,10 @@ def test_embeddings_on_a_nodes_disk_are_made_again_on_the_next_node(
     monkeypatch.undo()
     (kept,) = tmp_path.rglob("*.bin")
     assert kept.is_relative_to(tmp_path / "first") and kept.name.startswith("frames-")
-    (resumed,) = train([config], quiet(results, scratch=str(tmp_path / "second")))
+    with pytest.raises(PrefVLMError, match="scratch is env:NODE_DISK, but the environment variable NODE_DISK is not"):
+        train([config], quiet(results, scratch="env:NODE_DISK"))
+    monkeypatch.setenv("NODE_DISK", str(tmp_path / "second"))
+    (resumed,) = train([config], quiet(results, scratch="env:NODE_DISK"))
     assert content_hash(resumed) == content_hash(alone)
     assert list(tmp_path.rglob("*.bin")) == [kept]  # the second's is gone
 

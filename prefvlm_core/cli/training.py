@@ -102,8 +102,8 @@ class Reproduce:
     vlm_weights: str = ""
     """Checkpoint file of the VLM that the profile's runs need (profile paper: liv)."""
     scratch: str = ""
-    """Folder for the embeddings of frames during training, for example '$TMPDIR', which each job replaces by its own
-    (empty: among the results)."""
+    """Folder for the embeddings of frames during training, for example env:TMPDIR for the folder that each job finds in
+    TMPDIR (empty: among the results)."""
     fleet_size: int = FLEET_SIZE
     """Number of runs that one job trains together, at most. After a change, unfinished runs begin again."""
     notebooks: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ class Jobs:
     vlm_weights: str = ""
     """See `Execution.vlm_weights`."""
     scratch: str = ""
-    """See `Execution.scratch`; a job's own shell replaces variables in it, such as $TMPDIR."""
+    """See `Execution.scratch`."""
     fleet_size: int = FLEET_SIZE
     """Runs of a fleet at most, and so how many jobs there are. After a change, finished runs stay as they are, and
     unfinished ones begin again, because a checkpoint belongs to the runs that were trained together."""
@@ -108,7 +108,8 @@ class Jobs:
         words += ["--results", self.results, "--device", self.device, "--workers", str(workers)]
         if self.vlm_weights and models_with_weights(self.fleets[fleet]):
             words += ["--vlm-weights", self.vlm_weights]
-        return shlex.join(words) + (f' --scratch "{self.scratch}"' if self.scratch else "")
+        words += ["--scratch", self.scratch] if self.scratch else []
+        return shlex.join(words)
 
     def check_weights(self, fleets: list[str]) -> None:
         """Raise `PrefVLMError` where these fleets need a VLM whose checkpoint is not there."""

@@ -57,14 +57,14 @@ def test_what_is_not_allowed_is_refused(config: dict[str, Any], message: str) ->
 
 
 def test_the_config_goes_to_snakemake_and_comes_back() -> None:
-    jobs = Jobs("laptop", "my results", "cuda", "liv.pt", "$TMPDIR", 4, "02_learning_curves 05_transfer")
+    jobs = Jobs("laptop", "my results", "cuda", "liv.pt", "env:TMPDIR", 4, "02_learning_curves 05_transfer")
     assert Jobs.of(dict(word.split("=", 1) for word in jobs.config) | {"fleet_size": 4}) == jobs
     assert Jobs().config == ["profile=quick"]
 
 
 def test_only_fleets_that_need_weights_are_given_them(tmp_path: Path) -> None:
     weights = tmp_path / "model.pt"
-    jobs = Jobs("paper", device="cuda", vlm_weights=str(weights), scratch="$TMPDIR/frames", fleet_size=4)
+    jobs = Jobs("paper", device="cuda", vlm_weights=str(weights), scratch="env:TMPDIR", fleet_size=4)
     seeing = {name for name, fleet in jobs.fleets.items() if any(c.vlm.model == "liv" and uses_vlm(c) for c in fleet)}
     assert {name for name in jobs.fleets if str(weights) in jobs.command(name)} == seeing and 0 < len(seeing) < len(
         jobs.fleets
@@ -72,7 +72,7 @@ def test_only_fleets_that_need_weights_are_given_them(tmp_path: Path) -> None:
     (name, *_) = seeing
     assert jobs.command(name) == (
         f"fleet {name} --profile paper --fleet-size 4 --results results --device cuda --workers 3 "
-        f'--vlm-weights {weights} --scratch "$TMPDIR/frames"'
+        f"--vlm-weights {weights} --scratch env:TMPDIR"
     )
     with pytest.raises(PrefVLMError, match=rf"'liv' needs its weights, but the file {weights} does not exist."):
         jobs.check_weights(jobs.trained)
@@ -106,7 +106,7 @@ def test_the_size_of_fleets_changes_the_jobs_and_not_the_runs(tmp_path: Path) ->
 
 
 def test_snakemake_plans_every_job_of_the_profile(checkout: Path) -> None:
-    code, said = dry_run("profile=quick", "device=cuda", "scratch=$TMPDIR")
+    code, said = dry_run("profile=quick", "device=cuda", "scratch=env:TMPDIR")
     assert code == 0, said
     stats = dict(re.findall(r"^(all|fleet|notebook|table|total) +(\d+)$", said, re.MULTILINE))
     fleets = len(profile_fleets("quick"))
@@ -114,7 +114,7 @@ def test_snakemake_plans_every_job_of_the_profile(checkout: Path) -> None:
     called = rf"run\(\) {{ {re.escape(sys.executable)} -m prefvlm_core fleet (fleet-\w+) (.*?) 2>&1"
     jobs = re.findall(called, said)
     assert {name for name, _ in jobs} == profile_fleets("quick").keys()
-    assert all("--device cuda --workers 3" in words and words.endswith('--scratch "$TMPDIR"') for _, words in jobs)
+    assert all("--device cuda --workers 3" in words and words.endswith("--scratch env:TMPDIR") for _, words in jobs)
     assert said.count("gpu=1") == fleets and said.count("threads: 4") == fleets
     for name, configs in profile_fleets("quick").items():
         asked = Jobs("quick", device="cuda").resources(name)
