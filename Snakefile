@@ -1,20 +1,23 @@
-"""The batch: train fleets, run the notebooks, write the table. `make reproduce` runs it; so does any Snakemake executor
-(for example `snakemake --executor slurm --jobs 20 --config profile=paper` with snakemake-executor-plugin-slurm installed).
+"""The batch: train fleets, run the notebooks, write the table. `make reproduce` and `prefvlm reproduce` run it here, and
+
+    prefvlm reproduce --profile paper --executor slurm --device cuda
+    snakemake --workflow-profile profiles/slurm --config profile=paper device=cuda
+
+on a cluster (docs/howto/cluster.md). What `--config` takes are the fields of `Jobs`. Jobs call the Python that reads this
+file, so that no virtual environment needs to be activated.
 
 Every job's declared output is a small record of what it made, never the results themselves: Snakemake deletes declared outputs before a job.
 """
 
-import torch
+import sys
+from pathlib import Path
 
-from prefvlm_core.experiments.plan import fleets_before, fleets_of, profile_fleets
-from prefvlm_core.experiments.grids import EXPERIMENTS
+from prefvlm_core.experiments.jobs import DRAWING, Jobs
 
-PROFILE = config.get("profile", "quick")
-RESULTS = config.get("results", "results")
-DEVICE = config.get("device", "auto")
-DONE = f"{RESULTS}/{PROFILE}/.done"
-CUDA = DEVICE == "cuda" or (DEVICE == "auto" and torch.cuda.is_available())
-FLEETS = list(profile_fleets(PROFILE))
+JOBS = Jobs.of(config)
+PYTHON = sys.executable
+DONE = f"{JOBS.results}/{JOBS.profile}/.done"
+JOBS.check_weights([fleet for fleet in JOBS.trained if not Path(f"{DONE}/{fleet}.json").exists()])
 
 
 def job(command):
@@ -33,47 +36,52 @@ localrules:
 
 rule all:
     input:
-        expand(f"{DONE}/{{notebook}}.json", notebook=EXPERIMENTS),
-        f"{DONE}/table.json",
+        expand(f"{DONE}/{{notebook}}.json", notebook=JOBS.drawn),
+        [] if JOBS.notebooks else f"{DONE}/table.json",
 
 
 rule fleet:
     input:
-        lambda wildcards: [f"{DONE}/{fleet}.json" for fleet in fleets_before(wildcards.fleet, PROFILE)],
+        lambda wildcards: [f"{DONE}/{fleet}.json" for fleet in JOBS.before(wildcards.fleet)],
     output:
         f"{DONE}/{{fleet}}.json",
-    # On a CPU the learner is the slower part and runs best on one thread, so fleets run side by side, one per core; a GPU
-    # learns faster than one process can step environments.
-    threads: 4 if CUDA else 1
+    threads: lambda wildcards: JOBS.resources(wildcards.fleet).cpus
+    resources:
+        runtime=lambda wildcards, attempt: JOBS.resources(wildcards.fleet, attempt).minutes,
+        mem_mb=lambda wildcards, attempt: JOBS.resources(wildcards.fleet, attempt).megabytes,
+        gpu=lambda wildcards: JOBS.resources(wildcards.fleet).gpus,
     params:
-        workers=lambda wildcards, threads: max(1, threads - 1),
+        command=lambda wildcards: JOBS.command(wildcards.fleet),
     log:
         f"{DONE}/{{fleet}}.log",
     shell:
-        job(
-            "prefvlm fleet {wildcards.fleet} --profile {PROFILE}"
-            " --results {RESULTS:q} --device {DEVICE} --workers {params.workers}"
-        )
+        job("{PYTHON:q} -m prefvlm_core {params.command}")
 
 
 rule notebook:
     input:
-        lambda wildcards: [f"{DONE}/{fleet}.json" for fleet in fleets_of(wildcards.notebook, PROFILE)],
+        lambda wildcards: [f"{DONE}/{fleet}.json" for fleet in JOBS.before(wildcards.notebook)],
         "notebooks/{notebook}.ipynb",
     output:
         f"{DONE}/{{notebook}}.json",
+    resources:
+        runtime=lambda wildcards, attempt: DRAWING.minutes * attempt,
+        mem_mb=lambda wildcards, attempt: DRAWING.megabytes * attempt,
     log:
         f"{DONE}/{{notebook}}.log",
     shell:
-        job("prefvlm notebook {wildcards.notebook} --profile {PROFILE} --results {RESULTS:q}")
+        job("{PYTHON:q} -m prefvlm_core notebook {wildcards.notebook} --profile {JOBS.profile} --results {JOBS.results:q}")
 
 
 rule table:
     input:
-        [f"{DONE}/{fleet}.json" for fleet in FLEETS],
+        [f"{DONE}/{fleet}.json" for fleet in JOBS.fleets],
     output:
         f"{DONE}/table.json",
+    resources:
+        runtime=lambda wildcards, attempt: DRAWING.minutes * attempt,
+        mem_mb=lambda wildcards, attempt: DRAWING.megabytes * attempt,
     log:
         f"{DONE}/table.log",
     shell:
-        job("prefvlm table --profile {PROFILE} --results {RESULTS:q}")
+        job("{PYTHON:q} -m prefvlm_core table --profile {JOBS.profile} --results {JOBS.results:q}")

@@ -120,7 +120,8 @@ class Fleet:
             self.shared.sac, sizes.observation, sizes.action, initialization, self.device, temperatures
         )
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
-        self.encoder = FleetEncoder(self.configs, self.replay, checkpoint.path, self.stopwatch, execution.vlm_weights)
+        cache = execution.cache_folder(checkpoint.path)
+        self.encoder = FleetEncoder(self.configs, self.replay, cache, self.stopwatch, execution.vlm_weights)
         self.ensemble = RewardEnsemble(self.shared.reward, self.replay.input_size, initialization, self.device, task)
         self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         self.feedback = make_feedback(

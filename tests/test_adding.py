@@ -12,7 +12,8 @@ import pytest
 import torch
 from builders.registries import REGISTRIES, restored_registries
 
-from prefvlm_core.experiments.plan import finished_runs, fleets, plan
+from prefvlm_core.experiments.fleets import fleets, plan
+from prefvlm_core.experiments.plan import finished_runs
 from prefvlm_core.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,8 @@ from prefvlm_core import __version__, cli
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.experiments import batch
 from prefvlm_core.experiments import plan as experiments
+from prefvlm_core.experiments.fleets import configs_of, plan, profile_fleets
 from prefvlm_core.experiments.grids import EXPERIMENTS
-from prefvlm_core.experiments.plan import configs_of, plan, profile_fleets
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import FINISHED, RunDirectory
 

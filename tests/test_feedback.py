@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders.runs import SMALL, quiet, small, weights_hash, without_seconds
+from builders.runs import SMALL, content_hash, quiet, small, weights_hash, without_seconds
 
 from prefvlm_core.common.arrays import BoolArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
@@ -138,6 +138,32 @@ def test_resumed_from_a_checkpoint_ends_bit_identical(
             tensors = [read_tensors(run.path / "adapters.safetensors")[0] for run in (one, other)]
             assert tensors[0].keys() == tensors[1].keys()
             assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
+
+
+def test_embeddings_on_a_nodes_disk_are_made_again_on_the_next_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, results = small("prefvlm"), tmp_path / "results"
+    (alone,) = train([config], quiet(tmp_path / "alone"))
+    evaluate = Fleet._evaluate_if_due
+
+    def stop_after_300(fleet: Fleet) -> None:
+        evaluate(fleet)
+        if fleet.replay.size == 300:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fleet, "_evaluate_if_due", stop_after_300)
+    with pytest.raises(KeyboardInterrupt):
+        train([config], quiet(results, checkpoint_seconds=0, scratch=str(tmp_path / "first")))
+    monkeypatch.undo()
+    (kept,) = tmp_path.rglob("*.bin")
+    assert kept.is_relative_to(tmp_path / "first") and kept.name.startswith("frames-")
+    with pytest.raises(PrefVLMError, match="scratch is env:NODE_DISK, but the environment variable NODE_DISK is not"):
+        train([config], quiet(results, scratch="env:NODE_DISK"))
+    monkeypatch.setenv("NODE_DISK", str(tmp_path / "second"))
+    (resumed,) = train([config], quiet(results, scratch="env:NODE_DISK"))
+    assert content_hash(resumed) == content_hash(alone)
+    assert list(tmp_path.rglob("*.bin")) == [kept]  # the second's is gone
 
 
 def test_the_vlms_cosine_rewards_whole_episodes(trained: dict[str, RunDirectory]) -> None:

@@ -15,8 +15,8 @@ from prefvlm_core import METHODS, TEACHERS, Arm, Execution, Grid, Method, cli, e
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import replace
 from prefvlm_core.experiments.background import train_in_background
+from prefvlm_core.experiments.fleets import experiments_of, plan, profile_fleets
 from prefvlm_core.experiments.grids import EXPERIMENTS
-from prefvlm_core.experiments.plan import experiments_of, plan, profile_fleets
 from prefvlm_core.preferences.teachers import ScriptedTeacher
 from prefvlm_core.runs.directory import RunDirectory
 

@@ -76,6 +76,21 @@ def test_binder_installs_what_the_notebooks_need() -> None:
     assert os.access(binder / "postBuild", os.X_OK) and requirements("notebooks")
 
 
+@pytest.mark.parametrize("recipe", ["Dockerfile", "apptainer.def"])
+def test_containers_hold_what_a_batch_needs(recipe: str) -> None:
+    text = (ROOT / recipe).read_text(encoding="utf-8")
+    libraries = re.search('packages="(.*)"', (ROOT / "tools" / "install_gl.sh").read_text(encoding="utf-8"))
+    torch = re.search(r"pip install (torch==[\d.]+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    from_debian = re.search(r"apt-get install -y --no-install-recommends ([^\\\n]*)", text)
+    assert libraries and torch and from_debian
+    assert from_debian[1].split() == ["python3-venv", *libraries[1].split()]
+    from_pip = re.findall(r"pip install --no-cache-dir (?:-e )?(\S+)", text)
+    assert from_pip == [torch[1], "'/opt/prefvlm[batch,openclip]'"]
+    assert {"batch", "openclip"} <= PROJECT["optional-dependencies"].keys() and "slurm" not in text
+    assert SpecifierSet(PROJECT["requires-python"]).contains("3.11")  # Debian bookworm's
+    assert "debian:bookworm-slim" in text and "PATH=/opt/venv/bin:$PATH" in text
+
+
 def declared(*extras: str) -> set[str]:
     """Names of the distributions that pyproject.toml asks for: for everyone, or for the named extras."""
     asked = set().union(*map(requirements, extras)) if extras else requirements()
@@ -104,6 +119,7 @@ USED_WITHOUT_AN_IMPORT = {
     "playwright": "looked for by the browser test, which is skipped without it",
     "psycopg": "SQLAlchemy's driver for PostgreSQL",
     "snakemake": "started by `prefvlm reproduce`",
+    "snakemake-executor-plugin-slurm": "named in profiles/slurm",
     **dict.fromkeys(("mypy", "nbstripout", "pre-commit", "pytest-cov", "ruff"), "called by the Makefile and git hooks"),
     **dict.fromkeys(("furo", "myst-nb", "sphinx-copybutton", "sphinx-design"), "named in docs/conf.py"),
     "seaborn": "not yet",

@@ -19,8 +19,8 @@ from prefvlm_core.labelling.teacher import check_queue
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.tensorboard import check_tensorboard
-from prefvlm_core.vlm import load
-from prefvlm_core.vlm.encoder import asks_endpoint, uses_vlm
+from prefvlm_core.vlm import load, uses_vlm
+from prefvlm_core.vlm.encoder import asks_endpoint
 from prefvlm_core.vlm.endpoint.source import check_endpoint
 from prefvlm_core.vlm.labeller import source_adapters
 

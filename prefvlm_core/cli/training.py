@@ -10,8 +10,9 @@ from pathlib import Path
 import tyro
 
 from prefvlm_core.cli.options import Combinations, Profile, Results, Shared
-from prefvlm_core.common.errors import unknown_name
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.config.fields import check_number
+from prefvlm_core.config.fleets import FLEET_SIZE
 from prefvlm_core.config.run import PROCESSES_PER_CORE, Execution
 
 
@@ -25,7 +26,7 @@ class Train(Combinations):
     def run(self) -> int:
         configs = self.configs()
 
-        from prefvlm_core.experiments.plan import fleets  # slow to import: a wrong name has been answered by now
+        from prefvlm_core.experiments.fleets import fleets  # slow to import: a wrong name has been answered by now
         from prefvlm_core.train import train
 
         for name, fleet in fleets(configs).items():
@@ -49,7 +50,8 @@ class Experiment:
 
         EXPERIMENTS.check(self.name)
 
-        from prefvlm_core.experiments.plan import configs_of, train_missing  # slow to import, see `Train`
+        from prefvlm_core.experiments.fleets import configs_of  # slow to import, see `Train`
+        from prefvlm_core.experiments.plan import train_missing
 
         train_missing(configs_of(self.name, self.profile), self.execution)
         return 0
@@ -62,14 +64,18 @@ class Fleet:
     name: tyro.conf.Positional[str]
     """Fleet, by the name that `prefvlm runs --planned` shows."""
     profile: Profile = "quick"
+    fleet_size: int = FLEET_SIZE
+    """Number of runs of a fleet at most, as the batch has it to which the fleet belongs."""
     execution: Shared = field(default_factory=Execution)
 
     def run(self) -> int:
+        check_number("fleet_size", self.fleet_size, least=1)
+
         from prefvlm_core.experiments import batch
-        from prefvlm_core.experiments.plan import profile_fleets
+        from prefvlm_core.experiments.fleets import profile_fleets
         from prefvlm_core.train import train
 
-        planned = profile_fleets(self.profile)
+        planned = profile_fleets(self.profile, self.fleet_size)
         if self.name not in planned:
             raise unknown_name("fleet", self.name, planned)
         started = time.monotonic()
@@ -106,15 +112,42 @@ class Reproduce:
 
     profile: Profile = "quick"
     cores: int = 0
-    """Number of cores to use (0 means all of them)."""
+    """Number of cores to use on this machine (0 means all of them)."""
     results: Results = "results"
     device: typing.Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained: cpu, cuda, or auto, which takes cuda where there is one."""
+    """Where networks are trained: cpu, cuda, or auto, which takes cuda where this machine has one, and so is refused
+    where jobs run on others."""
+    executor: str = "local"
+    """Where jobs run: local (on this machine), or slurm, whose settings are in profiles/slurm, as those of any other
+    executor of Snakemake may be."""
+    vlm_weights: str = ""
+    """Checkpoint file of the VLM that the profile's runs need (profile paper: liv)."""
+    scratch: str = ""
+    """Folder for the embeddings of frames during training, for example env:TMPDIR for the folder that each job finds in
+    TMPDIR (empty: among the results)."""
+    fleet_size: int = FLEET_SIZE
+    """Number of runs that one job trains together, at most. After a change, unfinished runs begin again."""
+    notebooks: tuple[str, ...] = ()
+    """Execute only these notebooks, and train what they show (default: all of them, and the tables)."""
+    snakemake: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Options of Snakemake, after two dashes, for example: -- --default-resources slurm_partition=gpu"""
 
     def run(self) -> int:
         from prefvlm_core.experiments import batch
+        from prefvlm_core.experiments.jobs import Jobs
 
-        return batch.reproduce(self.profile, self.results, self.device, self.cores)
+        if self.executor == batch.LOCAL:
+            device = Execution(device=self.device).torch_device().type
+        elif self.device == "auto":
+            raise PrefVLMError(
+                f"--executor {self.executor} needs --device cpu or --device cuda, since auto would go by this machine, "
+                "which is not the one that trains."
+            )
+        else:
+            device = self.device
+        notebooks = " ".join(self.notebooks)
+        jobs = Jobs(self.profile, self.results, device, self.vlm_weights, self.scratch, self.fleet_size, notebooks)
+        return batch.reproduce(jobs, self.executor, self.cores, self.snakemake)
 
 
 @dataclass(frozen=True)

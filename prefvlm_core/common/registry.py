@@ -7,12 +7,12 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, TypeVarTuple
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 
 Entry = TypeVar("Entry")
-Names = TypeVarTuple("Names")
+Names = ParamSpec("Names")
 Answer = TypeVar("Answer")
 
 
@@ -91,18 +91,19 @@ def _family(name: str) -> str:
     return f"{family}{colon}" if family and member else ""
 
 
-def cached_by_name(function: Callable[[*Names], Answer]) -> Callable[[*Names], Answer]:
-    """Remember what a function of registered names returned, until a registration may change what they mean."""
+def cached_by_name(function: Callable[Names, Answer]) -> Callable[Names, Answer]:
+    """Remember what a function of registered names, and of whole numbers, returned, until a registration may change
+    what the names mean."""
 
     @functools.cache
-    def remembered(registrations: int, *names: *Names) -> Answer:
-        return function(*names)
+    def remembered(registrations: int, *names: Names.args, **named: Names.kwargs) -> Answer:
+        return function(*names, **named)
 
     @functools.wraps(function)
-    def answer(*names: *Names) -> Answer:
-        if not all(isinstance(name, str) for name in names):
-            return function(*names)  # which refuses it
-        return remembered(Registry.registrations, *names)
+    def answer(*names: Names.args, **named: Names.kwargs) -> Answer:
+        if not all(isinstance(name, str | int) for name in (*names, *named.values())):
+            return function(*names, **named)  # which refuses it
+        return remembered(Registry.registrations, *names, **named)  # type: ignore[arg-type]  # they can be hashed
 
     return answer
 

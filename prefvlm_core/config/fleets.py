@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.fields import per_run_fields
 from prefvlm_core.config.run import RunConfig, flatten
 from prefvlm_core.domains.registry import domain_of
 
+FLEET_SIZE = 16
+"""Runs trained together: past this, batched arithmetic gains little and a lost machine loses more."""
 PER_RUN = per_run_fields(RunConfig)
 """The dotted fields in which the runs of a fleet may differ."""
+
+
+def shared_values(config: RunConfig) -> tuple[tuple[str, Any], ...]:
+    """The dotted fields, and their values, in which runs must agree to share a fleet."""
+    values = flatten(dataclasses.asdict(config))
+    return tuple((name, value) for name, value in values.items() if name not in PER_RUN)
 
 
 def check_compatible(configs: Sequence[RunConfig]) -> None:

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +181,10 @@ class Execution(EndpointLimits):
     1)."""
     vlm_weights: str = ""
     """Checkpoint file of a VLM that does not come with the package (liv, decisionnce, open_clip:<model>)."""
+    scratch: str = ""
+    """Folder for the embeddings of frames while a fleet is trained, for example on the machine's own disk, or env:NAME
+    for the folder in the environment variable NAME; what is missing in it is made again (empty: the fleet's folder
+    among the results)."""
     threads: int = 1
     """Number of torch threads of the learner, at most four per core; results are bit-identical only for the same
     number."""
@@ -213,6 +218,16 @@ class Execution(EndpointLimits):
         if self.device == "cuda" and not found:
             raise PrefVLMError("device is cuda, but torch finds no CUDA device here; use cpu or auto.")
         return torch.device(("cuda" if found else "cpu") if self.device == "auto" else self.device)
+
+    def cache_folder(self, fleet: Path) -> Path:
+        """Where a fleet, whose folder among the results is `fleet`, keeps what can be made again.
+
+        Raises `PrefVLMError` where `scratch` names an environment variable that is not set.
+        """
+        scratch, variable = self.scratch, self.scratch.removeprefix("env:")
+        if variable != scratch and not (scratch := os.environ.get(variable, "")):
+            raise PrefVLMError(f"scratch is {self.scratch}, but the environment variable {variable} is not set.")
+        return Path(scratch) / fleet.name if scratch else fleet
 
     def __post_init__(self) -> None:
         for name, kind in fields.types_of(Execution).items():  # what is as good as the type that is declared

@@ -27,20 +27,26 @@ from prefvlm_core.analysis.label_quality import judges
 from prefvlm_core.analysis.paired import difference_table, ladder_of, run_scores, score_table, worth_table
 from prefvlm_core.analysis.report import KEYS, README_EXPERIMENT, label_errors, with_reference, write_into_texts
 from prefvlm_core.analysis.stats import summary_table
-from prefvlm_core.common.errors import PrefVLMError, check_path, unknown_name
+from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.common.machine import usable_cores
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.fields import check_number
-from prefvlm_core.config.profiles import check_profile
+from prefvlm_core.config.fleets import FLEET_SIZE
 from prefvlm_core.config.run import PROCESSES_PER_CORE, Execution
 from prefvlm_core.experiments.calibration import Calibration
 from prefvlm_core.experiments.children import run_with_children
 from prefvlm_core.experiments.costs import table_of
-from prefvlm_core.experiments.plan import evaluations, experiments_of, finished_runs, label_log, profile_fleets
+from prefvlm_core.experiments.fleets import experiments_of, profile_fleets
+from prefvlm_core.experiments.jobs import Jobs, workflow_profile
+from prefvlm_core.experiments.plan import evaluations, finished_runs, label_log
 from prefvlm_core.experiments.project import check_notebook
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_atomically, write_json, write_probe
 
+LOCAL = "local"
+"""The executor whose jobs run on this machine."""
+SECONDS_TO_CANCEL = 60.0
+"""What Snakemake has to take its jobs back from a cluster when the batch is ended."""
 KERNEL_STARTS = 3
 """Attempts to start a notebook's kernel, which a busy machine may let time out."""
 KERNEL_LIVES = 2
@@ -80,10 +86,11 @@ def read_record(path: Path) -> Record:
         return Record()
 
 
-def update_records(results: str | Path, profile: str) -> None:
+def update_records(results: str | Path, profile: str, fleet_size: int = FLEET_SIZE) -> None:
     """Remove records that are broken or whose runs or files are no longer there, so that the batch makes them again,
     and write those of fleets whose runs are all there, as published ones are in a fresh clone."""
-    for name, fleet in profile_fleets(profile).items():
+    fleets = profile_fleets(profile, fleet_size)
+    for name, fleet in fleets.items():
         path = record_path(results, profile, name)
         if not all(RunDirectory(results, config).finished for config in fleet):
             path.unlink(missing_ok=True)
@@ -91,7 +98,7 @@ def update_records(results: str | Path, profile: str) -> None:
             write_record(results, profile, name, 0.0, [])
     for path in sorted((Path(results) / profile / ".done").glob("*.json")):
         record = read_record(path)
-        stale = path.stem not in profile_fleets(profile) and not all(Path(made).exists() for made in record.made)
+        stale = path.stem not in fleets and not all(Path(made).exists() for made in record.made)
         if stale or record.step != path.stem:
             path.unlink()
 
@@ -229,42 +236,43 @@ def table_step(profile: str, results: str) -> list[str]:
     return [*(str(folder / f"{name}.csv") for name in KEYS if (folder / f"{name}.csv").exists()), *map(str, texts)]
 
 
-def reproduce(profile: str, results: str, device: str, cores: int) -> int:
-    """Everything of a profile that is not there yet, through Snakemake; prints what was made. Returns the exit code.
+def reproduce(jobs: Jobs, executor: str = LOCAL, cores: int = 0, options: Sequence[str] = ()) -> int:
+    """What `jobs` ask for and is not there yet, through Snakemake; prints what was made. Returns the exit code.
 
-    `cores`: at most so many at a time, 0 for all. Whatever ends this process ends the batch. Raises `PrefVLMError`
-    where another batch is at work on the same profile and results.
+    `executor`: local, for at most `cores` jobs at a time on this machine (0: as many as it has cores), or the name of
+    one that has a folder in profiles/. `options`: passed on to Snakemake. Whatever ends this process ends the batch,
+    also the jobs that a cluster has. Raises `PrefVLMError` where another batch is at work on the same profile and
+    results.
     """
     if not Path("Snakefile").exists():
         raise PrefVLMError("There is no Snakefile here; run this in a checkout of prefvlm.")
-    check_profile(profile)
-    check_path("results", results)
     check_number("cores", cores, most=PROCESSES_PER_CORE * usable_cores())
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}"]
-    command += [f"results={results}", f"device={device}"]
+    command = [sys.executable, "-m", "snakemake", "--config", *jobs.config]
     # After a kill there is a lock and half a step: runs have locks of their own, and every step can be repeated.
     command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--quiet", "rules"]
-    # The jobs call `prefvlm`, which is on the PATH only where the virtual environment is activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    with _one_batch(Path(results) / profile / ".done"):
-        update_records(results, profile)
-        print(cost_of_missing(profile, results))
+    if executor == LOCAL:
+        command += ["--cores", str(cores or "all")]
+    else:
+        command += ["--workflow-profile", str(workflow_profile(executor))]
+    with _one_batch(Path(jobs.results) / jobs.profile / ".done"):
+        update_records(jobs.results, jobs.profile, jobs.fleet_size)
+        print(cost_of_missing(jobs))
         started = time.time()
-        code = run_with_children(command, os.environ | {"PATH": path})
-        print(_made(results, profile, started))
+        code = run_with_children([*command, *options], os.environ, 0 if executor == LOCAL else SECONDS_TO_CANCEL)
+        print(_made(jobs.results, jobs.profile, started))
     return code
 
 
-def cost_of_missing(profile: str, results: str | Path) -> str:
-    """What the runs of a profile cost that are not finished, as far as that can be counted without timing anything."""
+def cost_of_missing(jobs: Jobs) -> str:
+    """What the runs of a batch cost that are not finished, as far as that can be counted without timing anything."""
     missing = [
-        [config for config in fleet if not RunDirectory(results, config).finished]
-        for fleet in profile_fleets(profile).values()
+        [config for config in jobs.fleets[fleet] if not RunDirectory(jobs.results, config).finished]
+        for fleet in jobs.trained
     ]
     if not any(missing):
-        return f"Every run of profile {profile} is finished."
+        return "Every run of the batch is finished."
     table = table_of(filter(None, missing), Calibration())
-    return f"To be trained (how many hours it takes here: prefvlm plan --profile {profile}):\n{table}"
+    return f"To be trained (how many hours it takes here: prefvlm plan --profile {jobs.profile}):\n{table}"
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from prefvlm_core.common.errors import PrefVLMError, check_path, shown
 from prefvlm_core.config.run import Execution
-from prefvlm_core.experiments.plan import configs_of, evaluations, finished_runs, label_log, missing_runs
+from prefvlm_core.experiments.fleets import configs_of
+from prefvlm_core.experiments.plan import evaluations, finished_runs, label_log, missing_runs
 from prefvlm_core.experiments.project import project_folder
 from prefvlm_core.labelling.address import FROM_ENVIRONMENT, read_address, secrets_of
 from prefvlm_core.plots.show import show

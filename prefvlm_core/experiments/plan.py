@@ -1,127 +1,20 @@
-"""The grids behind the notebooks: which runs answer which question, in which profile, and how they are put into fleets.
-
-The batch, the command line and the notebooks all ask here, so they always mean the same runs.
-"""
+"""What is stored of the runs of an experiment, and what is missing; training it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
 
 from prefvlm_core.checks.names import check_names
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
-from prefvlm_core.common.registry import cached_by_name
-from prefvlm_core.config.fleets import check_compatible
-from prefvlm_core.config.run import Execution, RunConfig, check_profile
-from prefvlm_core.experiments.arms import Arm
+from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.config.run import Execution, RunConfig
+from prefvlm_core.experiments.fleets import configs_of, fleets, plan, profile_fleets
 from prefvlm_core.experiments.grids import EXPERIMENTS
-from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.stored import load_labels, load_metrics
 from prefvlm_core.train import train
-
-FLEET_SIZE = 16
-"""Runs trained together: past this, batched arithmetic gains little and a lost machine loses more."""
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """A run of an experiment, and the arm it belongs to."""
-
-    config: RunConfig
-    arm: Arm
-    source: RunConfig | None = None
-    """The run whose adapters this one starts from."""
-
-
-@cached_by_name  # asked again for every step of the batch, and a large grid takes seconds
-def plan(experiment: str, profile: str) -> list[PlannedRun]:
-    """Every run of an experiment. Raises `PrefVLMError` for unknown names and a profile without a grid."""
-    grids = EXPERIMENTS[experiment]
-    if check_profile(profile) not in grids:
-        raise unknown_name(f"profile of {experiment}", profile, grids)
-    grid = grids[profile]
-    planned = []
-    for task, arms in grid.arms.items():
-        for arm in arms:
-            for seed in grid.seeds:
-                changes, source = dict(arm.changes), None
-                if arm.source is not None:
-                    source = run_config(
-                        arm.source.task, arm.source.method, seed, profile, arm.source.changes, grid.profile_changes
-                    )
-                    changes["adapter.source"] = source.run_id
-                config = run_config(task, arm.method, seed, profile, changes, grid.profile_changes)
-                planned.append(PlannedRun(config, arm, source))
-    return planned
-
-
-def configs_of(experiment: str, profile: str) -> list[RunConfig]:
-    """Every run that an experiment needs: those it shows, and those whose adapters they start from."""
-    planned = plan(experiment, profile)
-    sources = [run.source for run in planned if run.source is not None]
-    return list(dict.fromkeys([*sources, *(run.config for run in planned)]))
-
-
-def experiments_of(profile: str) -> list[str]:
-    """The experiments that have a grid for a profile; a user's own may lack some."""
-    return [experiment for experiment, grids in EXPERIMENTS.items() if profile in grids]
-
-
-@cached_by_name
-def profile_fleets(profile: str) -> dict[str, list[RunConfig]]:
-    """Every run of every experiment of a profile, in fleets by name; a run that several experiments show is there
-    once."""
-    return fleets([config for experiment in experiments_of(profile) for config in configs_of(experiment, profile)])
-
-
-def fleets_of(experiment: str, profile: str) -> list[str]:
-    """Names of the profile's fleets that train a run of the experiment."""
-    return _fleets_that_train({config.run_id for config in configs_of(experiment, profile)}, profile)
-
-
-def fleets_before(fleet: str, profile: str) -> list[str]:
-    """Names of the profile's fleets whose adapters the runs of a fleet start from."""
-    return _fleets_that_train({config.adapter.source for config in profile_fleets(profile)[fleet]}, profile)
-
-
-def _fleets_that_train(run_ids: set[str], profile: str) -> list[str]:
-    return [name for name, fleet in profile_fleets(profile).items() if run_ids & {config.run_id for config in fleet}]
-
-
-def fleets(configs: Sequence[RunConfig]) -> dict[str, list[RunConfig]]:
-    """Runs grouped into fleets of compatible ones, by name. Depends on `configs` alone, not on what is finished.
-
-    Runs of one seed stay together, so that whole seeds are done first; runs that start from another's adapters come
-    after those that do not; a run named twice is trained once.
-    """
-    groups: list[list[RunConfig]] = []
-    for config in sorted(dict.fromkeys(configs), key=lambda config: (bool(config.adapter.source), config.seed)):
-        for group in groups:
-            if len(group) < FLEET_SIZE and _compatible(group[0], config):
-                group.append(config)
-                break
-        else:
-            groups.append([config])
-    return {_fleet_name(group): group for group in groups}
-
-
-def _compatible(first: RunConfig, second: RunConfig) -> bool:
-    if bool(first.adapter.source) != bool(second.adapter.source):
-        return False
-    try:
-        check_compatible([first, second])
-    except PrefVLMError:
-        return False
-    return True
-
-
-def _fleet_name(configs: Sequence[RunConfig]) -> str:
-    return "fleet-" + hashlib.sha256(" ".join(config.run_id for config in configs).encode()).hexdigest()[:8]
 
 
 def arm_names(experiment: str, profile: str | None = None) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pandas
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.profiles import check_profile
-from prefvlm_core.experiments.plan import experiments_of, plan
+from prefvlm_core.experiments.fleets import experiments_of, plan
 from prefvlm_core.experiments.project import project_folder
 from prefvlm_core.explore.picture import drop_down, row
 from prefvlm_core.runs.directory import FINISHED

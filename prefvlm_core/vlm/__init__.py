@@ -10,6 +10,7 @@ from prefvlm_core.common.arrays import FloatArray, ImageArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.registry import Registry
 from prefvlm_core.config.groups import ENDPOINT_PREFIX
+from prefvlm_core.config.run import RunConfig
 from prefvlm_core.vlm.texts import task_text
 
 TINYLIV_NAMES = (
@@ -71,6 +72,17 @@ def load(name: str, weights: str | Path | None = None) -> VisionLanguageModel:
     Raises PrefVLMError for an unknown name, and for a file that is missing or belongs to another model.
     """
     return VLMS[name](name, weights)
+
+
+def uses_vlm(config: RunConfig) -> bool:
+    """Whether a run embeds frames by a model of this process."""
+    elsewhere = config.vlm.endpoint is not None or config.vlm.simulated_accuracy is not None
+    return (config.vlm.labels and not elsewhere) or config.reward.source == "vlm" or config.reward.embedded
+
+
+def takes_weights(name: str) -> bool:
+    """Whether a model reads a checkpoint file that does not come with the package."""
+    return name.removeprefix(GOAL_PREFIX).startswith((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX))
 
 
 def _load_tinyliv(name: str, weights: str | Path | None) -> VisionLanguageModel:

@@ -15,7 +15,7 @@ from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.perturbations import Perturbation
-from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load
+from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load, uses_vlm
 from prefvlm_core.vlm.endpoint import prompts
 from prefvlm_core.vlm.feature_cache import FeatureCache
 from prefvlm_core.vlm.frame_pairs import FramePairs, contents, pairs_of
@@ -125,7 +125,9 @@ class FleetEncoder:
         return self._renderers[shared]
 
     def close(self) -> None:
-        """Release the memory of the renderers."""
+        """Release the memory of the renderers, and remove the embeddings."""
+        for cache in self._caches.values():
+            cache.path.unlink(missing_ok=True)
         for renderer in self._renderers.values():
             renderer.close()
 
@@ -188,12 +190,6 @@ class RunEncoder:
         """Cosines (horizon,) of a complete episode; a step whose frame is not seen takes that of the next one."""
         steps = frame_steps(np.array(episode * self.replay.horizon), self.replay.horizon, self.stride)
         return np.repeat(self._fleet.features(self._run, steps) @ self.text, self.stride)
-
-
-def uses_vlm(config: RunConfig) -> bool:
-    """Whether a run embeds frames by a model of this process."""
-    elsewhere = config.vlm.endpoint is not None or config.vlm.simulated_accuracy is not None
-    return (config.vlm.labels and not elsewhere) or config.reward.source == "vlm" or config.reward.embedded
 
 
 def asks_endpoint(config: RunConfig) -> bool:

@@ -98,17 +98,9 @@ def load(name: str, weights: str | Path | None) -> OpenClip:
     something else, could run code, or holds other tensors than the model.
     """
     open_clip = import_open_clip()
-    if name.startswith(OPEN_CLIP_PREFIX):
-        checkpoint = _Checkpoint(name.removeprefix(OPEN_CLIP_PREFIX), "the model's page, as .pt or .safetensors")
-    else:
-        checkpoint = {"liv": _LIV, "decisionnce": _DECISIONNCE}[name]
+    checkpoint = _checkpoint(name)
     _check_architecture(checkpoint.architecture, open_clip.list_models())
-    path = Path(weights or checkpoint.default or "").expanduser()
-    if not (weights or checkpoint.default) or not path.exists():
-        where = f"the file {path} does not exist" if weights or checkpoint.default else "no file was named"
-        raise PrefVLMError(
-            f"'{name}' needs its weights, but {where}. Get them from {checkpoint.source}; 'tinyliv' needs no download."
-        )
+    path = checkpoint_file(name, weights)
     tensors = read_tensors(path)
     _check_activation(tensors, checkpoint.architecture, open_clip.list_models(), path)
     logging.disable(logging.WARNING)  # open_clip warns that the weights are random; they are replaced below
@@ -121,6 +113,27 @@ def load(name: str, weights: str | Path | None) -> OpenClip:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "blake2b").hexdigest()
     return OpenClip(model, open_clip.get_tokenizer(checkpoint.architecture), f"{name}-{digest[:12]}")
+
+
+def checkpoint_file(name: str, weights: str | Path | None) -> Path:
+    """The checkpoint file of a model that `load` takes, if `weights` names it or it lies where its own code puts it.
+
+    Raises PrefVLMError if it is missing.
+    """
+    checkpoint = _checkpoint(name)
+    path = Path(weights or checkpoint.default or "").expanduser()
+    if not (weights or checkpoint.default) or not path.exists():
+        where = f"the file {path} does not exist" if weights or checkpoint.default else "no file was named"
+        raise PrefVLMError(
+            f"'{name}' needs its weights, but {where}. Get them from {checkpoint.source}; 'tinyliv' needs no download."
+        )
+    return path
+
+
+def _checkpoint(name: str) -> _Checkpoint:
+    if name.startswith(OPEN_CLIP_PREFIX):
+        return _Checkpoint(name.removeprefix(OPEN_CLIP_PREFIX), "the model's page, as .pt or .safetensors")
+    return {"liv": _LIV, "decisionnce": _DECISIONNCE}[name]
 
 
 def import_open_clip() -> Any:

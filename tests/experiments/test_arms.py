@@ -11,7 +11,7 @@ from prefvlm_core.config.run import replace
 from prefvlm_core.config.view import ViewConfig
 from prefvlm_core.domains.perturbations import INTENSITIES
 from prefvlm_core.experiments.arms import Arm, Source, disturbed, simulated, structured_errors, thresholds, transfer
-from prefvlm_core.experiments.plan import plan
+from prefvlm_core.experiments.fleets import plan
 from prefvlm_core.methods import run_config
 
 

@@ -25,16 +25,10 @@ from prefvlm_core.experiments.batch import (
     update_records,
     write_record,
 )
+from prefvlm_core.experiments.fleets import FLEET_SIZE, configs_of, fleets, fleets_before, plan, profile_fleets
 from prefvlm_core.experiments.grids import EXPERIMENTS
-from prefvlm_core.experiments.plan import (
-    FLEET_SIZE,
-    configs_of,
-    evaluations,
-    fleets,
-    fleets_before,
-    plan,
-    profile_fleets,
-)
+from prefvlm_core.experiments.jobs import Jobs
+from prefvlm_core.experiments.plan import evaluations
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RUNNING, RunDirectory
 from prefvlm_core.runs.pack import pack
@@ -355,10 +349,11 @@ def test_reproduce_asks_snakemake_for_the_profile(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Snakefile").touch()
-    calls: list[tuple[list[str], dict[str, str]]] = []
+    calls: list[list[str]] = []
 
-    def run(command: list[str], environment: dict[str, str]) -> int:
-        calls.append((command, environment))
+    def run(command: list[str], environment: dict[str, str], patience: float) -> int:
+        calls.append(command)
+        assert patience == 0
         write_record("my results", "laptop", "table", 61, ["a", "b", "c", "d"])
         failed = record_path("my results", "laptop", "fleet-00000000").with_suffix(".log")
         failed.write_text("1 runs: 10%\r1 runs: 20%\rprefvlm: No space.\n", encoding="utf-8")
@@ -366,11 +361,10 @@ def test_reproduce_asks_snakemake_for_the_profile(
 
     write_record("my results", "laptop", "02_learning_curves", 5, ["gone.png"])
     monkeypatch.setattr(batch, "run_with_children", run)
-    assert batch.reproduce("laptop", "my results", "cpu", 2) == 3
-    ((command, environment),) = calls
-    assert command[1:5] == ["-m", "snakemake", "--cores", "2"]
-    assert {"profile=laptop", "results=my results", "device=cpu"} <= set(command)
-    assert environment["PATH"].split(os.pathsep)[0] == str(Path(command[0]).parent)  # where `prefvlm` lies
+    assert batch.reproduce(Jobs("laptop", "my results"), cores=2, options=["--dry-run"]) == 3
+    (command,) = calls
+    assert command[1:6] == ["-m", "snakemake", "--config", "profile=laptop", "results=my results"]
+    assert command[-3:] == ["--cores", "2", "--dry-run"]
     out = capsys.readouterr().out
     assert re.search(r"^table +1:01   a, … \(4 in all\)$", out, re.MULTILINE)
     assert "02_learning_curves" not in out  # its figure was gone, and Snakemake did not make it again

@@ -101,6 +101,34 @@ def test_whatever_ends_the_batch_ends_all_its_processes(checkout: Path, number: 
     assert "Traceback" not in err and out == ""
 
 
+POLITE = """
+import sys, time
+from pathlib import Path
+Path("begun").touch()
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    time.sleep(float(sys.argv[1]))
+    Path("jobs are cancelled").touch()
+"""
+"""What takes its jobs back at a SIGINT, as Snakemake does."""
+
+
+@pytest.mark.parametrize(("seconds", "ended"), [(0.0, True), (600.0, False)], ids=["in time", "too late"])
+def test_a_command_with_jobs_elsewhere_may_take_them_back(tmp_path: Path, seconds: float, ended: bool) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from prefvlm_core.experiments.children import run_with_children\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of what a shell starts in the background\n"
+        f"run_with_children([sys.executable, '-c', {POLITE!r}, '{seconds}'], os.environ, {10 if ended else 0.5})"
+    )
+    batch = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment(tmp_path))
+    wait_for((tmp_path / "begun").exists)
+    batch.terminate()
+    assert batch.wait(60) == 143
+    assert (tmp_path / "jobs are cancelled").exists() == ended
+
+
 def test_nothing_is_left_when_snakemake_is_killed(checkout: Path) -> None:
     batch = reproduce(checkout)
     pids = started(checkout)

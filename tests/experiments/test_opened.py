@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.experiments import plan, project
+from prefvlm_core.experiments.fleets import configs_of
 from prefvlm_core.experiments.opened import SECONDS_PER_ACTION, OpenExperiment, open_experiment
-from prefvlm_core.experiments.plan import configs_of
 from prefvlm_core.experiments.project import project_folder
 from prefvlm_core.runs.stored import load_metrics
 

@@ -17,7 +17,8 @@ from builders.notebooks import NOTEBOOKS, Executed, execute
 
 from prefvlm_core.analysis.robustness_tables import scene_title
 from prefvlm_core.analysis.stats import ALL_TASKS
-from prefvlm_core.experiments.plan import configs_of, finished_runs
+from prefvlm_core.experiments.fleets import configs_of
+from prefvlm_core.experiments.plan import finished_runs
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 INTERACTIVE = ("00_explore",)
