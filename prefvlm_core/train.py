@@ -115,14 +115,12 @@ class Fleet:
         self.replay = make_replay(self.configs, environments, self.device)
         initialization = self.generators[Stream.INITIALISATION]
         temperatures = [config.sac.initial_temperature for config in self.configs]
-        sizes, task = environments.sizes, self.shared.task
-        self.agent = SAC.create(
-            self.shared.sac, sizes.observation, sizes.action, initialization, self.device, temperatures
-        )
+        shared, sizes = self.shared, environments.sizes
+        self.agent = SAC.create(shared.sac, sizes.observation, sizes.action, initialization, self.device, temperatures)
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
         cache = execution.cache_folder(checkpoint.path)
         self.encoder = FleetEncoder(self.configs, self.replay, cache, self.stopwatch, execution.vlm_weights)
-        self.ensemble = RewardEnsemble(self.shared.reward, self.replay.input_size, initialization, self.device, task)
+        self.ensemble = RewardEnsemble(shared.reward, self.replay.input_size, initialization, self.device, shared.task)
         self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         self.feedback = make_feedback(
             self.configs, self.replay, self.ensemble, self.encoder, self.generators, self.stopwatch, execution

@@ -347,5 +347,4 @@ def dynamics(embedded: EmbeddedTask, stride: int) -> tuple[FloatArray, FloatArra
     skip = stride // FRAME_EVERY
     frames = embedded.explored[:, skip - 1 :: skip]
     actions = embedded.actions.reshape(len(embedded.actions), -1, stride, embedded.actions.shape[-1]).mean(2)[:, 1:]
-    size = frames.shape[-1]
-    return frames[:, :-1].reshape(-1, size), frames[:, 1:].reshape(-1, size), actions.reshape(-1, actions.shape[-1])
+    return np.concatenate(frames[:, :-1]), np.concatenate(frames[:, 1:]), np.concatenate(actions)
