@@ -12,6 +12,7 @@ from prefvlm_core import METHODS, PROFILES, TEACHERS, VLMS, cli, run_config
 from prefvlm_core.config.groups import SIMULATED_VLMS
 from prefvlm_core.config.profiles import SUMMARIES
 from prefvlm_core.config.run import IDENTITY, default_fields
+from prefvlm_core.domains.maze_goals import GOALS
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.experiments.grids import EXPERIMENTS
 from prefvlm_core.preferences.teachers import HUMAN
@@ -19,7 +20,7 @@ from prefvlm_core.vlm.texts import task_text
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 NAMES = {
-    "tasks": {*TASKS, "point-maze-u", "point-maze-medium"},
+    "tasks": {*TASKS, "point-maze-u", "point-maze-medium", *GOALS, "walker-walk", "cheetah-run"},
     "methods": set(METHODS),
     "vlms": {*VLMS, "endpoint:", *(f"{kind}:" for kind in SIMULATED_VLMS)},
     "teachers": {*TEACHERS, HUMAN},
