@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.model_drawing import FREE_CAMERA
+from prefvlm_core.domains.model_drawing import FREE_CAMERA, compiled
 
 _SUCCESS = 0.9
 
@@ -50,10 +50,7 @@ def model_from_the_side(task: str) -> mujoco.MjModel:
     xml, files = _imported(f"suite.{task.split('-')[0]}").get_model_and_assets()
     spec = mujoco.MjSpec.from_string(xml.decode(), include={posixpath.normpath(name): files[name] for name in files})
     spec.worldbody.add_camera(name=FREE_CAMERA)
-    model = spec.compile()
-    model.vis.quality.shadowsize = 0
-    model.vis.quality.offsamples = 0
-    return model
+    return compiled(spec)
 
 
 def restore(

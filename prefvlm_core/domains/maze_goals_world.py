@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.maze_goals import MOST_GOALS
+from prefvlm_core.domains.model_drawing import compiled
 from prefvlm_core.domains.point_maze_world import (
     REACHED,
     PointMazeWorld,
-    compiled,
     follow_the_way,
     place_ball,
     spec_from_above,

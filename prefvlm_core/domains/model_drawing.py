@@ -177,6 +177,14 @@ class ModelDrawing:
         self._scenery.turn_lights(self._visible)
 
 
+def compiled(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """The model of a description, without the shadows and the multisampling that small pictures do not show."""
+    model = spec.compile()
+    model.vis.quality.shadowsize = 0
+    model.vis.quality.offsamples = 0
+    return model
+
+
 def _upside_down(axes: NDArray[np.float64]) -> bool:
     """Whether a camera whose axes are the columns of a matrix (3, 3) hangs with its head down."""
     return bool(axes[2, 1] < -0.1)

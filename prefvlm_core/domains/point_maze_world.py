@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.model_drawing import FREE_CAMERA
+from prefvlm_core.domains.model_drawing import FREE_CAMERA, compiled
 
 _IDS = {"point-maze-u": "PointMaze_UMaze-v3", "point-maze-medium": "PointMaze_Medium-v3"}
 _SPEED = 8.0  # m/s per m to the next waypoint, which the expert aims at
@@ -88,14 +88,6 @@ def spec_from_above(task: str) -> mujoco.MjSpec:
     spec.worldbody.add_camera(name="above", pos=[0, 0, _HEIGHT], fovy=fovy)
     spec.worldbody.add_camera(name=FREE_CAMERA)
     return spec
-
-
-def compiled(spec: mujoco.MjSpec) -> mujoco.MjModel:
-    """A model for fast drawing."""
-    model = spec.compile()
-    model.vis.quality.shadowsize = 0
-    model.vis.quality.offsamples = 0
-    return model
 
 
 def restore(

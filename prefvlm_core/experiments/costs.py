@@ -18,7 +18,7 @@ import numpy as np
 from prefvlm_core.common.machine import in_bytes
 from prefvlm_core.config.memory import memory_needed
 from prefvlm_core.config.run import RunConfig
-from prefvlm_core.vlm.encoder import uses_vlm
+from prefvlm_core.vlm import uses_vlm
 
 EXPECTED_EPOCHS = 0.5
 """Passes over the labels until reward learning stops early, as a fraction of `reward.max_epochs`, and the fraction of
