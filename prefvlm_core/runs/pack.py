@@ -94,7 +94,7 @@ def _pack_profile(sources: Sequence[Path], profile: str, remove_folders: bool) -
     folder = sources[0] / profile
     write_probe(folder)
     with file_lock(folder / ".lock"):
-        for place in (folder, folder / "labels", *folder.glob("metrics/*")):
+        for place in (folder, *folder.glob("metrics/*"), *folder.glob("labels/*")):
             remove_temporary_files(place)
         runs = _runs(sources, profile)
         before = published_runs(folder).keys()
@@ -136,14 +136,13 @@ def _complete(directory: RunDirectory, results: Path) -> bool:
 
 
 def _write_tables(folder: Path, runs: Mapping[str, Run]) -> None:
-    for task, of_task in itertools.groupby(runs.values(), key=lambda run: run.row["task"]):
-        group = list(of_task)
-        for method, of_method in itertools.groupby(group, key=lambda run: run.row["method"]):
-            metrics = {run.row["run_id"]: run.metrics() for run in of_method}
-            _replace(folder / "metrics" / task / f"{method}.csv", metrics_table(metrics))
-        labels = {run.row["run_id"]: rows for run in group if (rows := run.labels()) is not None}
+    for (task, method), group in itertools.groupby(runs.values(), key=lambda run: (run.row["task"], run.row["method"])):
+        of_method = {run.row["run_id"]: run for run in group}
+        metrics = {run_id: run.metrics() for run_id, run in of_method.items()}
+        _replace(folder / "metrics" / task / f"{method}.csv", metrics_table(metrics))
+        labels = {run_id: rows for run_id, run in of_method.items() if (rows := run.labels()) is not None}
         if labels:
-            _replace(folder / "labels" / f"{task}.parquet", labels_table(labels))
+            _replace(folder / "labels" / task / f"{method}.parquet", labels_table(labels))
     _replace(folder / RUNS_FILE, runs_table([run.row for run in runs.values()]))
 
 

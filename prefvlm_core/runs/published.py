@@ -3,7 +3,7 @@
     results/<profile>/
         runs.csv                          one row per run: name, versions, commit, machine, hashes, config
         metrics/<task>/<method>.csv       one row per evaluation, behind the seed and hash that end the run's name
-        labels/<task>.parquet             one row per label, behind method, seed and hash
+        labels/<task>/<method>.parquet    one row per label, likewise
 
 `pack.py` writes them, everything else reads them as it reads run folders. A run's row in runs.csv holds the hashes of
 its metrics and of its labels, and what does not fit them is refused. Rows of the other tables that no run in runs.csv
@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # imported where tables are read: who lists runs has no time 
     import pandas
 
 RUNS_FILE = "runs.csv"
-LABEL_KEYS = ("method", "seed", "hash")
-METRIC_KEYS = ("seed", "hash")
+RUN_KEYS = ("seed", "hash")
+"""What ends a run's name, before the columns of metrics and labels."""
 FIRST_COLUMNS = ("run_id", "task", "method", "seed", "retired", "step", "success")
 LAST_COLUMNS = ("metrics_hash", "labels_hash", "config")
 """Columns of runs.csv that do not come from the run's manifest."""
@@ -107,8 +107,8 @@ class PublishedRun:
         if "labels_hash" not in self.row:
             return None
         _, task, method, name = self.row["run_id"].split("/")
-        path = self.folder / "labels" / f"{task}.parquet"
-        return self._checked(_labels_by_run(path, _version(path)).get((method, *seed_and_hash(name))), "labels", path)
+        path = self.folder / "labels" / task / f"{method}.parquet"
+        return self._checked(_labels_by_run(path, _version(path)).get(seed_and_hash(name)), "labels", path)
 
     def _checked(self, rows: pandas.DataFrame | None, kind: str, path: Path) -> pandas.DataFrame:
         if rows is None or rows_hash(rows) != self.row[f"{kind}_hash"]:
@@ -169,13 +169,13 @@ def _metrics_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.D
         raise _damaged_table(path, error) from error
 
 
-@functools.lru_cache(maxsize=2)  # of millions of rows where every label of a large budget is logged
+@functools.lru_cache(maxsize=8)  # of millions of rows where every label of a large budget is logged
 def _labels_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.DataFrame]:
     import pyarrow.parquet
 
     try:
-        groups = pyarrow.parquet.read_table(path).to_pandas().groupby(list(LABEL_KEYS), sort=False)
-        return {key: rows.drop(columns=list(LABEL_KEYS)).reset_index(drop=True) for key, rows in groups}
+        groups = pyarrow.parquet.read_table(path).to_pandas().groupby(list(RUN_KEYS), sort=False)
+        return {key: rows.drop(columns=list(RUN_KEYS)).reset_index(drop=True) for key, rows in groups}
     except (KeyError, OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise _damaged_table(path, error) from error
 

@@ -19,9 +19,8 @@ from prefvlm_core.runs.checkpoint import fleet_hash
 from prefvlm_core.runs.directory import RunDirectory, read_manifest
 from prefvlm_core.runs.published import (
     FIRST_COLUMNS,
-    LABEL_KEYS,
     LAST_COLUMNS,
-    METRIC_KEYS,
+    RUN_KEYS,
     PublishedRun,
     seed_and_hash,
 )
@@ -94,28 +93,27 @@ def metrics_table(metrics: Mapping[str, pandas.DataFrame]) -> bytes:
     """metrics/<task>/<method>.csv of runs, by name, in their order."""
     columns = _in_order({name for rows in metrics.values() for name in rows}, _FIRST_METRICS)
     return csv_bytes(
-        [*METRIC_KEYS, *columns],
-        (
-            dict(zip(METRIC_KEYS, seed_and_hash(run_id.split("/")[-1]), strict=True)) | row
-            for run_id, rows in metrics.items()
-            for row in rows.to_dict("records")
-        ),
+        [*RUN_KEYS, *columns],
+        (_keys(run_id) | row for run_id, rows in metrics.items() for row in rows.to_dict("records")),
     )
 
 
 def labels_table(labels: Mapping[str, pandas.DataFrame]) -> bytes:
-    """labels/<task>.parquet of runs, by name, in their order."""
-    parts = []
-    for run_id, rows in labels.items():
-        _, _, method, name = run_id.split("/")
-        keys = dict(zip(LABEL_KEYS, (method, *seed_and_hash(name)), strict=True))
-        parts.append(pandas.concat([pandas.DataFrame(keys, index=rows.index), rows], axis=1))
+    """labels/<task>/<method>.parquet of runs, by name, in their order."""
+    parts = [
+        pandas.concat([pandas.DataFrame(_keys(run_id), index=rows.index), rows], axis=1)
+        for run_id, rows in labels.items()
+    ]
     columns = _in_order({name for rows in labels.values() for name in rows}, _FIRST_LABELS)
-    table = pandas.concat(parts)[[*LABEL_KEYS, *columns]]
+    table = pandas.concat(parts)[[*RUN_KEYS, *columns]]
     buffer = io.BytesIO()
     arrow = pyarrow.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
     pyarrow.parquet.write_table(arrow, buffer, compression="zstd", compression_level=15)
     return buffer.getvalue()
+
+
+def _keys(run_id: str) -> dict[str, Any]:
+    return dict(zip(RUN_KEYS, seed_and_hash(run_id.split("/")[-1]), strict=True))
 
 
 def _in_order(names: set[str], first: Iterable[str]) -> list[str]:

@@ -71,7 +71,7 @@ def results(tmp_path: Path) -> Path:
 def tables(results: Path) -> dict[str, bytes]:
     """Content of every published table."""
     folder = results / "quick"
-    paths = [folder / "runs.csv", *folder.glob("metrics/*/*.csv"), *folder.glob("labels/*.parquet")]
+    paths = [folder / "runs.csv", *folder.glob("metrics/*/*.csv"), *folder.glob("labels/*/*.parquet")]
     return {str(path.relative_to(results)): path.read_bytes() for path in paths}
 
 
@@ -101,8 +101,8 @@ def test_the_tables_can_be_read_without_this_package(results: Path) -> None:
     assert set(runs["status"]) == {FINISHED} and set(runs["success"]) == {1 / 3} and set(runs["versions.torch"]) == {2}
     metrics = pandas.read_csv(results / "quick" / "metrics" / TASKS[0] / "pebble.csv")
     assert list(metrics.columns[:4]) == ["seed", "hash", "step", "success"] and list(metrics["seed"]) == [0, 0, 1, 1]
-    labels = pandas.read_parquet(results / "quick" / "labels" / f"{TASKS[0]}.parquet")
-    assert list(labels.columns[:4]) == ["method", "seed", "hash", "step"] and set(labels["method"]) == {"pebble"}
+    labels = pandas.read_parquet(results / "quick" / "labels" / TASKS[0] / "pebble.parquet")
+    assert list(labels.columns[:3]) == ["seed", "hash", "step"] and set(labels["seed"]) == {0, 1}
 
 
 def test_the_config_of_a_row_restores_the_run(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_row_that_was_changed_is_refused(results: Path, table: str) -> None:
         path = results / "quick" / "metrics" / TASKS[0] / "pebble.csv"
         path.write_text(path.read_text().replace("0.30000000000000004", "0.3", 1))
     else:
-        path = results / "quick" / "labels" / f"{TASKS[0]}.parquet"
+        path = results / "quick" / "labels" / TASKS[0] / "pebble.parquet"
         rows = pandas.read_parquet(path)
         rows.loc[0, "first"] += 1
         rows.to_parquet(path)
@@ -234,7 +234,7 @@ def test_a_row_that_was_changed_is_refused(results: Path, table: str) -> None:
         pack(results)
 
 
-@pytest.mark.parametrize("name", ["runs.csv", f"metrics/{TASKS[0]}/pebble.csv", f"labels/{TASKS[0]}.parquet"])
+@pytest.mark.parametrize("name", ["runs.csv", f"metrics/{TASKS[0]}/pebble.csv", f"labels/{TASKS[0]}/pebble.parquet"])
 def test_a_table_with_a_merge_conflict_is_named(results: Path, name: str) -> None:
     pack(results)
     path = results / "quick" / name
@@ -341,9 +341,10 @@ def test_adapters_of_a_source_that_are_not_there_are_asked_for(results: Path, pu
         words += ": of that run only the tables are published; train it again in another results folder and copy"
     else:
         words += "; train that run first."
+    replay: Any = SimpleNamespace(device=torch.device("cpu"))
     encoder: Any = SimpleNamespace(text=np.zeros(8), fingerprint="")
     with pytest.raises(PrefVLMError, match=re.escape(words)):
-        make_label_source(config, None, encoder, np.random.default_rng(0), Stopwatch(), results)  # type: ignore[arg-type]
+        make_label_source(config, replay, encoder, np.random.default_rng(0), Stopwatch(), results)
 
 
 def test_published_and_newer_runs_are_found_alike(results: Path) -> None:
