@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 
 from prefvlm_core.cli.options import Combinations, Profile, Results, Shared
-from prefvlm_core.common.errors import PrefVLMError, unknown_name
+from prefvlm_core.common.errors import PrefVLMError, shown, unknown_name
 from prefvlm_core.config.fields import check_number
 from prefvlm_core.config.fleets import FLEET_SIZE
 from prefvlm_core.config.run import PROCESSES_PER_CORE, Execution
@@ -131,6 +131,13 @@ class Reproduce:
     """Execute only these notebooks, and train what they show (default: all of them, and the tables)."""
     snakemake: tyro.conf.Positional[tuple[str, ...]] = ()
     """Options of Snakemake, after two dashes, for example: -- --default-resources slurm_partition=gpu"""
+
+    def __post_init__(self) -> None:
+        if self.snakemake and not self.snakemake[0].startswith("-"):
+            raise PrefVLMError(
+                f"prefvlm reproduce has no place for {shown(self.snakemake[0])}: options of Snakemake begin with a "
+                "dash and come after two dashes."
+            )
 
     def run(self) -> int:
         from prefvlm_core.experiments import batch
