@@ -54,7 +54,7 @@ COMMAND_LINES = {
     "train --tasks metaworld_drawer-open-v2": "Did you mean 'drawer-open-v3'?",
     "train --tasks drawer-close-v3,drawer-open-v3": "separate them by spaces: drawer-close-v3 drawer-open-v3",
     "train --tasks button-press-v2;sweep-into": "separate them by spaces: button-press-v3 sweep-into-v3",
-    "train --tasks walker-walk": "Unknown task 'walker-walk'. Allowed:",
+    "train --tasks quadruped-walk": "Unknown task 'quadruped-walk'. Allowed:",
     "train --tasks drawer-shut": "Unknown task 'drawer-shut'. Allowed:",
     "train --tasks door": "Unknown task 'door'. Allowed:",
     f"train --tasks {TASK} ../../etc": "Unknown task '../../etc'. Allowed:",
@@ -446,7 +446,7 @@ def test_names_of_other_projects_lead_to_the_same_task(task: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["drawer-shut", "door", "drawer", "window", "mt10", "ML45", "walker-walk", "cheetah_run", "push-front", "-v2", "",
+    ["drawer-shut", "door", "drawer", "window", "mt10", "ML45", "quadruped-walk", "humanoid_run", "push-front", "-v2", "",
      "handle-push", "door-shut", "plate-slide-front", "faucet-turn", "coffee", "lift", "kitchen-v0", "metaworld"],
 )  # fmt: skip
 def test_names_that_may_mean_another_task_lead_to_none(name: str) -> None:
