@@ -61,7 +61,10 @@ def project_queue() -> sqlalchemy.URL:
 def shown(url: sqlalchemy.URL) -> str:
     """The URL for people: with `***` for every password, and for every option that could be one."""
     options = {name: value if name in _PUBLIC_OPTIONS else "***" for name, value in url.query.items()}
-    text = url.set(query=options).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+    plain = url.set(query=options)
+    if url.database:  # whose bytes that are no text SQLAlchemy 2.1 cannot write
+        plain = plain.set(database=url.database.encode(errors="backslashreplace").decode())
+    text = plain.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
     return text.encode(errors="backslashreplace").decode()
 
 

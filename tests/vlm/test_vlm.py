@@ -461,7 +461,8 @@ def test_pretrain_stores_every_seed_and_trains_none_twice(tmp_path, monkeypatch)
     recipe = Recipe(("drawer-close-v3", "button-press-v3"), "evaluation", clean=1, recoveries=1, steps=2, batch=(2, 4))
     evaluated, trained = {}, []
 
-    def table(models, evaluation_seed):
+    def table(models, tasks, evaluation_seed):
+        assert tasks == PAPER_TASKS
         evaluated.update(models)
         return f"seed {evaluation_seed}"
 
