@@ -242,7 +242,7 @@ class Database:
     def _check_written(self, write: int, content: list[tuple[Any, ...]]) -> None:
         """Raise `PrefVLMError` unless who opens the file now finds the `_content` that this write left."""
         try:
-            with closing(sqlite3.connect(f"{uri(self._file)}?mode=rw", LOCKED_SECONDS, uri=True)) as connection:
+            with closing(sqlite3.connect(f"{uri(self._file)}?mode=rw", timeout=LOCKED_SECONDS, uri=True)) as connection:
                 in_file = empty_log(connection)
                 connection.execute("BEGIN").close()
                 (found,) = connection.execute("PRAGMA user_version").fetchone()

@@ -106,7 +106,7 @@ def _status(file: str) -> os.stat_result | None:
 
 def keep_log(file: str) -> None:
     """Have every connection to the database keep a write-ahead log from now on, a property of the file."""
-    with closing(sqlite3.connect(f"{uri(file)}?mode=rw", LOCKED_SECONDS, uri=True)) as connection:
+    with closing(sqlite3.connect(f"{uri(file)}?mode=rw", timeout=LOCKED_SECONDS, uri=True)) as connection:
         connection.execute("PRAGMA journal_mode=WAL").close()
 
 
