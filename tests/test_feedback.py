@@ -10,7 +10,7 @@ from builders.runs import SMALL, content_hash, quiet, small, weights_hash, witho
 
 from prefvlm_core.common.arrays import BoolArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.config.run import RunConfig
+from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.feedback import Feedback
 from prefvlm_core.methods import METHODS, run_config
@@ -112,11 +112,8 @@ def test_frames_are_rendered_only_for_runs_that_show_them_to_a_vlm(tmp_path: Pat
     assert not any("rendering" in name for row in directory.read_metrics() for name in row)
 
 
-def test_resumed_from_a_checkpoint_ends_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: dict[str, RunDirectory]
-) -> None:
-    """The fleet is stopped between sessions, so the filter, the adapters and the VLM's labels must be restored."""
-    configs = [directory.config for directory in trained.values()]
+def train_until_300(configs: list[RunConfig], execution: Execution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and stop as if killed after 300 steps."""
     evaluate = Fleet._evaluate_if_due
 
     def stop_after_300(fleet: Fleet) -> None:
@@ -124,10 +121,17 @@ def test_resumed_from_a_checkpoint_ends_bit_identical(
         if fleet.replay.size == 300:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Fleet, "_evaluate_if_due", stop_after_300)
-    with pytest.raises(KeyboardInterrupt):
-        train(configs, quiet(tmp_path, checkpoint_seconds=0))
-    monkeypatch.undo()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Fleet, "_evaluate_if_due", stop_after_300)
+        train(configs, execution)
+
+
+def test_resumed_from_a_checkpoint_ends_bit_identical(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: dict[str, RunDirectory]
+) -> None:
+    """The fleet is stopped between sessions, so the filter, the adapters and the VLM's labels must be restored."""
+    configs = [directory.config for directory in trained.values()]
+    train_until_300(configs, quiet(tmp_path, checkpoint_seconds=0), monkeypatch)
     resumed = train(configs, quiet(tmp_path))
     for one, other in zip(trained.values(), resumed, strict=True):
         assert without_seconds(one) == without_seconds(other)
@@ -145,17 +149,7 @@ def test_embeddings_on_a_nodes_disk_are_made_again_on_the_next_node(
 ) -> None:
     config, results = small("prefvlm"), tmp_path / "results"
     (alone,) = train([config], quiet(tmp_path / "alone"))
-    evaluate = Fleet._evaluate_if_due
-
-    def stop_after_300(fleet: Fleet) -> None:
-        evaluate(fleet)
-        if fleet.replay.size == 300:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Fleet, "_evaluate_if_due", stop_after_300)
-    with pytest.raises(KeyboardInterrupt):
-        train([config], quiet(results, checkpoint_seconds=0, scratch=str(tmp_path / "first")))
-    monkeypatch.undo()
+    train_until_300([config], quiet(results, checkpoint_seconds=0, scratch=str(tmp_path / "first")), monkeypatch)
     (kept,) = tmp_path.rglob("*.bin")
     assert kept.is_relative_to(tmp_path / "first") and kept.name.startswith("frames-")
     with pytest.raises(PrefVLMError, match="scratch is env:NODE_DISK, but the environment variable NODE_DISK is not"):

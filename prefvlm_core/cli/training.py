@@ -97,7 +97,7 @@ class Plan:
         from prefvlm_core.common.machine import one_thread, usable_cores
         from prefvlm_core.experiments.calibration import Calibration
         from prefvlm_core.experiments.costs import table_of
-        from prefvlm_core.experiments.plan import profile_fleets
+        from prefvlm_core.experiments.fleets import profile_fleets
 
         check_number("cores", self.cores, most=PROCESSES_PER_CORE * usable_cores())
         with one_thread():

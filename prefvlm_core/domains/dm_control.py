@@ -41,7 +41,6 @@ class DMControl(Domain):
         """See `Domain`. There is no goal."""
         from prefvlm_core.domains.dm_control_world import DMControlWorld
 
-        self.check_installed()
         return DMControlWorld(task)
 
     def drawing(self, task: str, size: int, goal_marker: bool) -> Drawing:
@@ -49,6 +48,5 @@ class DMControl(Domain):
         from prefvlm_core.domains.dm_control_world import model_from_the_side, restore
         from prefvlm_core.domains.model_drawing import ModelDrawing
 
-        self.check_installed()
         model: Any = model_from_the_side(task)
         return ModelDrawing(model, restore, model.nq, size, goal_marker)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.model_drawing import FREE_CAMERA, compiled
+from prefvlm_core.domains.model_drawing import FREE_CAMERA, compiled, pose
 
 _SUCCESS = 0.9
 
@@ -59,10 +59,7 @@ def restore(
     """Put the body where a snapshot (nq,) says; what pads it is ignored. Raises `PrefVLMError` for a smaller one."""
     if snapshot.size < model.nq:
         raise PrefVLMError(f"A snapshot {snapshot.shape} does not fit, it needs ({model.nq},).")
-    data.qpos[:] = snapshot[: model.nq]
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    mujoco.mj_camlight(model, data)
+    pose(model, data, snapshot[: model.nq])
 
 
 def _imported(name: str) -> ModuleType:

@@ -28,6 +28,7 @@ class Environment:
         self.horizon = domain.longest_episode if horizon is None else horizon
         self.action_repeat = action_repeat
         check_horizon(task, self.horizon, action_repeat)
+        domain.check_installed()
         self.world = domain.world(task, goal_visible)
         self._action_shape = (domain.sizes(task).action,)
         self._steps = self.horizon

@@ -40,6 +40,7 @@ class FrameRenderer:
             raise PrefVLMError(f"Frames of {size} pixels cannot be rendered, allowed are 16 to 1024.")
         self.task = task
         self.size = size
+        self._domain.check_installed()
         self._drawing = self._domain.drawing(task, size, goal_marker)
         self.look(camera, perturbation)
 

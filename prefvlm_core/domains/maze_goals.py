@@ -49,7 +49,6 @@ class MazeGoals(Domain):
         """See `Domain`. Everybody sees the goals."""
         from prefvlm_core.domains.maze_goals_world import MazeGoalsWorld
 
-        self.check_installed()
         return MazeGoalsWorld(GOALS[task])
 
     def drawing(self, task: str, size: int, goal_marker: bool) -> Drawing:
@@ -59,7 +58,6 @@ class MazeGoals(Domain):
         from prefvlm_core.domains.model_drawing import ModelDrawing
         from prefvlm_core.domains.point_maze_world import where_the_ball_is
 
-        self.check_installed()
         return ModelDrawing(model_with_goals(GOALS[task]), restore, 3, size, True, where_the_ball_is)
 
     def expert(self, task: str) -> Callable[[NDArray[np.float64]], NDArray[Any]]:

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.maze_goals import MOST_GOALS
-from prefvlm_core.domains.model_drawing import compiled
+from prefvlm_core.domains.model_drawing import compiled, pose
 from prefvlm_core.domains.point_maze_world import (
     REACHED,
     PointMazeWorld,
     follow_the_way,
-    place_ball,
     spec_from_above,
     way_left,
 )
@@ -51,7 +50,7 @@ class MazeGoalsWorld:
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
         """See `World`."""
-        observation = self._maze.step(action)[0]
+        observation = self._maze.move(action)
         done = self._visited == self._count
         if not done and np.linalg.norm(observation[0:2] - self._goals[self._visited]) <= REACHED:
             self._visited += 1
@@ -114,4 +113,4 @@ def restore(
     left = scene[: 2 * len(sites)].reshape(-1, 2)[int(snapshot[2]) :]
     for place, site in enumerate(sites):
         site.pos[:2] = left[place] if place < len(left) else (_AWAY, _AWAY)
-    place_ball(model, data, snapshot[:2])
+    pose(model, data, snapshot[:2])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.fast_metaworld import make_task
+from prefvlm_core.domains.model_drawing import pose
 from prefvlm_core.domains.registry import check_task
 
 _MOCAP_QUATERNION = (1.0, 0.0, 1.0, 0.0)  # Meta-World never turns the hand
@@ -54,12 +55,9 @@ def restore(
     bodies = 3 * model.nbody
     model.body_pos[:] = scene[:bodies].reshape(-1, 3)
     model.site_pos[:] = scene[bodies : bodies + 3 * model.nsite].reshape(-1, 3)
-    data.qpos[:] = snapshot[: model.nq]
     data.mocap_pos[0] = snapshot[model.nq : size]
     data.mocap_quat[0] = _MOCAP_QUATERNION
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    mujoco.mj_camlight(model, data)
+    pose(model, data, snapshot[: model.nq])
 
 
 class MetaworldWorld:

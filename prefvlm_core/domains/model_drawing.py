@@ -185,6 +185,14 @@ def compiled(spec: mujoco.MjSpec) -> mujoco.MjModel:
     return model
 
 
+def pose(model: mujoco.MjModel, data: mujoco.MjData, positions: NDArray[np.float32]) -> None:
+    """Put the joints to `positions` (nq,), and bodies, sites, cameras and lights to where they are then."""
+    data.qpos[:] = positions
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
+
+
 def _upside_down(axes: NDArray[np.float64]) -> bool:
     """Whether a camera whose axes are the columns of a matrix (3, 3) hangs with its head down."""
     return bool(axes[2, 1] < -0.1)

@@ -41,7 +41,6 @@ class PointMaze(Domain):
         """See `Domain`. Everybody sees the goal."""
         from prefvlm_core.domains.point_maze_world import PointMazeWorld
 
-        self.check_installed()
         return PointMazeWorld(task)
 
     def drawing(self, task: str, size: int, goal_marker: bool) -> Drawing:
@@ -49,7 +48,6 @@ class PointMaze(Domain):
         from prefvlm_core.domains.model_drawing import ModelDrawing
         from prefvlm_core.domains.point_maze_world import model_from_above, restore, where_the_ball_is
 
-        self.check_installed()
         return ModelDrawing(model_from_above(task), restore, 2, size, True, where_the_ball_is)
 
     def expert(self, task: str) -> Callable[[NDArray[np.float64]], NDArray[Any]]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.model_drawing import FREE_CAMERA, compiled
+from prefvlm_core.domains.model_drawing import FREE_CAMERA, compiled, pose
 
 _IDS = {"point-maze-u": "PointMaze_UMaze-v3", "point-maze-medium": "PointMaze_Medium-v3"}
 _SPEED = 8.0  # m/s per m to the next waypoint, which the expert aims at
@@ -48,9 +48,13 @@ class PointMazeWorld:
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
         """See `World`."""
-        observation = _flat(self.env.step(action)[0])
+        observation = self.move(action)
         success = bool(np.linalg.norm(observation[4:6] - observation[0:2]) <= REACHED)
         return observation, -way_left(self._task, observation), success
+
+    def move(self, action: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Apply an action and return the observation alone."""
+        return _flat(self.env.step(action)[0])
 
     def snapshot(self) -> NDArray[np.float32]:
         """The ball's position (2,)."""
@@ -102,15 +106,7 @@ def restore(
             f"Snapshot {snapshot.shape} and scene {scene.shape} do not fit a maze, which needs (2,) each."
         )
     model.site("target").pos[:2] = scene[:2]
-    place_ball(model, data, snapshot[:2])
-
-
-def place_ball(model: mujoco.MjModel, data: mujoco.MjData, position: NDArray[np.float32]) -> None:
-    """Put the ball to a position (2,), and what is drawn to where the model says."""
-    data.qpos[:] = position
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    mujoco.mj_camlight(model, data)
+    pose(model, data, snapshot[:2])
 
 
 def where_the_ball_is(data: mujoco.MjData) -> NDArray[np.float64]:

@@ -72,11 +72,15 @@ class DisagreementSelection:
         """See `Selection.choose`."""
         if count == 0:
             return pairs.draw(0)
-        starts = pairs.draw(count * self.candidates)
+        starts = self.worth_asking(pairs, pairs.draw(count * self.candidates), count)
         return starts[most_disputed(starts, count, probabilities)]
 
+    def worth_asking(self, pairs: PairSource, starts: IntArray, count: int) -> IntArray:
+        """Those of the random pairs `starts` (n, 2), at least `count`, of which the most disputed are taken."""
+        return starts
 
-class SameStageSelection:
+
+class SameStageSelection(DisagreementSelection):
     """Takes the most disputed of those pairs whose segments lie at a similar time of their episodes.
 
     In a task of several stages, a segment of a later stage is preferred whatever is done in it, which says nothing of
@@ -85,17 +89,10 @@ class SameStageSelection:
     half with the smallest difference is left for `most_disputed`.
     """
 
-    def __init__(self, candidates: int) -> None:
-        self.candidates = candidates
-
-    def choose(self, pairs: PairSource, count: int, probabilities: Probabilities) -> IntArray:
-        """See `Selection.choose`."""
-        if count == 0:
-            return pairs.draw(0)
-        starts = pairs.draw(count * self.candidates)
+    def worth_asking(self, pairs: PairSource, starts: IntArray, count: int) -> IntArray:
+        """See `DisagreementSelection.worth_asking`."""
         apart = np.abs(np.diff(starts % pairs.replay.horizon, axis=1)[:, 0])
-        near = starts[np.argsort(apart, kind="stable")[: max(count, len(starts) // 2)]]
-        return near[most_disputed(near, count, probabilities)]
+        return starts[np.argsort(apart, kind="stable")[: max(count, len(starts) // 2)]]
 
 
 def most_disputed(starts: IntArray, count: int, probabilities: Probabilities) -> IntArray:

@@ -1,7 +1,7 @@
 """Films of scripted experts, on the way to success and back from mistakes: what TinyLIV is trained on."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
@@ -157,17 +157,23 @@ def _disturb(
 
 def _disturbance(task: str, generator: np.random.Generator) -> Behavior:
     """Drift, the expert reversed or a constant action; in Meta-World also another expert, or the way to a point."""
-    kind = generator.integers(5 if task in TASKS else 3)
-    if kind == 0:
-        return RandomActions(task, generator)
-    if kind == 1:
-        expert = Expert(task, 0.2, generator)
-        return lambda observation, step: -expert(observation, step)
-    if kind == (3 if task in TASKS else 2):
-        return _constant(task, generator)
-    if kind == 2:
-        return Expert(str(generator.choice([name for name in _DISTURBERS if name != task])), 0.2, generator)
-    return _to_a_point(generator)
+    makers: list[Callable[[], Behavior]] = [
+        lambda: RandomActions(task, generator),
+        lambda: _reversed(Expert(task, 0.2, generator)),
+        lambda: _constant(task, generator),
+    ]
+    if task in TASKS:
+        makers.insert(2, lambda: Expert(_another_task(task, generator), 0.2, generator))
+        makers.append(lambda: _to_a_point(generator))
+    return makers[generator.integers(len(makers))]()
+
+
+def _reversed(expert: Expert) -> Behavior:
+    return lambda observation, step: -expert(observation, step)
+
+
+def _another_task(task: str, generator: np.random.Generator) -> str:
+    return str(generator.choice([name for name in _DISTURBERS if name != task]))
 
 
 def _constant(task: str, generator: np.random.Generator) -> Behavior:
