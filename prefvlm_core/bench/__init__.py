@@ -15,38 +15,67 @@ from prefvlm_core.common.progress import tqdm
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
 
 GROUPS = ("environments", "learner", "methods", "frames", "vlm", "adapters")
+"""Modules of this room. `measure` of each returns a `Group`; its arguments in a quick benchmark are `QUICK`."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured number, with what it is compared with and the value that is wanted."""
+    """One measured number, and what it is compared with where there is such a thing."""
 
     name: str
-    value: float
     unit: str
-    against: str
-    target: str
+    ours: float
+    other: float | None = None
+    """The same of what it is compared `against`."""
+    ratio: float | None = None
+    """The median of ours ÷ other over the rounds, in each of which both were measured one after the other."""
+    against: str = ""
+    target: str = ""
+    """What is wanted of the ratio, or of ours where there is none."""
 
 
-def report(results: str | Path, only: Sequence[str] = ()) -> str:
+@dataclass(frozen=True)
+class Group:
+    """What one module measured."""
+
+    rows: list[Measurement]
+    limit: str
+    """A sentence that says how far it is to the limit."""
+    skipped: tuple[str, ...] = ()
+    """A sentence for whatever could not be measured, because a package is missing."""
+
+
+def report(results: str | Path, only: Sequence[str] = (), quick: bool = False) -> str:
     """Run all benchmarks, or `only` some groups, and return the measurements as a table.
 
-    `<results>/bench.json` keeps the latest measurements of each group. Raises `PrefVLMError` for an unknown group.
+    `<results>/bench.json` keeps the latest measurements of each group, except for those of a `quick` benchmark, which
+    measures less and fewer times. Raises `PrefVLMError` for an unknown group.
     """
     for name in only:
         if name not in GROUPS:
             raise unknown_name("benchmark group", name, GROUPS)
     path = Path(results) / "bench.json"
     stored = _stored(path)
-    rows: list[Measurement] = []
+    measured: list[Group] = []
     for name in tqdm(only or GROUPS, desc="benchmarks", unit="group"):
-        measured = importlib.import_module(f"prefvlm_core.bench.{name}").measure()
-        stored[name] = [dataclasses.asdict(row) for row in measured]
-        write_atomically(path, (json.dumps(stored, indent=1, ensure_ascii=False) + "\n").encode())
-        rows += measured
-    lines = [f"{'':<44}{'value':>10}  {'unit':<20}{'against':<28}target"]
-    lines += [f"{row.name:<44}{row.value:>10.4g}  {row.unit:<20}{row.against:<28}{row.target}" for row in rows]
-    return "\n".join(lines)
+        module = importlib.import_module(f"prefvlm_core.bench.{name}")
+        measured.append(module.measure(**(module.QUICK if quick else {})))
+        stored[name] = dataclasses.asdict(measured[-1])
+        if not quick:
+            write_atomically(path, (json.dumps(stored, indent=1, ensure_ascii=False) + "\n").encode())
+    return table(measured)
+
+
+def table(groups: Sequence[Group]) -> str:
+    """One line per measurement, followed by the sentences of each group."""
+    lines = [f"{'':<50}{'ours':>10}{'other':>10}{'ratio':>9}  {'unit':<18}{'other is':<33}wanted"]
+    for group in groups:
+        for row in group.rows:
+            other, ratio = ("" if value is None else f"{value:.4g}" for value in (row.other, row.ratio))
+            numbers = f"{row.name:<50}{row.ours:>10.4g}{other:>10}{ratio:>9}"
+            lines.append(f"{numbers}  {row.unit:<18}{row.against:<33}{row.target}".rstrip())
+        lines += [*group.skipped, group.limit, ""]
+    return "\n".join(lines[:-1])
 
 
 def _stored(path: Path) -> dict[str, Any]:

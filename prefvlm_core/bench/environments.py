@@ -1,81 +1,138 @@
-"""Environment steps per second on one core: this package, Meta-World through gym.make, and the bare simulator."""
+"""Environment steps per second on one core: this package, each domain's own environments, and the bare simulator."""
 
-import time
+from __future__ import annotations
+
+import contextlib
+import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import gymnasium
-import metaworld  # noqa: F401  (registers "Meta-World/MT1")
 import mujoco
 import numpy as np
 
-from prefvlm_core.bench import Measurement
+from prefvlm_core.bench import Group, Measurement
+from prefvlm_core.bench.rounds import compared, seconds_of
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.environment import Environment
-from prefvlm_core.domains.metaworld import model_path
-from prefvlm_core.domains.tasks import ACTION_SIZE, MAX_HORIZON, PAPER_TASKS, TASKS
-
-_PEER = "gym.make('Meta-World/MT1')"
-_FRAME_SKIP = 5  # simulator steps per step of Meta-World
+from prefvlm_core.domains.registry import DOMAINS, main_tasks, sizes_of
 
 
-def _episodes(task: str) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
-    """Functions that run an episode of the same actions: with our environment, gym.make and the bare simulator."""
-    actions = np.random.default_rng(0).uniform(-1, 1, (MAX_HORIZON, ACTION_SIZE)).astype(np.float32)
-    ours = Environment(task)
+@dataclass(frozen=True)
+class Peer:
+    """An environment as its own project makes it, and the simulator of ours."""
+
+    name: str
+    target: str
+    """What is wanted of ours ÷ its speed."""
+    reset: Callable[[], object]
+    step: Callable[[Any], object]
+    model: mujoco.MjModel
+    frame_skip: int
+    """Simulator steps per step."""
+
+
+def metaworld_peer(task: str) -> Peer:
+    """Meta-World through gym.make. Our model lacks what is only visible."""
+    import metaworld  # noqa: F401  (registers "Meta-World/MT1")
+
+    from prefvlm_core.domains.metaworld import MetaworldWorld
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gymnasium's checker complains about Meta-World once, at the first step
-        peer = gymnasium.make("Meta-World/MT1", env_name=task, seed=0)
-        peer.reset()
-        peer.step(actions[0])
-    model = mujoco.MjModel.from_xml_path(model_path(task))
-    data = mujoco.MjData(model)
+        env: Any = gymnasium.make("Meta-World/MT1", env_name=task, seed=0)
+        env.reset()
+        env.step(env.action_space.sample())
+    model = MetaworldWorld(task, goal_visible=False).env.model
+    return Peer("gym.make('Meta-World/MT1')", "≥ 2", env.reset, env.step, model, env.unwrapped.frame_skip)
 
-    def run_ours() -> None:
-        ours.reset(0)
+
+def maze_peer(task: str) -> Peer:
+    """The same maze of Gymnasium-Robotics through gym.make, with a single target."""
+    with contextlib.redirect_stderr(io.StringIO()):  # on which it speaks of other environments than these
+        import gymnasium_robotics
+    gymnasium.register_envs(gymnasium_robotics)
+    name = "PointMaze_Medium-v3" if task == "point-maze-medium" else "PointMaze_UMaze-v3"
+    env: Any = gymnasium.make(name)
+    env.reset()
+    maze = env.unwrapped
+    Path(maze.tmp_xml_file_path).unlink()  # which it would leave behind
+    return Peer(f"gym.make('{name}')", "≥ 1", env.reset, env.step, maze.model, maze.point_env.frame_skip)
+
+
+def suite_peer(task: str) -> Peer:
+    """The suite's environment alone, as dm_control has no gym.make."""
+    from prefvlm_core.domains.dm_control_world import DMControlWorld
+
+    env = DMControlWorld(task).env  # what suite.load returns
+    physics = env.physics
+    frame_skip = round(env.control_timestep() / physics.timestep())
+    return Peer("dm_control's suite.load", "≥ 1", env.reset, env.step, physics.model.ptr, frame_skip)
+
+
+PEERS = {"metaworld": metaworld_peer, "pointmaze": maze_peer, "mazegoals": maze_peer, "dmc": suite_peer}
+"""By domain."""
+TASKS = tuple(task for name in PEERS for task in DOMAINS[name].tasks)
+QUICK = {"tasks": [task for task in TASKS if task in main_tasks(task)], "rounds": 4}
+
+
+def measure(tasks: Sequence[str] = TASKS, rounds: int = 7, steps: int = 500) -> Group:
+    """Steps per second over whole episodes of `steps` random actions, resets included.
+
+    Ours are the steps of a fleet's worker, which keeps a snapshot of each; an action is never repeated. Tasks that are
+    no main tasks of their domain have no rows of their own. Takes three minutes on a slow core, a quick one half of
+    one.
+    """
+    rows: list[Measurement] = []
+    skipped, limits = [], []
+    for name, peer in PEERS.items():
+        domain = DOMAINS[name]
+        try:
+            domain.check_installed()
+        except PrefVLMError as error:
+            skipped.append(f"Skipped: {error}")
+            continue
+        chosen = [task for task in tasks if task in domain.tasks]
+        measured = {task: measure_task(task, peer(task), rounds, steps) for task in chosen}
+        if not measured:
+            continue
+        rows += [row for task in chosen if task in main_tasks(task) for row in measured[task]]
+        beside = [peer_row for peer_row, _ in measured.values()]
+        ours, other, ratio = np.median([(row.ours, row.other, row.ratio) for row in beside], axis=0).tolist()
+        title = f"{domain.title}: median of {len(chosen)} tasks"
+        rows.append(Measurement(title, "steps/s", ours, other, ratio, "its own", beside[0].target))
+        share = np.median(np.array([limit_row.ratio for _, limit_row in measured.values()]))
+        limits.append(f"{100 * share:.0f} % ({domain.title})")
+    return Group(rows, f"Of a step's time, the simulator takes {', '.join(limits)}.", tuple(skipped))
+
+
+def measure_task(task: str, peer: Peer, rounds: int, steps: int) -> tuple[Measurement, Measurement]:
+    """Our environment beside its peer, and beside as many bare steps of the simulator."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, sizes_of(task).action)).astype(np.float32)
+    environment, data = Environment(task), mujoco.MjData(peer.model)
+
+    def ours() -> None:
+        environment.reset(0)
         for action in actions:
-            ours.step(action)
+            environment.step(action)
+            environment.snapshot()
 
-    def run_peer() -> None:
+    def other() -> None:
         peer.reset()
         for action in actions:
             peer.step(action)
 
-    def run_simulator() -> None:
-        mujoco.mj_resetData(model, data)
+    def simulator() -> None:
+        mujoco.mj_resetData(peer.model, data)
         for action in actions:
-            data.ctrl[:] = action[3], -action[3]
-            mujoco.mj_step(model, data, nstep=_FRAME_SKIP)
+            data.ctrl[:] = action[-peer.model.nu :]  # of Meta-World's hand it moves the fingers only
+            mujoco.mj_step(peer.model, data, nstep=peer.frame_skip)
 
-    return run_ours, run_peer, run_simulator
-
-
-def measure(rounds: int = 5) -> list[Measurement]:
-    """Steps per second over whole episodes of 500 steps, including resets (those of the bare simulator are trivial).
-
-    The three take turns after every episode, so that a machine that slows down slows all of them; values are medians
-    over the rounds. Every task is measured; those of the papers have rows of their own. Takes about 90 seconds.
-    """
-    rows: list[Measurement] = []
-    ratios: dict[str, float] = {}
-    for task in TASKS:
-        episodes = _episodes(task)
-        seen: list[list[float]] = []
-        for _ in range(rounds + 1):
-            speeds = []
-            for run in episodes:
-                start = time.perf_counter()
-                run()
-                speeds.append(MAX_HORIZON / (time.perf_counter() - start))
-            seen.append(speeds)
-        ours, peer, simulator = np.array(seen[1:]).T  # the first round warms caches
-        ratios[task] = float(np.median(ours / peer))
-        if task in PAPER_TASKS:
-            share = float(np.median(ours / simulator))
-            rows.append(Measurement(f"{task}: our steps", float(np.median(ours)), "steps/s per core", "", ""))
-            rows.append(Measurement(f"{task}: ours ÷ gym.make", ratios[task], "×", _PEER, "≥ 2"))
-            rows.append(Measurement(f"{task}: share of bare mj_step", share, "of 1", "mj_step, frame_skip 5", ""))
-    of_paper = float(np.median([ratios[task] for task in PAPER_TASKS]))
-    every = float(np.median(list(ratios.values())))
-    rows.append(Measurement("median of the papers' tasks: ours ÷ gym.make", of_paper, "×", _PEER, "≥ 2"))
-    rows.append(Measurement(f"median of all {len(TASKS)} tasks: ours ÷ gym.make", every, "×", _PEER, "≥ 2"))
-    return rows
+    our_speed, peer_speed, limit = (steps / seconds for seconds in seconds_of((ours, other, simulator), rounds))
+    return (
+        compared(task, "steps/s", our_speed, peer_speed, peer.name, peer.target),
+        compared(f"{task}, to the limit", "steps/s", our_speed, limit, f"mj_step, frame skip {peer.frame_skip}"),
+    )

@@ -1,158 +1,174 @@
-"""Learning speed of a fleet compared with one run, speed of the training loop compared with stable-baselines3, and
-memory of the replay."""
+"""Learning speed of one run and of a fleet beside stable-baselines3, plain PyTorch and bare matrix products, and memory
+of the replay."""
 
 from __future__ import annotations
 
-import os
-import statistics
 import tempfile
 import time
-import warnings
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 
 from prefvlm_core.agent.replay import Replay
-from prefvlm_core.agent.sac import SAC, Batch
-from prefvlm_core.bench import Measurement
-from prefvlm_core.config.run import Execution, RunConfig
+from prefvlm_core.agent.sac import SAC
+from prefvlm_core.bench import Group, Measurement
+from prefvlm_core.bench.peers import (
+    PLAIN,
+    STABLE_BASELINES,
+    gym_environment,
+    has_stable_baselines,
+    plain_sac,
+    stable_baselines,
+)
+from prefvlm_core.bench.products import gigaflop, multiply, products_of
+from prefvlm_core.bench.rounds import Speeds, compared, seconds_of
+from prefvlm_core.common.machine import one_thread
+from prefvlm_core.config.run import Execution
 from prefvlm_core.domains.environment import Environment
-from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
+from prefvlm_core.domains.registry import sizes_of
 from prefvlm_core.methods import run_config
 from prefvlm_core.train import train
 
 TASK = "button-press-v3"
 FLEET = 16
-ROUNDS = 3
+RANDOM_STEPS = 50
+QUICK = {"rounds": 3, "updates": 64, "loops": 2, "steps": 400}
+_CONFIG = run_config(TASK, "sac", 0, "quick", {"exploration.random_steps": RANDOM_STEPS})
 
 
-def measure() -> list[Measurement]:
-    """All measurements, in about three minutes on two slow cores, with one torch thread unless a row says otherwise."""
-    torch.set_num_threads(1)
-    return [*_updates(), *_whole_loop(), _replay_memory()]
+@one_thread()
+def measure(rounds: int = 7, updates: int = 320, loops: int = 3, steps: int = 3_000) -> Group:
+    """Updates alone, in `rounds`, and whole trainings of `steps` actions, in `loops` rounds; a fleet makes an eighth of
+    the updates and half of the steps.
+
+    All have networks, batch, action repeat and update ratio of profile `quick`, and one torch thread. Takes six minutes
+    on two slow cores, a quick one a minute and a half.
+    """
+    rows, limit = _update_rows(rounds, updates)
+    rows += [*_loop_rows(loops, steps), _replay_memory()]
+    without = f"Skipped: {STABLE_BASELINES}, which is not installed: pip install 'prefvlm[dev]'."
+    return Group(rows, limit, () if has_stable_baselines() else (without,))
 
 
-def _updates() -> list[Measurement]:
-    """Gradient updates alone, with networks and batch of profile `quick`; fleet and single run take turns."""
-    config = run_config(TASK, "sac", 0, "quick").sac
+def _update_rows(rounds: int, updates: int) -> tuple[list[Measurement], str]:
+    """Drawing a batch and one gradient step beside others, and what their matrix products alone take."""
+    few = updates // 8
+    products = products_of(our_updates(1, 1))
+    works: dict[str, tuple[Callable[[], object], int]] = {
+        "one": (our_updates(1, updates), updates),
+        "fleet": (our_updates(FLEET, few), FLEET * few),
+        PLAIN: (_plain_updates(updates), updates),
+        "products": (multiply(products * updates), updates),
+    }
+    if has_stable_baselines():
+        works[STABLE_BASELINES] = _stable_baselines_updates(updates), updates
+    seconds = seconds_of([work for work, _ in works.values()], rounds)
+    speeds = {name: count / spent for (name, (_, count)), spent in zip(works.items(), seconds, strict=True)}
+    one, fleet, limit, unit = speeds["one"], speeds["fleet"], speeds["products"], "run-updates/s"
+    together = f"updates, fleet of {FLEET}"
+    size = gigaflop(products)
+    rows = [
+        *_beside_peers("updates, one run", unit, one, speeds),
+        *_beside_peers(together, unit, fleet, speeds),
+        compared(together, unit, fleet, one, "one run of ours", "≥ 3"),
+        compared("updates, one run, to the limit", "GFLOP/s", size * one, size * limit, "torch.mm"),
+        compared(f"{together}, to the limit", "GFLOP/s", size * fleet, size * limit, "torch.mm"),
+    ]
+    alone, shared = (f"{100 * float(np.median(speed / limit)):.0f} %" for speed in (one, fleet))
+    return rows, f"Of an update's time, its matrix products alone take {alone} in one run and {shared} in a fleet."
 
-    def speed(runs: int, updates: int, threads: int = 1) -> float:
-        torch.set_num_threads(threads)
-        agent = SAC.create(
-            config,
-            OBSERVATION_SIZE,
-            ACTION_SIZE,
-            [np.random.default_rng(run) for run in range(runs)],
-            torch.device("cpu"),
-            [config.initial_temperature] * runs,
-        )
-        size = config.batch_size
-        batch = Batch(
-            torch.randn(runs, size, OBSERVATION_SIZE),
-            torch.rand(runs, size, ACTION_SIZE),
-            torch.randn(runs, size),
-            torch.randn(runs, size, OBSERVATION_SIZE),
-        )
-        noise = torch.randn(2, runs, size, ACTION_SIZE)
-        for _ in range(5):
-            agent.update(batch, noise, True)
-        start = time.perf_counter()
-        for update in range(updates):
-            agent.update(batch, noise, update % config.target_update_every == 0)
-        seconds = time.perf_counter() - start
-        torch.set_num_threads(1)
-        return runs * updates / seconds
 
-    cores = os.cpu_count() or 1
-    rounds = [(speed(1, 400), speed(FLEET, 50), speed(FLEET, 50, cores)) for _ in range(ROUNDS)]
-    single, fleet, _ = (statistics.median(speeds) for speeds in zip(*rounds, strict=True))
-    ratio = statistics.median(many / one for one, many, _ in rounds)
-    threaded = statistics.median(many / one for one, _, many in rounds)
+def _loop_rows(rounds: int, steps: int) -> list[Measurement]:
+    """Environment and learner together beside others."""
+    loops: dict[str, Callable[[], float]] = {
+        "one": lambda: _our_loop(1, steps),
+        "fleet": lambda: _our_loop(FLEET, steps // 2),
+        PLAIN: lambda: _plain_loop(steps),
+    }
+    if has_stable_baselines():
+        loops[STABLE_BASELINES] = lambda: _stable_baselines_loop(steps)
+    taken = [[loop() for loop in loops.values()] for _ in range(rounds)]
+    speeds = dict(zip(loops, np.array(taken).T, strict=True))
+    unit, together = "run-steps/s", f"training loop, fleet of {FLEET}"
     return [
-        Measurement("sac: updates, one run", single, "run-updates/s", "", ""),
-        Measurement(f"sac: updates, fleet of {FLEET}", fleet, "run-updates/s", "", ""),
-        Measurement(f"sac: fleet of {FLEET} ÷ one run", ratio, "×", "one run", "≥ 3"),
-        Measurement(f"sac: the same on {cores} torch threads", threaded, "×", "one run, one thread", ""),
+        *_beside_peers("training loop, one run", unit, speeds["one"], speeds, "≥ 1.3"),
+        *_beside_peers(together, unit, speeds["fleet"], speeds, "≥ 4"),
     ]
 
 
-def _whole_loop() -> list[Measurement]:
-    """Environment and learner together, compared with stable-baselines3's SAC with the same task, networks, batch and
-    update ratio."""
-    steps, cores = 3_000, os.cpu_count() or 1
-    rounds = []
-    for _ in range(ROUNDS):
-        ours = _our_speed(1, steps), _our_speed(FLEET, steps // 2), _our_speed(FLEET, steps // 2, cores)
-        torch.set_num_threads(1)
-        rounds.append((*ours, _peer_speed(steps)))
-    single, fleet, _, peer = (statistics.median(speeds) for speeds in zip(*rounds, strict=True))
-    against = "stable-baselines3 SAC"
-    return [
-        Measurement("training loop, one run", single, "run-steps/s", "", ""),
-        Measurement(f"training loop, fleet of {FLEET}", fleet, "run-steps/s", "", ""),
-        Measurement(f"training loop, {against}", peer, "run-steps/s", "", ""),
-        _over_peer("one run ÷ peer", [one / sb3 for one, _, _, sb3 in rounds], "≥ 1.3"),
-        _over_peer(f"fleet of {FLEET} ÷ peer", [many / sb3 for _, many, _, sb3 in rounds], "≥ 4"),
-        _over_peer(f"the same on {cores} torch threads", [many / sb3 for _, _, many, sb3 in rounds], "≥ 4"),
-    ]
+def _beside_peers(
+    name: str, unit: str, ours: Speeds, speeds: Mapping[str, Speeds], target: str = ""
+) -> list[Measurement]:
+    peers = [peer for peer in (STABLE_BASELINES, PLAIN) if peer in speeds]
+    return [compared(name, unit, ours, speeds[peer], peer, target) for peer in peers]
 
 
-def _over_peer(name: str, ratios: list[float], target: str) -> Measurement:
-    return Measurement(name, statistics.median(ratios), "×", "stable-baselines3 SAC, 1 thread", target)
+def our_updates(runs: int, updates: int) -> Callable[[], None]:
+    """Makes `updates` of a fleet of `runs`, from a replay of random numbers."""
+    replay, sac = _replay(runs, 20 * _CONFIG.horizon), _CONFIG.sac
+    for tensor in (replay.observations, replay.actions, replay.rewards):
+        tensor.uniform_(-1, 1)
+    replay.size = replay.actions.shape[1]
+    generators = [np.random.default_rng(run) for run in range(runs)]
+    sizes = replay.observations.shape[-1], replay.actions.shape[-1]
+    agent = SAC.create(sac, *sizes, generators, torch.device("cpu"), [sac.initial_temperature] * runs)
+
+    def learn() -> None:
+        for update in range(1, updates + 1):
+            batch, noise = replay.sample(generators, sac.batch_size), agent.update_noise(generators)
+            agent.update(batch, noise, update % sac.target_update_every == 0)
+
+    return learn
 
 
-def _loop_config(seed: int, steps: int) -> RunConfig:
-    changes = {"total_steps": steps, "exploration.random_steps": 250, "evaluation.every": steps}
-    return run_config(TASK, "sac", seed, "quick", changes | {"evaluation.final_episodes": 1})
+def _plain_updates(updates: int) -> Callable[[], None]:
+    agent = plain_sac(_CONFIG, RANDOM_STEPS)
+    agent.train(gym_environment(_CONFIG), RANDOM_STEPS, RANDOM_STEPS)  # which fills the replay
+    return lambda: agent.learn(updates)
 
 
-def _our_speed(runs: int, steps: int, threads: int = 1) -> float:
+def _stable_baselines_updates(updates: int) -> Callable[[], None]:
+    agent = stable_baselines(_CONFIG, RANDOM_STEPS)
+    agent.learn(RANDOM_STEPS)  # which fills the replay
+    return lambda: agent.train(updates, _CONFIG.sac.batch_size)
+
+
+def _our_loop(runs: int, steps: int) -> float:
+    changes = {"total_steps": steps, "evaluation.every": steps, "evaluation.final_episodes": 1}
+    changes["exploration.random_steps"] = RANDOM_STEPS
+    configs = [run_config(TASK, "sac", seed, "quick", changes) for seed in range(runs)]
     with tempfile.TemporaryDirectory() as results:
-        configs = [_loop_config(seed, steps) for seed in range(runs)]
-        directory = train(configs, Execution(results=results, device="cpu", threads=threads, progress=False))[0]
-        last = directory.read_metrics()[-1]
+        last = train(configs, Execution(results=results, device="cpu", progress=False))[0].read_metrics()[-1]
     return runs * steps / (last["seconds"] - last["seconds_evaluation"])
 
 
-def _peer_speed(steps: int) -> float:
-    import gymnasium
-    import metaworld  # noqa: F401  (registers "Meta-World/MT1")
-    from stable_baselines3 import SAC as PeerSAC
+def _plain_loop(steps: int) -> float:
+    agent, environment = plain_sac(_CONFIG, steps), gym_environment(_CONFIG)
+    return steps / _seconds(lambda: agent.train(environment, steps, RANDOM_STEPS))
 
-    config = run_config(TASK, "sac", 0, "quick")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        environment = gymnasium.make("Meta-World/MT1", env_name=TASK, seed=0)
-    layers = [config.sac.width] * config.sac.hidden_layers
-    agent = PeerSAC(
-        "MlpPolicy",
-        environment,
-        batch_size=config.sac.batch_size,
-        train_freq=config.sac.update_every,
-        gradient_steps=1,
-        learning_starts=250,
-        policy_kwargs={"net_arch": layers},
-        buffer_size=steps,
-        device="cpu",
-        seed=0,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # gymnasium's checker complains about Meta-World once, at the first step
-        start = time.perf_counter()
-        agent.learn(steps)
-        return steps / (time.perf_counter() - start)
+
+def _stable_baselines_loop(steps: int) -> float:
+    agent = stable_baselines(_CONFIG, steps)
+    return steps / _seconds(lambda: agent.learn(steps))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _replay(runs: int, steps: int) -> Replay:
+    environment = Environment(TASK)
+    environment.reset(0)
+    sizes = sizes_of(TASK)
+    drawn = environment.snapshot().size, environment.scene().size
+    return Replay(runs, steps, _CONFIG.horizon, sizes.observation, sizes.action, *drawn, torch.device("cpu"))
 
 
 def _replay_memory() -> Measurement:
-    environment = Environment(TASK)
-    environment.reset(0)
-    config = run_config(TASK, "sac", 0, "quick")
-    sizes = (OBSERVATION_SIZE, ACTION_SIZE, environment.snapshot().size, environment.scene().size)
-    replay = Replay(1, config.total_steps, config.horizon, *sizes, torch.device("cpu"))
+    replay = _replay(1, _CONFIG.total_steps)
     tensors = (replay.observations, replay.actions, replay.true_rewards, replay.rewards)
-    size = (
-        sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        + replay.snapshots.nbytes
-        + replay.scenes.nbytes
-    )
-    return Measurement("replay memory", size / config.total_steps, "B per step and run", "snapshot included", "≤ 700")
+    size = sum(tensor.nbytes for tensor in tensors) + replay.snapshots.nbytes + replay.scenes.nbytes
+    return Measurement("replay memory, snapshot included", "B per run-step", size / _CONFIG.total_steps, target="≤ 700")

@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from prefvlm_core.bench import Measurement
+import numpy as np
+
+from prefvlm_core.bench import Group
+from prefvlm_core.bench.rounds import compared
 from prefvlm_core.config.run import Execution
 from prefvlm_core.methods import METHODS, run_config
 from prefvlm_core.train import train
 
 TASK = "drawer-close-v3"
 FLEET = 16
-ROUNDS = 2
-CHANGES = {"total_steps": 4_000, "evaluation.every": 4_000, "evaluation.final_episodes": 1}
+WHOLE = {"total_steps": 4_000}
+QUICK = {
+    "rounds": 1,
+    "changes": {
+        "total_steps": 450,  # two sessions, after 300 and 400 actions
+        "exploration.random_steps": 50,
+        "feedback.session_every": 100,
+        "feedback.reset_updates": 10,
+    },
+}
 
 
-def measure() -> list[Measurement]:
-    """All measurements in profile `quick`, in about 15 minutes on two slow cores; the fleets take turns."""
-    mixed = [method for method in METHODS if method != "mrn"]
-    mixed = [mixed[index % len(mixed)] for index in range(FLEET)]
-    with_mrn = ["mrn", *mixed[1:]]
-    rounds = [[_speed(methods) for methods in (["pebble"] * FLEET, mixed, with_mrn)] for _ in range(ROUNDS)]
-    pebble, many, more = (statistics.median(speeds) for speeds in zip(*rounds, strict=True))
-    ratios = [statistics.median(speeds[index] / speeds[0] for speeds in rounds) for index in (1, 2)]
-    against = f"{FLEET} PEBBLE runs"
-    return [
-        Measurement(f"fleet of {FLEET} PEBBLE runs", pebble, "run-steps/s", "", ""),
-        Measurement(f"fleet of {FLEET}, all methods but MRN", many, "run-steps/s", "", ""),
-        Measurement(f"fleet of {FLEET}, all methods", more, "run-steps/s", "", ""),
-        Measurement("all methods but MRN ÷ PEBBLE", ratios[0], "×", against, "≥ 0.6"),
-        Measurement("all methods ÷ PEBBLE", ratios[1], "×", against, ""),
+def measure(rounds: int = 2, changes: Mapping[str, Any] = WHOLE, fleet: int = FLEET) -> Group:
+    """Three fleets in profile `quick` with some `changes`, which take turns.
+
+    Takes 15 minutes on two slow cores, a quick one a minute and a half.
+    """
+    cheaper = [method for method in METHODS if method != "mrn"]
+    cheaper = [cheaper[index % len(cheaper)] for index in range(fleet)]
+    fleets = {"PEBBLE": ["pebble"] * fleet, "all methods but MRN": cheaper, "all methods": ["mrn", *cheaper[1:]]}
+    taken = [[_speed(methods, changes) for methods in fleets.values()] for _ in range(rounds)]
+    pebble, but_mrn, every = np.array(taken).T
+    unit, against = "run-steps/s", f"{fleet} PEBBLE runs"
+    rows = [
+        compared(f"fleet of {fleet}, all methods but MRN", unit, but_mrn, pebble, against, "≥ 0.6"),
+        compared(f"fleet of {fleet}, all methods", unit, every, pebble, against),
     ]
+    share = 100 * float(np.median(every / pebble))
+    return Group(rows, f"All methods together reach {share:.0f} % of the speed of PEBBLE alone.")
 
 
-def _speed(methods: Sequence[str]) -> float:
-    configs = [run_config(TASK, method, seed, "quick", CHANGES) for seed, method in enumerate(methods)]
+def _speed(methods: Sequence[str], changes: Mapping[str, Any]) -> float:
+    steps = changes["total_steps"]
+    fields = {**changes, "evaluation.every": steps, "evaluation.final_episodes": 1}
+    configs = [run_config(TASK, method, seed, "quick", fields) for seed, method in enumerate(methods)]
     with tempfile.TemporaryDirectory() as results:
         last = train(configs, Execution(results=results, device="cpu", progress=False))[0].read_metrics()[-1]
-    steps = CHANGES["total_steps"]
     return len(methods) * steps / (last["seconds"] - last["seconds_evaluation"])
