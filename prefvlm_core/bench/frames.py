@@ -51,8 +51,8 @@ def measure(seconds: float = 20.0, tasks: Sequence[str] = _TASKS, rounds: int = 
             Measurement("the same perturbed in every way", "frames/s", min(perturbed), target="≥ 60"),
             Measurement("frames embedded by tinyliv, 1 thread", "frames/s", 1000 / embedded, target="≥ 1500"),
         ],
-        f"A frame takes {drawn:.2f} ms to draw and {embedded:.2f} ms to embed; if embedding cost nothing, it would still "
-        f"take {100 * drawn / (drawn + embedded):.0f} % of this.",
+        f"A frame takes {drawn:.2f} ms to draw and {embedded:.2f} ms to embed; if embedding cost nothing, "
+        f"{100 * drawn / (drawn + embedded):.0f} % of this would be left.",
     )
 
 

@@ -38,12 +38,12 @@ _CONFIG = run_config(TASK, "sac", 0, "quick", {"exploration.random_steps": RANDO
 
 
 @one_thread()
-def measure(rounds: int = 7, updates: int = 320, loops: int = 3, steps: int = 3_000) -> Group:
+def measure(rounds: int = 5, updates: int = 160, loops: int = 3, steps: int = 1_500) -> Group:
     """Updates alone, in `rounds`, and whole trainings of `steps` actions, in `loops` rounds; a fleet makes an eighth of
     the updates and half of the steps.
 
     All have networks, batch, action repeat and update ratio of profile `quick`, and one torch thread. Takes six minutes
-    on two slow cores, a quick one a minute and a half.
+    on two slow cores, a quick one less than one.
     """
     rows, limit = _update_rows(rounds, updates)
     rows += [*_loop_rows(loops, steps), _replay_memory()]

@@ -28,20 +28,20 @@ QUICK = {
 }
 
 
-def measure(rounds: int = 2, changes: Mapping[str, Any] = WHOLE, fleet: int = FLEET) -> Group:
+def measure(rounds: int = 2, changes: Mapping[str, Any] = WHOLE) -> Group:
     """Three fleets in profile `quick` with some `changes`, which take turns.
 
-    Takes 15 minutes on two slow cores, a quick one a minute and a half.
+    Takes 15 minutes on two slow cores, a quick one two.
     """
     cheaper = [method for method in METHODS if method != "mrn"]
-    cheaper = [cheaper[index % len(cheaper)] for index in range(fleet)]
-    fleets = {"PEBBLE": ["pebble"] * fleet, "all methods but MRN": cheaper, "all methods": ["mrn", *cheaper[1:]]}
+    cheaper = [cheaper[index % len(cheaper)] for index in range(FLEET)]
+    fleets = {"PEBBLE": ["pebble"] * FLEET, "all methods but MRN": cheaper, "all methods": ["mrn", *cheaper[1:]]}
     taken = [[_speed(methods, changes) for methods in fleets.values()] for _ in range(rounds)]
     pebble, but_mrn, every = np.array(taken).T
-    unit, against = "run-steps/s", f"{fleet} PEBBLE runs"
+    unit, against = "run-steps/s", f"{FLEET} PEBBLE runs"
     rows = [
-        compared(f"fleet of {fleet}, all methods but MRN", unit, but_mrn, pebble, against, "≥ 0.6"),
-        compared(f"fleet of {fleet}, all methods", unit, every, pebble, against),
+        compared(f"fleet of {FLEET}, all methods but MRN", unit, but_mrn, pebble, against, "≥ 0.6"),
+        compared(f"fleet of {FLEET}, all methods", unit, every, pebble, against),
     ]
     share = 100 * float(np.median(every / pebble))
     return Group(rows, f"All methods together reach {share:.0f} % of the speed of PEBBLE alone.")

@@ -181,16 +181,18 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure speed and memory, print the table and write <results>/bench.json. Let nothing else run on the machine
-    meanwhile."""
+    """Measure speed and memory beside our peers and the limits, print the table and write <results>/bench.json. Let
+    nothing else run on the machine meanwhile."""
 
     results: str = "results"
     """Folder that holds bench.json."""
     only: tuple[str, ...] = ()
     """Measure only these groups, for example environments methods."""
+    quick: bool = False
+    """Measure less and fewer times, in at most five minutes on two slow cores, and do not write."""
 
     def run(self) -> int:
         from prefvlm_core.bench import report
 
-        print(report(self.results, self.only))
+        print(report(self.results, self.only, self.quick))
         return 0
