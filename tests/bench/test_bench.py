@@ -100,8 +100,8 @@ def test_learner(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "FLEET", 2)
-    brief = {"total_steps": 150, "exploration.entropy_steps": 50}  # one session, after 100 actions
-    assert len(checked(methods.measure(1, methods.QUICK["changes"] | brief))) == 2
+    brief = methods.QUICK["changes"] | {"total_steps": 150}  # one session, after 100 actions
+    assert len(checked(methods.measure(1, brief))) == 2
 
 
 def test_frames_and_vlm() -> None:
