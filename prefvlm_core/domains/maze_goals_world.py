@@ -1,6 +1,7 @@
 """The world of a maze with several targets in order, and its pictures from above."""
 
 import itertools
+import math
 
 import mujoco
 import numpy as np
@@ -45,16 +46,15 @@ class MazeGoalsWorld:
             goal = drawn.add_xy_position_noise(drawn.generate_target_goal())
             if np.linalg.norm(goal - self._goals[-1]) > _APART:
                 self._goals.append(goal)
-        self._visited = 0
-        return self._seen(observation)
+        self._visit(0)
+        return np.concatenate((observation[:4], self._left))
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
         """See `World`."""
         observation = self._maze.move(action)
-        done = self._visited == self._count
-        if not done and np.linalg.norm(observation[0:2] - self._goals[self._visited]) <= REACHED:
-            self._visited += 1
-        seen = self._seen(observation)
+        if self._visited < self._count and math.dist(observation[:2], self._goals[self._visited]) <= REACHED:
+            self._visit(self._visited + 1)
+        seen = np.concatenate((observation[:4], self._left))
         return seen, -way_left_in_order(seen), self._visited == self._count
 
     def snapshot(self) -> NDArray[np.float32]:
@@ -65,17 +65,19 @@ class MazeGoalsWorld:
         """The positions of all targets (2 * count,)."""
         return np.concatenate(self._goals, dtype=np.float32)
 
-    def _seen(self, observation: NDArray[np.float64]) -> NDArray[np.float64]:
-        left = self._goals[self._visited :]
+    def _visit(self, targets: int) -> None:
+        """The first `targets` were visited: what an observation says of those that are left."""
+        left = self._goals[targets:]
         padded = [*left, *[self._goals[-1]] * (MOST_GOALS - len(left))]
-        return np.concatenate((observation[:4], *padded, [len(left)]))
+        self._visited, self._left = targets, np.concatenate((*padded, [len(left)]))
 
 
 def way_left_in_order(observation: NDArray[np.float64]) -> float:
     """Length in m of the way from the ball through all the targets that are left, of an observation (13,)."""
     left = round(observation[-1])
-    points = [observation[0:2], *observation[4:12].reshape(-1, 2)[:left]]
-    return sum(way_left(_MAZE, np.concatenate((before, [0, 0], after))) for before, after in itertools.pairwise(points))
+    numbers = observation[:12].tolist()
+    points = [(numbers[at], numbers[at + 1]) for at in (0, *range(4, 4 + 2 * left, 2))]
+    return sum(way_left(_MAZE, before, after) for before, after in itertools.pairwise(points))
 
 
 def follow_the_ways(observation: NDArray[np.float64]) -> NDArray[np.float64]:

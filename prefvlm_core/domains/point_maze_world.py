@@ -26,12 +26,14 @@ _IDS = {"point-maze-u": "PointMaze_UMaze-v3", "point-maze-medium": "PointMaze_Me
 _SPEED = 8.0  # m/s per m to the next waypoint, which the expert aims at
 _GAIN = 2.0  # of its force on the error of the speed
 _UNSEEN = 1.4  # m of the outer walls, of which the camera shows 0.3 m at each side
+_FASTEST = 5.0  # m/s, of the ball along x and y
 _HEIGHT = 12.0  # of the camera, m; from far away, walls do not hide the ball
 
 REACHED = 0.45
 """Largest distance in m at which a target is reached, as in Gymnasium-Robotics."""
 
 Cell = tuple[int, int]
+Point = tuple[float, float]
 
 
 class PointMazeWorld:
@@ -40,21 +42,29 @@ class PointMazeWorld:
     def __init__(self, task: str) -> None:
         self._task = task
         self.env, _ = _made(task)
-        self.env.reset(seed=0)  # before which it has no target
+        self._model, self._frame_skip = self.env.model, self.env.point_env.frame_skip
+        self.reset(0)  # before which it has no target
 
     def reset(self, seed: int) -> NDArray[np.float64]:
         """See `World`."""
-        return _flat(self.env.reset(seed=seed)[0])
+        observation = self.env.reset(seed=seed)[0]
+        self._target = observation["desired_goal"].astype(np.float64)
+        return np.concatenate((observation["observation"], self._target))
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
         """See `World`."""
         observation = self.move(action)
-        success = bool(np.linalg.norm(observation[4:6] - observation[0:2]) <= REACHED)
-        return observation, -way_left(self._task, observation), success
+        ball, target = _points(observation)
+        return observation, -way_left(self._task, ball, target), math.dist(ball, target) <= REACHED
 
     def move(self, action: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Apply an action and return the observation alone."""
-        return _flat(self.env.step(action)[0])
+        """Apply an action as the environment's own step does, and return the observation alone."""
+        data = self.env.data
+        np.clip(data.qvel, -_FASTEST, _FASTEST, out=data.qvel)
+        mujoco.mj_forward(self._model, data)
+        data.ctrl[:] = np.clip(action, -1, 1)
+        mujoco.mj_step(self._model, data, nstep=self._frame_skip)
+        return np.concatenate((data.qpos, data.qvel, self._target))
 
     def snapshot(self) -> NDArray[np.float32]:
         """The ball's position (2,)."""
@@ -65,16 +75,19 @@ class PointMazeWorld:
         return np.asarray(self.env.goal, np.float32).copy()
 
 
-def way_left(task: str, observation: NDArray[np.float64]) -> float:
+def way_left(task: str, ball: Point, target: Point) -> float:
     """Length in m of the way to the target: straight within its cell, else through the centers of the cells between."""
-    points = [observation[0:2], *_waypoints(task, observation), observation[4:6]]
-    return float(sum(np.linalg.norm(after - before) for before, after in itertools.pairwise(points)))
+    between = _between(task, _cell(task, ball), _cell(task, target))
+    if not between:
+        return math.dist(ball, target)
+    return math.dist(ball, between[0]) + _length(between) + math.dist(between[-1], target)
 
 
 def follow_the_way(task: str, observation: NDArray[np.float64]) -> NDArray[np.float64]:
     """The expert's force (2,) toward the next cell on the shortest way, or toward the target within its cell."""
-    ahead = next(iter(_waypoints(task, observation)), observation[4:6])
-    wanted = _SPEED * (ahead - observation[0:2])
+    ball, target = _points(observation)
+    ahead = next(iter(_between(task, _cell(task, ball), _cell(task, target))), target)
+    wanted = _SPEED * (np.array(ahead) - observation[0:2])
     return np.clip(_GAIN * (wanted - observation[2:4]), -1, 1)
 
 
@@ -129,8 +142,10 @@ def _made(task: str) -> tuple[Any, str]:
     return environment, xml
 
 
-def _flat(observation: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.concatenate((observation["observation"], observation["desired_goal"]), dtype=np.float64)
+def _points(observation: NDArray[np.float64]) -> tuple[Point, Point]:
+    """Where the ball and the (next) target are."""
+    x, y, _, _, target_x, target_y = observation[:6].tolist()
+    return (x, y), (target_x, target_y)
 
 
 @functools.cache
@@ -138,14 +153,25 @@ def _maze(task: str) -> Any:
     return _made(task)[0].maze
 
 
-def _waypoints(task: str, observation: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Centers of the cells after the ball's on the shortest way, without the target's own."""
+def _cell(task: str, point: Point) -> Cell:
     maze = _maze(task)
-    start, end = (tuple(map(int, maze.cell_xy_to_rowcol(observation[part]))) for part in (slice(0, 2), slice(4, 6)))
-    return [np.asarray(maze.cell_rowcol_to_xy(np.array(cell))) for cell in _way(task, start, end)[1:-1]]
+    row = math.floor((maze.y_map_center - point[1]) / maze.maze_size_scaling)
+    return row, math.floor((point[0] + maze.x_map_center) / maze.maze_size_scaling)
 
 
 @functools.cache
+def _between(task: str, start: Cell, end: Cell) -> tuple[Point, ...]:
+    """Centers of the cells after `start` on the shortest way, without `end`."""
+    maze = _maze(task)
+    centers = (maze.cell_rowcol_to_xy(np.array(cell)).tolist() for cell in _way(task, start, end)[1:-1])
+    return tuple((x, y) for x, y in centers)
+
+
+@functools.cache
+def _length(points: tuple[Point, ...]) -> float:
+    return sum(itertools.starmap(math.dist, itertools.pairwise(points)))
+
+
 def _way(task: str, start: Cell, end: Cell) -> list[Cell]:
     """The cells of the shortest way from `start` to `end`, both included, by breadth-first search; only these two where
     there is none, as for an expert in another maze than its own."""

@@ -28,9 +28,9 @@ def test_the_reward_is_the_way_around_the_wall() -> None:
     from prefvlm_core.domains.point_maze_world import way_left
 
     # The U's two arms are rows of three cells of 1 m, one above the other, joined at the right by a cell between them.
-    assert way_left("point-maze-u", observed((-1, 1), (-1, -1))) == pytest.approx(6)
-    assert way_left("point-maze-u", observed((-1, -1), (1, -1))) == pytest.approx(2)
-    assert way_left("point-maze-u", observed((-0.9, 1), (-1.2, 1))) == pytest.approx(0.3)  # within a cell
+    assert way_left("point-maze-u", (-1, 1), (-1, -1)) == pytest.approx(6)
+    assert way_left("point-maze-u", (-1, -1), (1, -1)) == pytest.approx(2)
+    assert way_left("point-maze-u", (-0.9, 1), (-1.2, 1)) == pytest.approx(0.3)  # within a cell
 
 
 @EACH
