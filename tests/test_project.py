@@ -101,7 +101,7 @@ def test_ci_tries_every_python_and_both_locks() -> None:
     listed = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line}
     assert {entry["python"] for entry in entries} == listed
     assert {entry["versions"] for entry in entries} == LOCKS.keys() == {"lowest", "highest"}
-    assert {"python": "3.11", "versions": "lowest", "checks": "test"} in entries
+    assert [entry["python"] for entry in entries if entry["versions"] == "lowest"] == ["3.11"]
     assert all("test" in entry["checks"].split() for entry in entries)
     assert [entry["python"] for entry in entries if entry.get("browser")] == ["3.12"]
 
