@@ -2,6 +2,7 @@
 VENV    ?= .venv
 PYTHON  ?= python3
 PROFILE ?= quick
+LOCK    ?=
 ifneq ($(words $(PROFILE)) $(filter-out quick laptop paper,$(PROFILE)),1 )
 $(error PROFILE is '$(PROFILE)'; allowed are quick, laptop and paper)
 endif
@@ -15,23 +16,36 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gl reproduce figures docs linkcheck test test-all fuzz coverage lint format types clean-caches clean-venv
+.PHONY: help setup locks gl reproduce figures docs linkcheck test test-all fuzz coverage lint format types clean-caches clean-venv
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: PROFILE=quick|laptop|paper (now $(PROFILE)), VENV=folder (now $(VENV)), PYTHON=interpreter (now $(PYTHON))"
+	@echo "Variables: PROFILE=quick|laptop|paper (now $(PROFILE)), VENV=folder (now $(VENV)), PYTHON=interpreter (now $(PYTHON)), LOCK=requirements/lowest.txt|requirements/highest.txt (now none)"
 
 setup: $(STAMP)  ## create the virtual environment and install what is missing
 
-# A torch that can be imported is kept. Else 2.13.0, the version the committed numbers were measured with (where a CPU build
+# With LOCK, exactly what that file names. Without, a torch that can be imported is kept. Else 2.13.0, the version the committed numbers were measured with (where a CPU build
 # of it is at hand, pip takes 2.13.0+cpu and so no CUDA libraries); else, once 2.13.0 is no longer offered, the newest.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "prefvlm needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is '$$($(PYTHON) --version 2>&1)': name another, e.g. make PYTHON=python3.12" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+ifeq ($(LOCK),)
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install torch==2.13.0 || $(BIN)/pip install torch
 	$(BIN)/pip install --quiet -e '.[dev]'
+else
+	$(BIN)/pip install --quiet -r $(LOCK)
+	$(BIN)/pip install --quiet --no-deps -e .
+endif
 	@touch $@
+
+LOCKED = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
+  --no-emit-index-url --extra browser pyproject.toml
+
+locks: $(STAMP)  ## write requirements/ anew: the oldest versions that pyproject.toml takes, and the newest
+	$(BIN)/pip install --quiet uv
+	$(LOCKED) --extra test --resolution lowest-direct -o requirements/lowest.txt
+	$(LOCKED) --extra dev -o requirements/highest.txt
 
 gl: $(STAMP)
 	@PYTHON=$(BIN)/python tools/install_gl.sh

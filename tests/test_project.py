@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zlib
+from collections import defaultdict
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import prefvlm_core
 
@@ -63,6 +65,45 @@ def test_conda_and_pip_ask_for_the_same_packages() -> None:
     (from_pip,) = [line["pip"] for line in environment["dependencies"] if isinstance(line, dict)]
     assert from_conda == [f"python{PROJECT['requires-python']}", "pip"]
     assert sorted(from_pip) == sorted(requirements() | requirements("batch") | {"-e ."})
+
+
+LOCKS = {path.stem: path for path in (ROOT / "requirements").glob("*.txt")}
+"""What `make locks` wrote: every package that the checks need, at one version for each version of Python."""
+
+
+def locked(name: str) -> list[Requirement]:
+    return [Requirement(line) for line in LOCKS[name].read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize(("name", "extras"), [("lowest", ("test",)), ("highest", ("dev",))])
+def test_locks_hold_all_that_is_declared(name: str, extras: tuple[str, ...]) -> None:
+    pins = defaultdict(set)
+    for line in locked(name):
+        (pin,) = line.specifier  # a name and a version: no address of where it came from
+        assert pin.operator == "==" and line.url is None, line
+        pins[canonicalize_name(line.name)].add(pin.version)
+    for line in map(Requirement, requirements().union(*map(requirements, [*extras, "browser"]))):
+        assert all(map(line.specifier.contains, pins[canonicalize_name(line.name)])), line
+        assert pins[canonicalize_name(line.name)], line
+
+
+def test_every_lower_bound_is_tried() -> None:
+    """So that a bound says what was tested: those of the extras in `lowest.txt` are what that file holds."""
+    pins = {canonicalize_name(line.name): next(iter(line.specifier)).version for line in locked("lowest")}
+    for line in map(Requirement, requirements().union(requirements("test"), requirements("browser"))):
+        (least,) = (bound.version for bound in line.specifier if bound.operator == ">=")
+        assert Version(pins[canonicalize_name(line.name)]) == Version(least), line
+
+
+def test_ci_tries_every_python_and_both_locks() -> None:
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))["jobs"]["tests"]
+    entries = steps["strategy"]["matrix"]["include"]
+    listed = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line}
+    assert {entry["python"] for entry in entries} == listed
+    assert {entry["versions"] for entry in entries} == LOCKS.keys() == {"lowest", "highest"}
+    assert [entry["python"] for entry in entries if entry["versions"] == "lowest"] == ["3.11"]
+    assert all("test" in entry["checks"].split() for entry in entries)
+    assert [entry["python"] for entry in entries if entry.get("browser")] == ["3.12"]
 
 
 def test_binder_installs_what_the_notebooks_need() -> None:

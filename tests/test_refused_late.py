@@ -4,6 +4,7 @@ import importlib
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_what_a_checkpoint_holds_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def another_programs(file: Path) -> None:
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE pairs (id INTEGER PRIMARY KEY)")
     connection.close()
 

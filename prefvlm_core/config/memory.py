@@ -15,13 +15,19 @@ _REWARDS = 2  # per step: the true and the learned one
 _ADAM = 4  # copies of a parameter in training: itself, its gradient, and Adam's two moments
 
 
+def replay_bytes(config: RunConfig) -> int:
+    """Bytes of the transitions of one run, in memory or in the pieces of its checkpoint."""
+    sizes = sizes_of(config.task)
+    return _FLOAT * config.total_steps * (sizes.observation + sizes.action + sizes.snapshot + _REWARDS)
+
+
 def memory_needed(config: RunConfig) -> dict[str, int]:
     """Bytes that one run of a fleet needs, by part of the training, with the fields that the size depends on."""
     sac, reward, feedback, adapter = config.sac, config.reward, config.feedback, config.adapter
     sizes = sizes_of(config.task)
     step = sizes.observation + sizes.action
     parts = {
-        "the replay (total_steps)": config.total_steps * (step + sizes.snapshot + _REWARDS),
+        "the replay (total_steps)": replay_bytes(config) // _FLOAT,
         "the agent's networks (sac.width, sac.hidden_layers)": 3
         * _ADAM
         * _parameters(step, sac.width, sac.hidden_layers),

@@ -21,10 +21,11 @@ from prefvlm_core.agent.replay import Replay
 from prefvlm_core.agent.sac import SAC
 from prefvlm_core.common.arrays import FloatArray
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.config.run import AdapterConfig, FeedbackConfig, RunConfig
+from prefvlm_core.config.run import AdapterConfig, EvaluationConfig, FeedbackConfig, RunConfig
 from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
+from prefvlm_core.domains.registry import domain_of, main_tasks, sizes_of
+from prefvlm_core.experiments.timings import TIMINGS
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward.ensemble import RewardEnsemble
 from prefvlm_core.vlm import VisionLanguageModel, load
@@ -34,11 +35,10 @@ from prefvlm_core.vlm.labeller import fresh_adapters
 
 MANY = 8
 """Runs of the fleet that is measured beside a single run; fleets of other sizes lie on the line through both."""
-_TASK = "button-press-v3"  # other domains cost less
 _STEPS = 2_000  # transitions in the replay
 _FRAMES = 40
-_LARGE_SIZE, _LARGE_DIMENSION, _LARGE_GIGAFLOP = 224, 1024, 12.0
-"""Pixels, numbers of an embedding and 10^9 operations per frame, of a model whose weights are not here: LIV's."""
+_LARGE_SIZE, _LARGE_GIGAFLOP = 224, 12.0
+"""Pixels, and 10^9 operations per frame, of a model whose weights are not here: LIV's."""
 _CPU = torch.device("cpu")
 
 
@@ -52,11 +52,11 @@ class _Fleet(NamedTuple):
 
 
 class Calibration:
-    """The `costs.Timings` of this machine."""
+    """The `Timings` of this machine."""
 
-    def environment_step(self, action_repeat: int) -> float:
+    def environment_step(self, config: RunConfig) -> float:
         """See `Timings`."""
-        return _environment_step(action_repeat)
+        return _environment_step(_measured_task(config.task), config.action_repeat)
 
     def acting(self, config: RunConfig, runs: int) -> float:
         """See `Timings`."""
@@ -80,37 +80,30 @@ class Calibration:
 
     def frame(self, config: RunConfig) -> float:
         """See `Timings`. Where the model's weights are missing, the operations of LIV's network are counted."""
-        return _frame(config.vlm.model)
+        return _frame(config.vlm.model, _measured_task(config.task))
 
-    def adapter_learning(self, config: RunConfig, sessions: int) -> float:
+    def adapter_update(self, config: RunConfig) -> float:
         """See `Timings`."""
-        adapter, feedback = config.adapter, config.feedback
-        frames = feedback.segment_length // config.vlm.frame_stride
-        labels = max(1, feedback.budget // 2)
-        if adapter.kind == "kernel":
-            few = min(labels, 64)
-            return sessions * labels / few * _adapter_session(adapter, few, frames, self.dimension(config))
-        one, three = (
-            _adapter_session(
-                dataclasses.replace(adapter, first_updates=updates),
-                adapter.batch_pairs,
-                frames,
-                self.dimension(config),
-            )
-            for updates in (1, 3)
-        )
-        updates = adapter.first_updates + adapter.later_updates * max(0, sessions - 1)
-        judged = sessions * labels / adapter.batch_pairs * max(0.0, one - (three - one) / 2)
-        return updates * (three - one) / 2 + judged
+        return (self._session(config, updates=3) - self._session(config, updates=1)) / 2
+
+    def judged_pair(self, config: RunConfig) -> float:
+        """See `Timings`. What a session of adapters takes beside their updates."""
+        updates = self.adapter_update(config) if config.adapter.kind == "mlp" else 0.0
+        return max(0.0, self._session(config, updates=1) - updates) / config.adapter.batch_pairs
 
     def adapted_frame(self, config: RunConfig) -> float:
         """See `Timings`."""
-        return _adapted_frame(config.adapter, self.dimension(config))
+        return _adapted_frame(config.adapter, self.dimension(config), sizes_of(config.task).action)
 
     def dimension(self, config: RunConfig) -> int:
         """See `Timings`."""
         model = _model(config.vlm.model)
-        return _LARGE_DIMENSION if model is None else len(model.encode_task(_TASK))
+        return TIMINGS["cpu"].dimension(config) if model is None else len(model.encode_task(config.task))
+
+    def _session(self, config: RunConfig, updates: int) -> float:
+        adapter = dataclasses.replace(config.adapter, first_updates=updates)
+        frames = config.feedback.segment_length // config.vlm.frame_stride
+        return _adapter_session(adapter, frames, self.dimension(config), sizes_of(config.task).action)
 
 
 def _on_the_line(measure: Callable[[RunConfig, int], float], config: RunConfig, runs: int) -> float:
@@ -119,14 +112,24 @@ def _on_the_line(measure: Callable[[RunConfig, int], float], config: RunConfig, 
 
 
 @functools.cache
+def _measured_task(task: str) -> str:
+    """The task at which those of a domain are measured that are described by as many numbers."""
+    return next((each for each in main_tasks(task) if sizes_of(each) == sizes_of(task)), task)
+
+
+@functools.cache
 def _shape(config: RunConfig) -> RunConfig:
     """A config that is the same for all runs whose networks and batches are."""
     inputs = "state-action" if config.reward.embedded else config.reward.inputs
     return RunConfig(
-        task=_TASK,
+        task=_measured_task(config.task),
         method="pebble",
         seed=0,
         profile="paper",
+        total_steps=10_000 * config.horizon,
+        horizon=config.horizon,
+        action_repeat=config.action_repeat,
+        evaluation=EvaluationConfig(every=config.horizon),
         sac=config.sac,
         reward=dataclasses.replace(config.reward, learning="plain", inputs=inputs),
         feedback=FeedbackConfig(segment_length=config.feedback.segment_length),
@@ -147,9 +150,9 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 @functools.cache
-def _environment_step(action_repeat: int) -> float:
-    environment = Environment(_TASK, 500 // action_repeat, action_repeat=action_repeat)
-    actions = np.random.default_rng(0).uniform(-1, 1, (90, ACTION_SIZE)).astype(np.float32)
+def _environment_step(task: str, action_repeat: int) -> float:
+    environment = Environment(task, domain_of(task).longest_episode // action_repeat, action_repeat=action_repeat)
+    actions = _actions(task, min(90, environment.horizon))
 
     def episode() -> None:
         environment.reset(0)
@@ -159,32 +162,33 @@ def _environment_step(action_repeat: int) -> float:
     return _seconds(episode) / len(actions)
 
 
+def _actions(task: str, count: int) -> FloatArray:
+    return np.random.default_rng(0).uniform(-1, 1, (count, sizes_of(task).action)).astype(np.float32)
+
+
 @functools.lru_cache(maxsize=1)
 def _fleet(config: RunConfig, runs: int) -> _Fleet:
-    generators = [np.random.default_rng(run) for run in range(runs)]
-    replay = Replay(runs, _STEPS, 500, OBSERVATION_SIZE, ACTION_SIZE, 1, 1, _CPU)
+    sizes, generators = sizes_of(config.task), [np.random.default_rng(run) for run in range(runs)]
+    replay = Replay(runs, _STEPS, config.horizon, sizes.observation, sizes.action, 1, 1, _CPU)
     for tensor in (replay.observations, replay.actions, replay.true_rewards, replay.rewards):
         tensor.uniform_(-1, 1)
     replay.size = _STEPS
     temperatures = [config.sac.initial_temperature] * runs
-    agent = SAC.create(config.sac, OBSERVATION_SIZE, ACTION_SIZE, generators, _CPU, temperatures)
-    ensemble = RewardEnsemble(config.reward, replay.input_size, generators, _CPU, _TASK)
+    agent = SAC.create(config.sac, sizes.observation, sizes.action, generators, _CPU, temperatures)
+    ensemble = RewardEnsemble(config.reward, replay.input_size, generators, _CPU, config.task)
     return _Fleet(agent, replay, ensemble, generators)
 
 
 @functools.cache
 def _acting(config: RunConfig, runs: int) -> float:
-    fleet, observations = _fleet(config, runs), torch.randn(runs, OBSERVATION_SIZE)
+    fleet, observations = _fleet(config, runs), torch.randn(runs, sizes_of(config.task).observation)
     return _seconds(lambda: exploring_actions(fleet.agent, observations, fleet.generators, False))
 
 
 @functools.cache
 def _storing(config: RunConfig, runs: int) -> float:
-    fleet, observations, actions = (
-        _fleet(config, runs),
-        torch.randn(runs, OBSERVATION_SIZE),
-        torch.rand(runs, ACTION_SIZE),
-    )
+    fleet, sizes = _fleet(config, runs), sizes_of(config.task)
+    observations, actions = torch.randn(runs, sizes.observation), torch.rand(runs, sizes.action)
     snapshots = np.zeros((runs, 1), np.float32)
 
     def store() -> None:
@@ -231,16 +235,16 @@ def _model(name: str) -> VisionLanguageModel | None:
 
 
 @functools.cache
-def _frame(name: str) -> float:
+def _frame(name: str, task: str) -> float:
     model = _model(name)
-    environment = Environment(_TASK, _FRAMES)
+    environment = Environment(task, _FRAMES)
     environment.reset(0)
-    actions, snapshots = np.random.default_rng(0).uniform(-1, 1, (_FRAMES, ACTION_SIZE)).astype(np.float32), []
-    for action in actions:
+    snapshots = []
+    for action in _actions(task, _FRAMES):
         environment.step(action)
         snapshots.append(environment.snapshot())
     scenes = np.repeat(environment.scene()[None], _FRAMES, axis=0)
-    renderer = FrameRenderer(_TASK, _LARGE_SIZE if model is None else model.frame_size)
+    renderer = FrameRenderer(task, _LARGE_SIZE if model is None else model.frame_size)
     drawing = _seconds(lambda: renderer.render(np.stack(snapshots), scenes)) / _FRAMES
     if model is None:
         return drawing + _LARGE_GIGAFLOP * _gigaflop_seconds()
@@ -261,26 +265,25 @@ def _embeddings(count: int, dimension: int) -> FloatArray:
 
 
 @functools.cache
-def _adapter_session(adapter: AdapterConfig, labels: int, frames: int, dimension: int) -> float:
-    """One session of fresh adapters."""
+def _adapter_session(adapter: AdapterConfig, frames: int, dimension: int, action_size: int) -> float:
+    """One session in which fresh adapters learn from `batch_pairs` labels."""
+    labels = adapter.batch_pairs
     text, *rows = _embeddings(1 + labels * 2 * frames, dimension)
     pairs = FramePairs.of(np.stack(rows).reshape(labels, 2, frames, dimension))
     wanted = np.random.default_rng(1).integers(0, 2, labels).astype(np.float32)
-    moves = np.stack(rows[:64]), np.stack(rows[:64]), np.zeros((len(rows[:64]), ACTION_SIZE), np.float32)
+    moves = np.stack(rows[:64]), np.stack(rows[:64]), np.zeros((len(rows[:64]), action_size), np.float32)
 
     def session() -> None:
         generator = np.random.default_rng(0)
-        fresh_adapters(adapter, dimension, ACTION_SIZE, generator).learn(text, pairs, wanted, moves, generator)
+        fresh_adapters(adapter, dimension, action_size, generator).learn(text, pairs, wanted, moves, generator)
 
     return _seconds(session)
 
 
 @functools.cache
-def _adapted_frame(adapter: AdapterConfig, dimension: int) -> float:
-    text, adapters = (
-        _embeddings(1, dimension)[0],
-        fresh_adapters(adapter, dimension, ACTION_SIZE, np.random.default_rng(0)),
-    )
+def _adapted_frame(adapter: AdapterConfig, dimension: int, action_size: int) -> float:
+    text = _embeddings(1, dimension)[0]
+    adapters = fresh_adapters(adapter, dimension, action_size, np.random.default_rng(0))
     if adapter.enabled:
         adapters.load(adapters.state() | {"accepted": torch.tensor(True)})
     steps, shown = np.arange(_STEPS), np.arange(_STEPS).reshape(-1, 50)

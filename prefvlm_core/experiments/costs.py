@@ -1,5 +1,5 @@
-"""What the fleets of a profile cost: steps, labels, frames, memory and disk, counted from their configs, and hours of
-this machine, by timing each part of a training for a moment and multiplying by how often it takes place.
+"""What the fleets of a profile cost: steps, labels, frames, memory and disk, counted from their configs, and hours, by
+multiplying how often each part of a training takes place by how long it takes once (`timings`).
 
 Counted are the parts that docs/explanation/cost.md lists. Not counted are the start of a fleet, the state entropy of
 exploration, checkpoints, and what single methods add (SURF's pseudo-labels, RIME's warm start, MRN's meta-updates).
@@ -11,64 +11,26 @@ import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from prefvlm_core.common.machine import in_bytes
-from prefvlm_core.config.memory import memory_needed
+from prefvlm_core.config.memory import memory_needed, replay_bytes
 from prefvlm_core.config.run import RunConfig
+from prefvlm_core.experiments.timings import Timings
 from prefvlm_core.vlm import uses_vlm
 
 EXPECTED_EPOCHS = 0.5
 """Passes over the labels until reward learning stops early, as a fraction of `reward.max_epochs`, and the fraction of
 the VLM's labels that a filter keeps: about the means of the published runs of profile laptop."""
 EXPECTED_KEPT = 0.65
-REPLAY_BYTES = 4 * (39 + 4 + 2 + 22)
-"""Of a step of one run on disk, in the pieces of a checkpoint: float32 numbers of observation, action, rewards and
-snapshot."""
-
-
-class Timings(Protocol):
-    """Seconds of processor time of one piece of work each, on one core."""
-
-    def environment_step(self, action_repeat: int) -> float:
-        """One action in one environment."""
-
-    def acting(self, config: RunConfig, runs: int) -> float:
-        """The choice of one action in each of `runs` runs at once."""
-
-    def storing(self, config: RunConfig, runs: int) -> float:
-        """The learned reward and the place in the replay of one step of `runs` runs."""
-
-    def update(self, config: RunConfig, runs: int) -> float:
-        """One gradient update of the agents of `runs` runs at once, with the batch that is drawn for it."""
-
-    def reward_update(self, config: RunConfig) -> float:
-        """One gradient update of one run's reward ensemble."""
-
-    def reward_step(self, config: RunConfig) -> float:
-        """The rewards that one run's ensemble gives to one step, of many at once."""
-
-    def frame(self, config: RunConfig) -> float:
-        """One frame, drawn and embedded."""
-
-    def adapter_learning(self, config: RunConfig, sessions: int) -> float:
-        """What one run's adapters learn in all its sessions, each with half the budget of labels."""
-
-    def adapted_frame(self, config: RunConfig) -> float:
-        """One frame read from the cache and adapted."""
-
-    def dimension(self, config: RunConfig) -> int:
-        """Numbers of an embedding."""
 
 
 @dataclass(frozen=True)
 class Work:
     """How often each part takes place in a whole run."""
 
-    sessions: int
-    evaluations: int
     evaluation_episodes: int
     updates: int
     """Gradient updates of the agent between its steps."""
@@ -80,6 +42,9 @@ class Work:
     once, and the candidates of disagreement sampling."""
     adapted_frames: float
     """Frames that are read and adapted, in all sessions together."""
+    adapter_updates: int
+    judged_pairs: float
+    """Human-labeled pairs that the adapters judge in all sessions together, about half the budget in each."""
 
 
 @functools.cache
@@ -87,7 +52,9 @@ def work_of(config: RunConfig) -> Work:
     """The work of one run. Random choices are counted by what is expected of them."""
     steps, evaluation = config.total_steps, config.evaluation
     before_last = (steps - 1) // evaluation.every
-    ends, feedback, embeds = _session_steps(config), config.feedback, uses_vlm(config)
+    ends, feedback, adapter, embeds = _session_steps(config), config.feedback, config.adapter, uses_vlm(config)
+    adapts = adapter.enabled and embeds
+    later_updates = adapter.later_updates * (len(ends) - 1)
     looks = [config.horizon * episodes for episodes in _coverage(_Drawing.of(config), tuple(ends))]
     labels = _labels(config, len(ends))
     reward_updates = sum(
@@ -100,25 +67,25 @@ def work_of(config: RunConfig) -> Work:
     frames = (steps if every_frame else (looks[-1] if looks else 0)) / config.vlm.frame_stride if embeds else 0.0
     relabeled = looks if config.vlm.relabel else [look / len(looks) for look in looks]
     return Work(
-        sessions=len(ends),
-        evaluations=before_last + 1,
         evaluation_episodes=before_last * evaluation.episodes + evaluation.final_episodes,
         updates=max(0, steps - config.exploration.random_steps) // config.sac.update_every,
         frames=frames,
         reward_updates=reward_updates,
         reward_steps=sum(ends) + sum(relabeled) + candidates,
-        adapted_frames=sum(relabeled) / config.vlm.frame_stride if embeds and config.vlm.labels else 0.0,
+        adapted_frames=sum(relabeled) / config.vlm.frame_stride if adapts and config.vlm.labels else 0.0,
+        adapter_updates=adapter.first_updates + later_updates if adapts and ends and adapter.kind == "mlp" else 0,
+        judged_pairs=len(ends) * max(1, feedback.budget // 2) if adapts else 0,
     )
 
 
 def seconds_by_part(configs: Sequence[RunConfig], timings: Timings) -> dict[str, float]:
-    """Seconds of processor time that a fleet takes, by part."""
+    """Seconds that a fleet takes on one core, by part."""
     first, runs = configs[0], len(configs)
     work = {config: work_of(config) for config in configs}
     learned = [config for config in configs if config.reward.source == "learned"]
     adapted = [config for config in configs if config.adapter.enabled and uses_vlm(config)]
     own = work[first]  # what all runs of a fleet have in common
-    environments = runs * timings.environment_step(first.action_repeat)
+    environments = runs * timings.environment_step(first)
     acting = timings.acting(first, runs)
     reset = sum(config.feedback.reset_updates for config in learned)
     return {
@@ -131,8 +98,12 @@ def seconds_by_part(configs: Sequence[RunConfig], timings: Timings) -> dict[str,
             + work[config].reward_steps * timings.reward_step(config)
             for config in learned
         ),
-        "adapters": sum(timings.adapter_learning(config, work[config].sessions) for config in adapted)
-        + sum(work[config].adapted_frames * timings.adapted_frame(config) for config in adapted),
+        "adapters": sum(
+            work[config].adapter_updates * timings.adapter_update(config)
+            + work[config].judged_pairs * timings.judged_pair(config)
+            + work[config].adapted_frames * timings.adapted_frame(config)
+            for config in adapted
+        ),
     }
 
 
@@ -151,7 +122,7 @@ class FleetCost:
     disk: int
     """Bytes while it trains: the frames' embeddings and the replay's checkpoint."""
     seconds: Mapping[str, float]
-    """Processor seconds by part."""
+    """Those of one core by part."""
 
 
 def fleet_cost(configs: Sequence[RunConfig], timings: Timings, timed: bool = True) -> FleetCost:
@@ -160,6 +131,7 @@ def fleet_cost(configs: Sequence[RunConfig], timings: Timings, timed: bool = Tru
     steps = sum(config.total_steps for config in configs)
     evaluated = sum(work[config].evaluation_episodes * config.horizon for config in configs)
     cached = {config.vlm.model: timings.dimension(config) for config in configs if uses_vlm(config)}
+    embedded = steps * sum(8 + 2 * dimension for dimension in cached.values())
     return FleetCost(
         runs=len(configs),
         agent_steps=steps,
@@ -167,7 +139,7 @@ def fleet_cost(configs: Sequence[RunConfig], timings: Timings, timed: bool = Tru
         human_labels=sum(config.feedback.budget for config in configs if config.reward.source == "learned"),
         frames=sum(each.frames for each in work.values()),
         memory=sum(sum(memory_needed(config).values()) for config in configs),
-        disk=steps * (REPLAY_BYTES + sum(8 + 2 * dimension for dimension in cached.values())),
+        disk=sum(map(replay_bytes, configs)) + embedded,
         seconds=seconds_by_part(configs, timings) if timed else {},
     )
 
@@ -255,9 +227,11 @@ def _coverage(drawing: _Drawing, ends: tuple[int, ...]) -> list[float]:
     starts, count = np.unique(np.minimum(holding, horizon - length + 1), return_counts=True)
     chance = starts / (horizon - length + 1)  # that a segment of the episode holds a step
     drawn, covered = np.zeros(ends[-1] // horizon if ends else 0), []
+    seen = np.zeros_like(drawn)  # steps of each episode
     for number, end in enumerate(ends):
         recent = slice(max(0, end // horizon - drawing.recent_episodes), end // horizon)
         segments = 2 * (drawing.later if number else drawing.first)
         drawn[recent] += segments / max(1, recent.stop - recent.start)
-        covered.append(float(((1 - np.exp(-np.outer(drawn, chance))) @ count).sum() / horizon))
+        seen[recent] = (1 - np.exp(-np.outer(drawn[recent], chance))) @ count
+        covered.append(float(seen.sum() / horizon))
     return covered

@@ -24,7 +24,8 @@ from prefvlm_core.labelling.clips import encode
 from prefvlm_core.labelling.database import ANSWERS, PAIRS
 from prefvlm_core.labelling.queue import LabelQueue, Pair, label_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+_OF_PLAYWRIGHT = map(str, Path.home().glob(".cache/ms-playwright/chromium-*/chrome-linux*/chrome"))
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or next(_OF_PLAYWRIGHT, None)
 KEYS = {"left": "ArrowLeft", "right": "ArrowRight", "equal": "ArrowUp", "skip": "ArrowDown", "undo": "Backspace"}
 SOONEST_MS = 250
 """As in pair_view.js: sooner counts as a double press."""

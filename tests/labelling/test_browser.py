@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ def test_pairs_come_and_answers_go_while_another_cell_runs(page: Any, queue: Lab
 def test_nothing_that_the_database_holds_runs_in_the_page(page: Any, queue: LabelQueue, lab: JupyterLab) -> None:
     post(queue, 4)
     words = "text = :hostile, run_id = :hostile, task = :hostile, partition = :hostile"
-    with sqlite3.connect(queue.database._file) as connection:
+    with closing(sqlite3.connect(queue.database._file)) as connection, connection:
         connection.execute(f"UPDATE pairs SET {words}, clip = :clip", {"hostile": HOSTILE, "clip": HOSTILE.encode()})
     open_notebook(page, lab, queue)
     run_cell(page)
@@ -205,7 +206,7 @@ def test_nothing_that_the_database_holds_runs_in_the_page(page: Any, queue: Labe
     page.keyboard.press("ArrowLeft")  # only "can't tell" is taken
     answer(page, "skip")
     assert choices(queue) == ["skip"]
-    with sqlite3.connect(queue.database._file) as connection:
+    with closing(sqlite3.connect(queue.database._file)) as connection, connection:
         connection.execute("UPDATE pairs SET budget = ?", [HOSTILE])
     wait_for(page, "it.innerText.includes('changed by another program')")
     assert "src=x onerror" in root.locator(".status").inner_text()  # the value is shown, as text

@@ -6,6 +6,7 @@ import resource
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -370,7 +371,7 @@ def test_a_queue_that_cannot_be_created_is_named(tmp_path: Path, results: str) -
 
 
 def test_tables_of_another_program_are_named(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "labels.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "labels.sqlite")) as connection, connection:
         connection.execute("CREATE TABLE pairs (id INTEGER PRIMARY KEY, run_id TEXT)")
     for create in (True, False):
         with pytest.raises(PrefVLMError, match=r"table 'pairs' in sqlite:.* belongs to another program"):
@@ -395,7 +396,7 @@ WRONG_TYPES += [("clip", HOSTILE), ("clip", 2**40), ("text", b"bytes"), ("run_id
 def test_a_value_of_another_type_is_refused_wherever_it_is_read(tmp_path: Path, column: str, value: Any) -> None:
     queue = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite")
     post(queue, 2)
-    with sqlite3.connect(tmp_path / "labels.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "labels.sqlite")) as connection, connection:
         connection.execute(f"UPDATE pairs SET {column} = ?", (value,))
     refused = 0
     for read in (
