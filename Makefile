@@ -24,8 +24,9 @@ help:  ## print this list
 
 setup: $(STAMP)  ## create the virtual environment and install what is missing
 
-# With LOCK, exactly what that file names. Without, a torch that can be imported is kept. Else 2.13.0, the version the committed numbers were measured with (where a CPU build
-# of it is at hand, pip takes 2.13.0+cpu and so no CUDA libraries); else, once 2.13.0 is no longer offered, the newest.
+# With LOCK, exactly what that file names. Without, a torch that can be imported is kept. Else 2.13.0, the version the
+# committed numbers were measured with (where a CPU build of it is at hand, pip takes 2.13.0+cpu and so no CUDA
+# libraries); else, once 2.13.0 is no longer offered, the newest.
 $(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "prefvlm needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is '$$($(PYTHON) --version 2>&1)': name another, e.g. make PYTHON=python3.12" >&2; exit 1; }
