@@ -103,7 +103,7 @@ def test_ci_tries_every_python_and_both_locks() -> None:
     assert {entry["versions"] for entry in entries} == LOCKS.keys() == {"lowest", "highest"}
     assert [entry["python"] for entry in entries if entry["versions"] == "lowest"] == ["3.11"]
     assert all("test" in entry["checks"].split() for entry in entries)
-    assert [entry["python"] for entry in entries if entry.get("browser")] == ["3.12"]
+    assert [entry["python"] for entry in entries if entry.get("everything")] == ["3.12"]
 
 
 def test_binder_installs_what_the_notebooks_need() -> None:
