@@ -1,5 +1,7 @@
 """The kernels that run notebooks in the batch."""
 
+from typing import Any
+
 from jupyter_client.manager import AsyncKernelManager
 
 
@@ -12,3 +14,8 @@ class BatchKernelManager(AsyncKernelManager):
 
     async def _async_interrupt_kernel(self) -> None:
         """Send nothing."""
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        """Without a warning of ipykernel 6 that its debugger, which nobody uses here, may miss breakpoints."""
+        environment = kw.pop("env") | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        await super()._async_launch_kernel(kernel_cmd, env=environment, **kw)
