@@ -20,7 +20,7 @@ STAMP   := $(VENV)/.installed
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: PROFILE=quick|laptop|paper (now $(PROFILE)), VENV=folder (now $(VENV)), PYTHON=interpreter (now $(PYTHON)), LOCK=requirements/lowest.txt|requirements/highest.txt (now none)"
+	@echo "Variables: PROFILE=quick|laptop|paper (now $(PROFILE)), VENV=folder (now $(VENV)), PYTHON=interpreter (now $(PYTHON)), LOCK=requirements/lowest.txt|requirements/highest.txt (now $(or $(LOCK),none))"
 
 setup: $(STAMP)  ## create the virtual environment and install what is missing
 

@@ -60,8 +60,8 @@ def report(results: str | Path, only: Sequence[str] = (), quick: bool = False) -
     for name in tqdm(only or GROUPS, desc="benchmarks", unit="group"):
         module = importlib.import_module(f"prefvlm_core.bench.{name}")
         measured.append(module.measure(**(module.QUICK if quick else {})))
-        stored[name] = dataclasses.asdict(measured[-1])
         if not quick:
+            stored[name] = dataclasses.asdict(measured[-1])
             write_atomically(path, (json.dumps(stored, indent=1, ensure_ascii=False) + "\n").encode())
     return table(measured)
 

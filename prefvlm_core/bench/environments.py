@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 
 from prefvlm_core.bench import Group, Measurement
+from prefvlm_core.bench.peers import metaworld_environment
 from prefvlm_core.bench.rounds import compared, seconds_of
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.environment import Environment
@@ -37,30 +33,22 @@ class Peer:
 
 def metaworld_peer(task: str) -> Peer:
     """Meta-World through gym.make. Our model lacks what is only visible."""
-    import metaworld  # noqa: F401  (registers "Meta-World/MT1")
-
     from prefvlm_core.domains.metaworld import MetaworldWorld
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # gymnasium's checker complains about Meta-World once, at the first step
-        env: Any = gymnasium.make("Meta-World/MT1", env_name=task, seed=0)
-        env.reset()
-        env.step(env.action_space.sample())
+    env: Any = metaworld_environment(task)
     model = MetaworldWorld(task, goal_visible=False).env.model
     return Peer("gym.make('Meta-World/MT1')", "≥ 2", env.reset, env.step, model, env.unwrapped.frame_skip)
 
 
 def maze_peer(task: str) -> Peer:
     """The same maze of Gymnasium-Robotics through gym.make, with a single target."""
-    with contextlib.redirect_stderr(io.StringIO()):  # on which it speaks of other environments than these
-        import gymnasium_robotics
-    gymnasium.register_envs(gymnasium_robotics)
-    name = "PointMaze_Medium-v3" if task == "point-maze-medium" else "PointMaze_UMaze-v3"
-    env: Any = gymnasium.make(name)
+    from prefvlm_core.domains.point_maze_world import IDS, made
+
+    name = task if task in IDS else "point-maze-u"
+    env, _ = made(name)
     env.reset()
     maze = env.unwrapped
-    Path(maze.tmp_xml_file_path).unlink()  # which it would leave behind
-    return Peer(f"gym.make('{name}')", "≥ 1", env.reset, env.step, maze.model, maze.point_env.frame_skip)
+    return Peer(f"gym.make('{IDS[name]}')", "≥ 1", env.reset, env.step, maze.model, maze.point_env.frame_skip)
 
 
 def suite_peer(task: str) -> Peer:

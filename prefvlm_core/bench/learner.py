@@ -4,7 +4,6 @@ of the replay."""
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -22,7 +21,7 @@ from prefvlm_core.bench.peers import (
     stable_baselines,
 )
 from prefvlm_core.bench.products import gigaflop, multiply, products_of
-from prefvlm_core.bench.rounds import Speeds, compared, seconds_of
+from prefvlm_core.bench.rounds import Speeds, compared, seconds_of, wall_seconds
 from prefvlm_core.common.machine import one_thread
 from prefvlm_core.config.run import Execution
 from prefvlm_core.domains.environment import Environment
@@ -145,18 +144,12 @@ def _our_loop(runs: int, steps: int) -> float:
 
 def _plain_loop(steps: int) -> float:
     agent, environment = plain_sac(_CONFIG, steps), gym_environment(_CONFIG)
-    return steps / _seconds(lambda: agent.train(environment, steps, RANDOM_STEPS))
+    return steps / wall_seconds(lambda: agent.train(environment, steps, RANDOM_STEPS))
 
 
 def _stable_baselines_loop(steps: int) -> float:
     agent = stable_baselines(_CONFIG, steps)
-    return steps / _seconds(lambda: agent.learn(steps))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return steps / wall_seconds(lambda: agent.learn(steps))
 
 
 def _replay(runs: int, steps: int) -> Replay:

@@ -36,15 +36,21 @@ class _Repeated(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, rewards / self._times, terminated, truncated, info
 
 
-def gym_environment(config: RunConfig) -> gymnasium.Env[Any, Any]:
-    """Meta-World through gym.make, with the action repeat and the horizon of `config`."""
+def metaworld_environment(task: str) -> gymnasium.Env[Any, Any]:
+    """Meta-World through gym.make, after its first step."""
     import metaworld  # noqa: F401  (registers "Meta-World/MT1")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gymnasium's checker complains about Meta-World once, at the first step
-        environment = gymnasium.make("Meta-World/MT1", env_name=config.task, seed=0)
+        environment = gymnasium.make("Meta-World/MT1", env_name=task, seed=0)
         environment.reset()
         environment.step(environment.action_space.sample())
+    return environment
+
+
+def gym_environment(config: RunConfig) -> gymnasium.Env[Any, Any]:
+    """Meta-World with the action repeat and the horizon of `config`."""
+    environment = metaworld_environment(config.task)
     return gymnasium.wrappers.TimeLimit(_Repeated(environment, config.action_repeat), config.horizon)
 
 

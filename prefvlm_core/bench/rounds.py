@@ -16,13 +16,15 @@ def seconds_of(works: Sequence[Callable[[], object]], rounds: int) -> list[Speed
     """Wall seconds (rounds,) of each of the works, which take turns, after a round that warms caches."""
     seen = []
     for _ in range(rounds + 1):
-        seconds = []
-        for work in works:
-            start = time.perf_counter()
-            work()
-            seconds.append(time.perf_counter() - start)
-        seen.append(seconds)
+        seen.append([wall_seconds(work) for work in works])
     return list(np.array(seen[1:]).T)
+
+
+def wall_seconds(work: Callable[[], object]) -> float:
+    """Those of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def compared(

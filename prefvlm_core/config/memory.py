@@ -17,8 +17,7 @@ _ADAM = 4  # copies of a parameter in training: itself, its gradient, and Adam's
 
 def replay_bytes(config: RunConfig) -> int:
     """Bytes of the transitions of one run, in memory or in the pieces of its checkpoint."""
-    sizes = sizes_of(config.task)
-    return _FLOAT * config.total_steps * (sizes.observation + sizes.action + sizes.snapshot + _REWARDS)
+    return _FLOAT * _replay_numbers(config)
 
 
 def memory_needed(config: RunConfig) -> dict[str, int]:
@@ -27,7 +26,7 @@ def memory_needed(config: RunConfig) -> dict[str, int]:
     sizes = sizes_of(config.task)
     step = sizes.observation + sizes.action
     parts = {
-        "the replay (total_steps)": replay_bytes(config) // _FLOAT,
+        "the replay (total_steps)": _replay_numbers(config),
         "the agent's networks (sac.width, sac.hidden_layers)": 3
         * _ADAM
         * _parameters(step, sac.width, sac.hidden_layers),
@@ -79,3 +78,8 @@ def check_memory(configs: Sequence[RunConfig], available: int) -> None:
 def _parameters(inputs: int, width: int, hidden_layers: int) -> int:
     """Number of parameters of a network with one output, about."""
     return width * (inputs + 2) + (hidden_layers - 1) * width * (width + 1)
+
+
+def _replay_numbers(config: RunConfig) -> int:
+    sizes = sizes_of(config.task)
+    return config.total_steps * (sizes.observation + sizes.action + sizes.snapshot + _REWARDS)

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.model_drawing import FREE_CAMERA, compiled, pose
 
-_IDS = {"point-maze-u": "PointMaze_UMaze-v3", "point-maze-medium": "PointMaze_Medium-v3"}
+IDS = {"point-maze-u": "PointMaze_UMaze-v3", "point-maze-medium": "PointMaze_Medium-v3"}
+"""Task -> the name of its environment."""
 _SPEED = 8.0  # m/s per m to the next waypoint, which the expert aims at
 _GAIN = 2.0  # of its force on the error of the speed
 _UNSEEN = 1.4  # m of the outer walls, of which the camera shows 0.3 m at each side
@@ -127,16 +128,17 @@ def where_the_ball_is(data: mujoco.MjData) -> NDArray[np.float64]:
     return np.asarray(data.site("particle_site").xpos)
 
 
-def _made(task: str) -> tuple[Any, str]:
-    """A maze and its MuJoCo XML text, whose file Gymnasium-Robotics would leave behind."""
+def made(task: str, **options: Any) -> tuple[Any, str]:
+    """A maze as gym.make makes it with `options`, and its MuJoCo XML text, whose file Gymnasium-Robotics would leave
+    behind."""
     import gymnasium
 
     with contextlib.redirect_stderr(io.StringIO()):  # on which it speaks of other environments than these
         import gymnasium_robotics
 
     gymnasium.register_envs(gymnasium_robotics)
-    environment: Any = gymnasium.make(_IDS[task], continuing_task=True, reset_target=False).unwrapped
-    file = Path(environment.tmp_xml_file_path)
+    environment: Any = gymnasium.make(IDS[task], **options)
+    file = Path(environment.unwrapped.tmp_xml_file_path)
     xml = file.read_text(encoding="utf-8")
     file.unlink()
     return environment, xml
@@ -146,6 +148,12 @@ def _points(observation: NDArray[np.float64]) -> tuple[Point, Point]:
     """Where the ball and the (next) target are."""
     x, y, _, _, target_x, target_y = observation[:6].tolist()
     return (x, y), (target_x, target_y)
+
+
+def _made(task: str) -> tuple[Any, str]:
+    """A maze whose target stays when it is reached, and its XML."""
+    environment, xml = made(task, continuing_task=True, reset_target=False)
+    return environment.unwrapped, xml
 
 
 @functools.cache
