@@ -14,7 +14,7 @@ from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
 
-GROUPS = ("environments", "learner", "methods", "frames", "vlm", "adapters")
+GROUPS = ("environments", "learner", "methods", "frames", "vlm", "adapters", "gpu")
 """Modules of this room. `measure` of each returns a `Group`; its arguments in a quick benchmark are `QUICK`."""
 
 
@@ -42,7 +42,7 @@ class Group:
     limit: str
     """A sentence that says how far it is to the limit."""
     skipped: tuple[str, ...] = ()
-    """A sentence for whatever could not be measured, because a package is missing."""
+    """A sentence for whatever could not be measured, because a package or a GPU is missing."""
 
 
 def report(results: str | Path, only: Sequence[str] = (), quick: bool = False) -> str:

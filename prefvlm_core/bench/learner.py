@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -81,8 +83,8 @@ def _update_rows(rounds: int, updates: int) -> tuple[list[Measurement], str]:
 def _loop_rows(rounds: int, steps: int) -> list[Measurement]:
     """Environment and learner together beside others."""
     loops: dict[str, Callable[[], float]] = {
-        "one": lambda: _our_loop(1, steps),
-        "fleet": lambda: _our_loop(FLEET, steps // 2),
+        "one": lambda: our_loop(1, steps),
+        "fleet": lambda: our_loop(FLEET, steps // 2),
         PLAIN: lambda: _plain_loop(steps),
     }
     if has_stable_baselines():
@@ -103,22 +105,37 @@ def _beside_peers(
     return [compared(name, unit, ours, speeds[peer], peer, target) for peer in peers]
 
 
-def our_updates(runs: int, updates: int) -> Callable[[], None]:
-    """Makes `updates` of a fleet of `runs`, from a replay of random numbers."""
-    replay, sac = _replay(runs, 20 * _CONFIG.horizon), _CONFIG.sac
-    for tensor in (replay.observations, replay.actions, replay.rewards):
-        tensor.uniform_(-1, 1)
-    replay.size = replay.actions.shape[1]
-    generators = [np.random.default_rng(run) for run in range(runs)]
-    sizes = replay.observations.shape[-1], replay.actions.shape[-1]
-    agent = SAC.create(sac, *sizes, generators, torch.device("cpu"), [sac.initial_temperature] * runs)
+class Learner(NamedTuple):
+    """A fleet of agents and the replay from which they learn."""
 
-    def learn() -> None:
+    agent: SAC
+    replay: Replay
+    generators: list[np.random.Generator]
+
+    @classmethod
+    def create(cls, runs: int, device: torch.device) -> Learner:
+        """Fresh agents and a replay of random numbers, the same on every device."""
+        replay, sac = _replay(runs, 20 * _CONFIG.horizon, device), _CONFIG.sac
+        numbers = torch.Generator().manual_seed(0)
+        for tensor in (replay.observations, replay.actions, replay.rewards):
+            tensor.copy_(torch.empty(tensor.shape).uniform_(-1, 1, generator=numbers))
+        replay.size = replay.actions.shape[1]
+        generators = [np.random.default_rng(run) for run in range(runs)]
+        sizes = replay.observations.shape[-1], replay.actions.shape[-1]
+        return cls(SAC.create(sac, *sizes, generators, device, [sac.initial_temperature] * runs), replay, generators)
+
+    def learn(self, updates: int) -> None:
+        """Draw a batch and make one gradient step, so many times."""
+        sac = self.agent.config
         for update in range(1, updates + 1):
-            batch, noise = replay.sample(generators, sac.batch_size), agent.update_noise(generators)
-            agent.update(batch, noise, update % sac.target_update_every == 0)
+            batch = self.replay.sample(self.generators, sac.batch_size)
+            noise = self.agent.update_noise(self.generators)
+            self.agent.update(batch, noise, update % sac.target_update_every == 0)
 
-    return learn
+
+def our_updates(runs: int, updates: int) -> Callable[[], None]:
+    """Makes `updates` of a fleet of `runs` on the CPU."""
+    return partial(Learner.create(runs, torch.device("cpu")).learn, updates)
 
 
 def _plain_updates(updates: int) -> Callable[[], None]:
@@ -133,12 +150,13 @@ def _stable_baselines_updates(updates: int) -> Callable[[], None]:
     return lambda: agent.train(updates, _CONFIG.sac.batch_size)
 
 
-def _our_loop(runs: int, steps: int) -> float:
+def our_loop(runs: int, steps: int, device: str = "cpu") -> float:
+    """Run-steps per second of training a fleet of `runs` for `steps` actions, evaluation left out."""
     changes = {"total_steps": steps, "evaluation.every": steps, "evaluation.final_episodes": 1}
     changes["exploration.random_steps"] = RANDOM_STEPS
     configs = [run_config(TASK, "sac", seed, "quick", changes) for seed in range(runs)]
     with tempfile.TemporaryDirectory() as results:
-        last = train(configs, Execution(results=results, device="cpu", progress=False))[0].read_metrics()[-1]
+        last = train(configs, Execution(results=results, device=device, progress=False))[0].read_metrics()[-1]
     return runs * steps / (last["seconds"] - last["seconds_evaluation"])
 
 
@@ -152,16 +170,16 @@ def _stable_baselines_loop(steps: int) -> float:
     return steps / wall_seconds(lambda: agent.learn(steps))
 
 
-def _replay(runs: int, steps: int) -> Replay:
+def _replay(runs: int, steps: int, device: torch.device) -> Replay:
     environment = Environment(TASK)
     environment.reset(0)
     sizes = sizes_of(TASK)
     drawn = environment.snapshot().size, environment.scene().size
-    return Replay(runs, steps, _CONFIG.horizon, sizes.observation, sizes.action, *drawn, torch.device("cpu"))
+    return Replay(runs, steps, _CONFIG.horizon, sizes.observation, sizes.action, *drawn, device)
 
 
 def _replay_memory() -> Measurement:
-    replay = _replay(1, _CONFIG.total_steps)
+    replay = _replay(1, _CONFIG.total_steps, torch.device("cpu"))
     tensors = (replay.observations, replay.actions, replay.true_rewards, replay.rewards)
     size = sum(tensor.nbytes for tensor in tensors) + replay.snapshots.nbytes + replay.scenes.nbytes
     return Measurement("replay memory, snapshot included", "B per run-step", size / _CONFIG.total_steps, target="≤ 700")

@@ -1,5 +1,6 @@
 """What the benchmark says and keeps, and that each group measures: how fast things are is no test."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS
-from prefvlm_core.bench import Group, Measurement, adapters, environments, frames, learner, methods, report, table, vlm
+from prefvlm_core.bench import (
+    Group,
+    Measurement,
+    adapters,
+    environments,
+    frames,
+    gpu,
+    learner,
+    methods,
+    report,
+    table,
+    vlm,
+)
 from prefvlm_core.bench.rounds import compared, seconds_of
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.environment import Environment
@@ -119,3 +133,30 @@ def test_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, gain = group.rows
     assert (labels.ours, labels.other, gain.ours) == pytest.approx((70, 55, 15))
     assert "lacks 30 points" in group.limit
+
+
+def test_gpu_on_the_cpu() -> None:
+    """The numbers of a GPU need one; that the CPU differs from itself by nothing does not."""
+    group = gpu.measure(fleets=[1, 2], updates=25, rounds=1, images=2, device="cpu")
+    exact, fast, *rows = group.rows
+    assert exact.ours == fast.ours == 0
+    embedding = ["embeddings by open_clip:RN50"] if importlib.util.find_spec("open_clip") else []
+    assert bool(group.skipped) != bool(embedding)
+    names = [f"{what}, fleet of {runs}" for what in ("updates", "training loop") for runs in (1, 2)]
+    assert list(checked(Group(rows, group.limit))) == names + embedding
+
+
+def test_the_learner_of_the_gpu_learns_from_the_same_numbers() -> None:
+    one, other = (learner.Learner.create(2, torch.device("cpu")) for _ in range(2))
+    assert torch.equal(one.replay.rewards, other.replay.rewards) and one.replay.rewards.std() > 0.5
+    before = one.agent.critic.values.clone()
+    one.learn(3)
+    other.learn(3)
+    assert torch.equal(one.agent.critic.values, other.agent.critic.values)
+    assert not torch.equal(one.agent.critic.values, before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_none_is_measured() -> None:
+    group = gpu.measure()
+    assert group.rows == [] and group.skipped == ("Skipped: torch finds no GPU here.",)
