@@ -117,19 +117,35 @@ def test_binder_installs_what_the_notebooks_need() -> None:
     assert os.access(binder / "postBuild", os.X_OK) and requirements("notebooks")
 
 
-@pytest.mark.parametrize("recipe", ["Dockerfile", "apptainer.def"])
-def test_containers_hold_what_a_batch_needs(recipe: str) -> None:
-    text = (ROOT / recipe).read_text(encoding="utf-8")
+def test_containers_are_built_by_the_same_steps() -> None:
+    docker = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
+    apptainer = (ROOT / "apptainer.def").read_text(encoding="utf-8")
+    sections = {name: text.splitlines() for name, text in re.findall(r"^%(\w+)\n((?: +.+\n)+)", apptainer, re.M)}
+    runs = " && ".join(re.findall("^RUN (.*)", docker, re.M))
+    assert [step.strip() for step in runs.split("&&")] == [step.strip() for step in sections["post"]]
+    copies = [words.split() for words in re.findall("^COPY (.*)", docker, re.M)]
+    files = {name: words[-1] for words in copies for name in words[:-1]}
+    assert files == dict(line.split() for line in sections["files"])
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert ignored[0] == "*" and {line[1:] for line in ignored if line.startswith("!")} == files.keys()
+    assert sections["environment"] == ["    export " + re.findall("^ENV (.*)", docker, re.M)[0]]
+    assert f"From: {re.findall('^FROM (.*)', docker, re.M)[0]}\n" in apptainer
+
+
+def test_containers_hold_what_a_batch_needs() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     libraries = re.search('packages="(.*)"', (ROOT / "tools" / "install_gl.sh").read_text(encoding="utf-8"))
     torch = re.search(r"pip install (torch==[\d.]+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     from_debian = re.search(r"apt-get install -y --no-install-recommends ([^\\\n]*)", text)
     assert libraries and torch and from_debian
-    assert from_debian[1].split() == ["python3-venv", *libraries[1].split()]
-    from_pip = re.findall(r"pip install --no-cache-dir (?:-e )?(\S+)", text)
-    assert from_pip == [torch[1], "'/opt/prefvlm[batch,openclip]'"]
+    assert from_debian[1].split() == ["git", "python3-venv", *libraries[1].split()]
+    # In one command: a later one would take the newest torchvision, and for it replace torch.
+    assert re.findall(r"pip install --no-cache-dir (.*)", text) == [f"{torch[1]} -e '/opt/prefvlm[batch,openclip]'"]
     assert {"batch", "openclip"} <= PROJECT["optional-dependencies"].keys() and "slurm" not in text
     assert SpecifierSet(PROJECT["requires-python"]).contains("3.11")  # Debian bookworm's
     assert "debian:bookworm-slim" in text and "PATH=/opt/venv/bin:$PATH" in text
+    needed = [PROJECT["readme"], *PROJECT["license-files"], "pyproject.toml", "prefvlm_core"]
+    assert {name for words in re.findall("^COPY (.*) /", text, re.M) for name in words.split()} == set(needed)
 
 
 def declared(*extras: str) -> set[str]:

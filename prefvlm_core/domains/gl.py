@@ -24,7 +24,7 @@ _BACKENDS = {"egl": "egl", "osmesa": "osmesa", "glfw": "glfw", "glx": "glfw", "w
 """Maps MuJoCo's names of ways to OpenGL to its modules."""
 _ANY = ("", "1", "on", "true", "enable", "enabled")
 _NONE = ("0", "off", "false", "disable", "disabled")
-_PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libosmesa6"
+_PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 libosmesa6"
 
 
 def put_aside_what_stops_mujoco() -> None:
