@@ -31,6 +31,7 @@ MODEL = "tinyliv"
 _ACCURACY_COLUMNS = ("task", "model", "draw", "zero_shot", "adapted", "vlm_fingerprint")
 _ORDERS = ("value_order", "episode_order")  # columns that a check of an earlier release lacks
 _REWARD_COLUMNS = ("task", "behavior", "frame", "vlm_reward", "true_reward", "first_success")
+_SIZE = 64  # pixels, of the frames of `reward_curves`
 _ACCURACIES, _REWARDS, _FRAMES = "accuracies.csv", "rewards.csv", "rewards.webp"
 
 
@@ -131,16 +132,15 @@ def _read(folder: Path) -> SanityResults:
 
 
 def _read_pictures(path: Path, episodes: int, frames: int) -> NDArray[np.uint8]:
-    """The frames (episodes, frames, size, size, 3) of all episodes."""
+    """The frames (episodes, frames, 64, 64, 3) of all episodes."""
     try:
         with Image.open(path) as image:
-            size = image.height // max(episodes, 1)
-            if not size or image.size != (frames * size, episodes * size):  # looked at before it is decoded
+            if image.size != (frames * _SIZE, episodes * _SIZE):  # looked at before it is decoded
                 raise ValueError(f"{image.width} × {image.height} pixels for {episodes} × {frames} frames")
             pictures = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _damaged(path, error) from error
-    return pictures.reshape(episodes, size, frames, size, 3).swapaxes(1, 2)
+    return pictures.reshape(episodes, _SIZE, frames, _SIZE, 3).swapaxes(1, 2)
 
 
 def _curve(name: tuple[str, str], rows: Sequence[Mapping[str, str]], frames: NDArray[np.uint8]) -> RewardCurve:

@@ -151,6 +151,15 @@ def test_no_value_is_believed_unchecked(
         sanity_results("quick", tmp_path, compute=False)
 
 
+def test_rewards_of_fewer_frames_do_not_pass_for_larger_ones(tmp_path: Path, computed: list[str]) -> None:
+    """4 episodes of 40 frames of 64 pixels are as large as one of 10 frames of 256."""
+    sanity_results("quick", tmp_path, compute=True)
+    path = tmp_path / "quick" / "sanity" / "rewards.csv"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:11]), encoding="utf-8")
+    with pytest.raises(PrefVLMError, match=r"rewards\.webp is damaged"):
+        sanity_results("quick", tmp_path, compute=False)
+
+
 def test_a_row_that_is_missing_or_there_twice_is_noticed(tmp_path: Path, computed: list[str]) -> None:
     sanity_results("quick", tmp_path, compute=True)
     path = tmp_path / "quick" / "sanity" / "accuracies.csv"

@@ -33,7 +33,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setattr(sanity_results, "load", lambda name: SimpleNamespace(fingerprint=f"{name}-1"))
         generator = np.random.default_rng(0)
         curves = [
-            Curve(PLAN.tasks[0], behavior, generator.integers(0, 256, (4, 8, 8, 3), np.uint8), *np.eye(2, 4), success)
+            Curve(PLAN.tasks[0], behavior, generator.integers(0, 256, (4, 64, 64, 3), np.uint8), *np.eye(2, 4), success)
             for behavior, success in (("expert", 3), ("random actions", None))
         ]
         draws = [(PLAN.tasks[0], model, draw, 0.5, 0.75) for draw in range(2) for model in MODELS]
@@ -58,7 +58,7 @@ def test_a_damaged_sanity_check_is_refused_or_whole(check: Path, name: str, dama
             assert is_one_line(error) and folder in str(error), str(error)
             return
         assert found.accuracies[["zero_shot", "adapted"]].stack().between(0, 1).all() and len(found.accuracies) == 4
-        assert [curve.frames.shape for curve in found.curves] == [(4, 8, 8, 3)] * 2
+        assert [curve.frames.shape for curve in found.curves] == [(4, 64, 64, 3)] * 2
         for curve in found.curves:
             assert np.isfinite([curve.vlm_rewards, curve.true_rewards]).all() and len(curve.true_rewards) == 4
 

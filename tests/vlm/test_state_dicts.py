@@ -152,6 +152,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants:UserWarning")  # of torch 2.15
 @pytest.mark.parametrize("kind", REFUSED)
 def test_tensors_that_do_not_fit_are_named(kind, tmp_path):
     content, words = REFUSED[kind]

@@ -143,6 +143,7 @@ def test_an_archive_that_claims_more_than_it_holds_is_not_opened(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")  # since torch 2.15
 def test_the_cure_for_a_torchscript_archive_cures(tmp_path):
     class Tower(torch.nn.Module):
         def __init__(self):
