@@ -166,7 +166,9 @@ def _read(folder: Path) -> BackboneResults:
     for name, columns in _COLUMNS.items():
         path = folder / f"{name}.csv"
         try:
-            table = pd.read_csv(path, dtype=_TYPES) if path.exists() else pd.DataFrame(columns=columns)
+            table = pd.DataFrame(columns=columns)
+            if path.exists():
+                table = pd.read_csv(path, dtype=_TYPES, float_precision="round_trip")
         except UNREADABLE:
             table = pd.DataFrame()
         if list(table) != list(columns):

@@ -118,7 +118,8 @@ def error_correlations(labels: pd.DataFrame) -> pd.Series:
     does. Pairs that the VLM labels 1/2 are left out. Raises PrefVLMError as `decided_vlm_labels` does.
     """
     errors = _errors_of_both(labels).groupby("arm")[["error", "of_ensemble"]]
-    return errors.apply(lambda arm: arm["error"].corr(arm["of_ensemble"])).rename("correlation")
+    with np.errstate(invalid="ignore"):  # before version 3, pandas warns where one never errs
+        return errors.apply(lambda arm: arm["error"].corr(arm["of_ensemble"])).rename("correlation")
 
 
 def judges(labels: pd.DataFrame) -> pd.DataFrame:

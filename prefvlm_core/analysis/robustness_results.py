@@ -65,7 +65,8 @@ def status(profile: str, measured: pd.DataFrame) -> str:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        stored = pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(MEASURES, ""))
+        empty = dict.fromkeys(MEASURES, "")
+        stored = pd.read_csv(path, keep_default_na=False, na_values=empty, float_precision="round_trip")
         types = [stored.dtypes.get(name) for name in ("draw", *MEASURES)]
         damaged = list(stored) != list(_STORED) or types != ["int64", "float64", "float64"]
     except UNREADABLE:

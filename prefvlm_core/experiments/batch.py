@@ -230,7 +230,8 @@ def table_step(profile: str, results: str) -> list[str]:
                 tables["worth"].append(worth_table(scores))
     for name, parts in tables.items():
         if rows := [part for part in parts if len(part)]:
-            text = pandas.concat(rows).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+            table = pandas.concat(rows).round(9)  # so that the last digit of means does not hang on how they are summed
+            text = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
             write_atomically(folder / f"{name}.csv", text.encode())
     texts = write_into_texts(Path("README.md"), folder)
     return [*(str(folder / f"{name}.csv") for name in KEYS if (folder / f"{name}.csv").exists()), *map(str, texts)]
