@@ -166,9 +166,7 @@ def _read(folder: Path) -> BackboneResults:
     for name, columns in _COLUMNS.items():
         path = folder / f"{name}.csv"
         try:
-            table = pd.DataFrame(columns=columns)
-            if path.exists():
-                table = pd.read_csv(path, dtype=_TYPES, float_precision="round_trip")
+            table = pd.read_csv(path, dtype=_TYPES) if path.exists() else pd.DataFrame(columns=columns)
         except UNREADABLE:
             table = pd.DataFrame()
         if list(table) != list(columns):

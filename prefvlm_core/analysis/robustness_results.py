@@ -65,8 +65,8 @@ def status(profile: str, measured: pd.DataFrame) -> str:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        empty = dict.fromkeys(MEASURES, "")
-        stored = pd.read_csv(path, keep_default_na=False, na_values=empty, float_precision="round_trip")
+        exact = dict.fromkeys(MEASURES, lambda text: float(text or "nan"))  # before version 3, pandas rounds otherwise
+        stored = pd.read_csv(path, keep_default_na=False, converters=exact)
         types = [stored.dtypes.get(name) for name in ("draw", *MEASURES)]
         damaged = list(stored) != list(_STORED) or types != ["int64", "float64", "float64"]
     except UNREADABLE:
