@@ -129,7 +129,7 @@ def status_table(database: Database, run_id: str = "") -> pandas.DataFrame:
         query = query.where(PAIRS.c.run_id == run_id)
     with database.transaction(reading=True) as connection:
         rows = connection.execute(query.order_by(PAIRS.c.id)).all()
-    table = pandas.DataFrame(rows, columns=[column.name for column in columns])
+    table = pandas.DataFrame(rows, columns=[column.name for column in columns]).astype({"seconds": float})
     table["answered"] = table["choice"].notna() & (table["choice"] != "skip")
     table["skipped"] = table["choice"] == "skip"
     table["open"] = table["choice"].isna() & table["closed_at"].isna()
