@@ -94,7 +94,8 @@ class AdapterNetworks:
             for parameter in layer
         ]
         each = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        torch.cat([gradient.flatten(2) for gradient in each], dim=2, out=self.gradients)
+        with torch.no_grad():  # the zeros that torch 2.6 materializes ask for gradients themselves
+            torch.cat([gradient.flatten(2) for gradient in each], dim=2, out=self.gradients)
 
     def _adapt(self, network: StackedMLP, features: Tensor) -> Tensor:
         """Map features (batch, D) to (models, batch, E)."""
