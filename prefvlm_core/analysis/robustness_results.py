@@ -12,7 +12,7 @@ from prefvlm_core.analysis.robustness import COLUMNS, MEASURES, MODEL, PLANS, Ba
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
-from prefvlm_core.runs.rows import csv_bytes
+from prefvlm_core.runs.rows import csv_bytes, number
 from prefvlm_core.vlm import load
 
 _STORED = (*COLUMNS, "vlm_fingerprint")
@@ -65,8 +65,7 @@ def status(profile: str, measured: pd.DataFrame) -> str:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        exact = dict.fromkeys(MEASURES, lambda text: float(text or "nan"))  # before version 3, pandas rounds otherwise
-        stored = pd.read_csv(path, keep_default_na=False, converters=exact)
+        stored = pd.read_csv(path, keep_default_na=False, converters=dict.fromkeys(MEASURES, number))
         types = [stored.dtypes.get(name) for name in ("draw", *MEASURES)]
         damaged = list(stored) != list(_STORED) or types != ["int64", "float64", "float64"]
     except UNREADABLE:

@@ -13,8 +13,9 @@ from torch import Tensor
 from prefvlm_core.bench import Group, Measurement
 from prefvlm_core.bench.learner import Learner, our_loop
 from prefvlm_core.bench.rounds import seconds_of
+from prefvlm_core.bench.vlm import untrained_rn50
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.vlm.open_clip import OpenClip, import_open_clip
+from prefvlm_core.vlm.embedding import noise_frames
 
 FLEETS = (1, 4, 16, 64, 256)
 QUICK = {"fleets": (1, 16), "updates": 50, "rounds": 2, "images": 256}
@@ -74,11 +75,8 @@ def _updates_per_second(runs: int, updates: int, rounds: int, device: torch.devi
 def _embedding_speed(images: int, rounds: int) -> tuple[list[Measurement], tuple[str, ...]]:
     """Its row, or the sentence that says why there is none."""
     try:
-        open_clip = import_open_clip()
+        model = untrained_rn50()
     except PrefVLMError as error:
         return [], (f"Skipped: embeddings. {error}",)
-    model = OpenClip(open_clip.create_model("RN50"), open_clip.get_tokenizer("RN50"), "untrained")
-    shape = images, model.frame_size, model.frame_size, 3
-    frames = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    seconds = seconds_of([partial(model.encode_image, frames)], rounds)[0]
+    seconds = seconds_of([partial(model.encode_image, noise_frames(model, images))], rounds)[0]
     return [Measurement("embeddings by open_clip:RN50", "frames/s", images / float(np.median(seconds)))], ()

@@ -41,8 +41,13 @@ def _installed() -> Iterator[tuple[str, VisionLanguageModel]]:
     with suppress(PrefVLMError):  # without the extra there is no row
         yield "efficientnet", load("efficientnet")
     with suppress(PrefVLMError):
-        open_clip = import_open_clip()
-        yield "open_clip:RN50", OpenClip(open_clip.create_model("RN50"), open_clip.get_tokenizer("RN50"), "untrained")
+        yield "open_clip:RN50", untrained_rn50()
+
+
+def untrained_rn50() -> OpenClip:
+    """A model as large as LIV. Raises `PrefVLMError` where open_clip cannot be imported."""
+    open_clip = import_open_clip()
+    return OpenClip(open_clip.create_model("RN50"), open_clip.get_tokenizer("RN50"), "untrained")
 
 
 def _embedding_time(name: str, model: VisionLanguageModel) -> Measurement:

@@ -57,7 +57,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             columns, *lines = csv.reader(file, strict=True)
-        rows = [dict(zip(columns, map(_number, line), strict=True)) for line in lines]
+        rows = [dict(zip(columns, map(number, line), strict=True)) for line in lines]
     except (csv.Error, *UNREADABLE) as error:
         raise damaged(path, error) from error
     if reason := _oddity(columns, rows):
@@ -77,7 +77,8 @@ def _oddity(columns: Sequence[str], rows: Sequence[Mapping[str, float]]) -> str 
     return None
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """Inverse of `cell` for a number; exact, as pandas' own parser of decimals was not before its version 3."""
     return float(text or "nan")
 
 
@@ -91,7 +92,7 @@ def read_labels(path: Path) -> pandas.DataFrame | None:
 
     try:
         # pandas' own parser of decimals may be off by one bit, float never is
-        exact = {"divergence": _number}
+        exact = {"divergence": number}
         with np.errstate(invalid="ignore"):  # of casts that pandas then finds to be wrong itself
             rows = pandas.read_csv(path, dtype=LABEL_TYPES, converters=exact, keep_default_na=False)
     except UNREADABLE as error:

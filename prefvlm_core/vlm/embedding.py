@@ -35,6 +35,11 @@ def embed_in_batches(
 @one_thread()
 def seconds_per_frame(model: VisionLanguageModel, frames: int) -> float:
     """Seconds of processor time in which a model embeds a frame on one thread, of so many `frames` at once."""
-    shape = frames, model.frame_size, model.frame_size, 3
-    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    noise = noise_frames(model, frames)
     return processor_seconds(lambda: model.encode_image(noise)) / frames
+
+
+def noise_frames(model: VisionLanguageModel, count: int) -> ImageArray:
+    """Frames (count, size, size, 3) uint8 of the model's size on which its speed is measured."""
+    shape = count, model.frame_size, model.frame_size, 3
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
