@@ -24,6 +24,7 @@ from prefvlm_core.agent.evaluation import evaluate
 from prefvlm_core.agent.exploration import exploring_actions
 from prefvlm_core.agent.replay import make_replay
 from prefvlm_core.agent.sac import SAC
+from prefvlm_core.agent.updates import make_updates
 from prefvlm_core.checks.start import check_start
 from prefvlm_core.common.machine import memory_errors
 from prefvlm_core.common.memory import keep_freed_memory
@@ -117,6 +118,7 @@ class Fleet:
         temperatures = [config.sac.initial_temperature for config in self.configs]
         shared, sizes = self.shared, environments.sizes
         self.agent = SAC.create(shared.sac, sizes.observation, sizes.action, initialization, self.device, temperatures)
+        self.updates = make_updates(self.agent, self.replay, self.generators, [config.seed for config in self.configs])
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
         cache = execution.cache_folder(checkpoint.path)
         self.encoder = FleetEncoder(self.configs, self.replay, cache, self.stopwatch, execution.vlm_weights)
@@ -190,9 +192,7 @@ class Fleet:
 
     def _update(self, step: int) -> None:
         """Update the agent of every run by one gradient step, after meta-updates of the ensembles where due (MRN)."""
-        generators = self.generators[Stream.LEARNING]
-        batch = self.replay.sample(generators, self.shared.sac.batch_size)
-        noise = self.agent.update_noise(generators)
+        batch, noise = self.updates.draw(self.progress.updates)
         for run, config in enumerate(self.configs):
             if self.feedback[run].meta_due(step):
                 self.progress.session_metrics[run] |= meta_update(
@@ -206,7 +206,7 @@ class Fleet:
                 )
         self.rewards.apply(batch, step, range(len(self.configs)))
         self.progress.updates += 1
-        self.agent.update(batch, noise, self.progress.updates % self.shared.sac.target_update_every == 0)
+        self.updates.update(self.progress.updates % self.shared.sac.target_update_every == 0)
 
     def _session(self, run: int, progress: tqdm) -> None:
         """Hold a feedback session of one run: collect labels, fit the reward ensemble and relabel the replay.
@@ -231,13 +231,12 @@ class Fleet:
         The critic starts afresh because its values of the entropy reward mean nothing for the learned one (PEBBLE
         §4.2). After a warm start they do, so the critic is kept (RIME §4.3).
         """
-        agent, generator = self.agent.of_run(run), self.generators[Stream.LEARNING][run]
+        agent = self.agent.of_run(run)
         if not warm_starts(self.configs[run]):
             agent.reset_critic(self.generators[Stream.INITIALISATION][run])
         for update in range(self.configs[run].feedback.reset_updates):
-            batch = self.replay.of_run(run).sample(generator, self.shared.sac.batch_size)
+            batch, noise = self.updates.draw_of_run(run, update)
             self.rewards.apply(batch, self.replay.size, [run])
-            noise = agent.update_noise([generator])
             agent.update(batch, noise, update % self.shared.sac.target_update_every == 0)
 
     def _evaluate_if_due(self) -> None:

@@ -63,15 +63,16 @@ class RunningStd:
         self.mean = torch.zeros_like(self.count)
         self.squares = torch.zeros_like(self.count)
 
-    def update(self, run: int, values: Tensor) -> float:
-        """Add `values` (n,) of one run. Returns that run's standard deviation so far, or 1 if it is 0."""
+    def update(self, run: int, values: Tensor) -> Tensor:
+        """Add `values` (n,) of one run. Returns that run's standard deviation so far, or 1 if it is 0, () float64."""
         values = values.double()
         delta = values.mean() - self.mean[run]
         total = self.count[run] + len(values)
         self.squares[run] += (values - values.mean()).square().sum() + delta**2 * self.count[run] * len(values) / total
         self.mean[run] += delta * len(values) / total
         self.count[run] = total
-        return float((self.squares[run] / total).sqrt()) or 1.0
+        std = (self.squares[run] / total).sqrt()
+        return torch.where(std == 0, torch.ones_like(std), std)  # as a tensor: nobody waits for the device
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that `update` changes, by name; copy into them to restore."""

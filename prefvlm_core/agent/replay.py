@@ -108,7 +108,10 @@ class Replay:
         drawn = [
             generator.integers(self.sampled_steps(run), size=batch_size) for run, generator in enumerate(generators)
         ]
-        steps = torch.from_numpy(np.stack(drawn)).to(self.actions.device)
+        return self.transitions(torch.from_numpy(np.stack(drawn)).to(self.actions.device))
+
+    def transitions(self, steps: Tensor) -> Batch:
+        """The transitions of every run at its `steps` (runs, batch)."""
         rows, observations = rows_of(steps, self.horizon), self.observations.flatten(1, 2)
         return Batch(
             _taken(observations, rows),
@@ -181,7 +184,10 @@ class RunReplay:
     def sample(self, generator: np.random.Generator, batch_size: int) -> Batch:
         """A batch of uniformly drawn transitions, as of a fleet of one: (1, batch, ...)."""
         drawn = generator.integers(self._fleet.sampled_steps(self._run), size=(1, batch_size))
-        steps = torch.from_numpy(drawn).to(self.device)
+        return self.transitions(torch.from_numpy(drawn).to(self.device))
+
+    def transitions(self, steps: Tensor) -> Batch:
+        """The transitions at `steps` (1, batch), as of a fleet of one."""
         rows, observations = rows_of(steps, self.horizon), self.observations.flatten(0, 1)
         return Batch(observations[rows], self.actions[steps], self.rewards[steps], observations[rows + 1])
 

@@ -143,7 +143,11 @@ class SAC:
         self._update_critic(batch, noise[0])
         self._update_actor(batch, noise[1], temperature)
         if update_target:
-            self.target_critic.values.lerp_(self.critic.values, self.config.target_rate)
+            self.update_target()
+
+    def update_target(self) -> None:
+        """Move the target critics toward the critics."""
+        self.target_critic.values.lerp_(self.critic.values, self.config.target_rate)
 
     @torch.no_grad()
     def discounted_value(self, batch: Batch, noise: Tensor) -> Tensor:

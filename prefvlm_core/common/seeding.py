@@ -32,6 +32,11 @@ def generator(seed: int, stream: Stream, *path: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, int(stream), *path]))
 
 
+def key(seed: int, stream: Stream, *path: int) -> int:
+    """A number from 0 to 2^63 - 1 from which draws by counters start, of the stream that `generator` names."""
+    return int(np.random.SeedSequence([seed, int(stream), *path]).generate_state(1, np.uint64)[0]) >> 1
+
+
 class Generators:
     """The generators of a fleet, one per stream and run: `generators[stream][run]`."""
 

@@ -81,7 +81,7 @@ class AgentRewards:
         std = self.entropy_scale.update(run, distance)
         if not warm_starts(config):
             return distance / std
-        entropy = normalised_entropy(distance, float(self.entropy_scale.mean[run]), std)
+        entropy = normalised_entropy(distance, self.entropy_scale.mean[run], std)
         inputs = torch.cat((observations, actions), -1)
         warm_start(self.ensembles[run], inputs, entropy, config.rime.warm_start_updates)
         return entropy

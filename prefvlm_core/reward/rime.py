@@ -125,7 +125,7 @@ def warm_start(ensemble: RunEnsemble, inputs: Tensor, entropy: Tensor, updates: 
         ensemble.descend(error.square().mean(-1).sum())
 
 
-def normalised_entropy(distance: Tensor, mean: float, std: float) -> Tensor:
+def normalised_entropy(distance: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """RIME's exploration reward (n,): the state entropy, centered, in units of three standard deviations and clipped to
     [-1, 1]."""
     return torch.clamp((distance - mean) / (3 * std), -1, 1)

@@ -68,14 +68,14 @@ class SURFLearner(RewardLearner):
         if not len(buffer):
             return RewardLearning(0, float("nan"))
         ensemble, generator, config = self.setting.ensemble, self.setting.generator, self.config
-        members, size = ensemble.config.members, ensemble.config.batch_size
+        members, size, device = ensemble.config.members, ensemble.config.batch_size, self.setting.replay.device
         updates = -(-config.epochs * len(buffer) // size)
         labelled_batches = shuffled(len(buffer), size, members, generator)
         unlabelled_batches = shuffled(len(self.unlabelled), size * config.unlabelled_batches, members, generator)
-        counts = _Counts(members, self.setting.replay.true_labels(self.unlabelled, self.length))
+        counts = _Counts(members, self.setting.replay.true_labels(self.unlabelled, self.length), device)
         for _ in range(updates):
             chosen, others = next(labelled_batches), next(unlabelled_batches)
-            labels = torch.from_numpy(buffer.labels[chosen]).to(self.setting.replay.device)
+            labels = torch.from_numpy(buffer.labels[chosen]).to(device)
             returns = self._cropped(self._widened(buffer.starts[chosen]))
             rewards = self._widened(self.unlabelled[others])
             uncropped = rewards[..., config.window : config.window + self.length].detach().sum(-1)
@@ -113,31 +113,32 @@ class _Counts:
     Args:
         members: Number of members of the ensemble.
         truth: P(second preferred) of the unlabeled pairs by the true reward, (u,), for the metrics only.
+        device: Where the counts are kept until somebody asks for them.
     """
 
-    def __init__(self, members: int, truth: DoubleArray) -> None:
-        self.members, self.truth = members, truth
-        self.decided = self.seen = 0
-        self.correct, self.accepted, self.right, self.judged = (torch.zeros(()) for _ in range(4))
+    def __init__(self, members: int, truth: DoubleArray, device: torch.device) -> None:
+        self.members, self.truth, self.seen = members, truth, 0
+        counts = (torch.zeros((), device=device) for _ in range(5))
+        self.correct, self.decided, self.accepted, self.right, self.judged = counts
 
     def add_labelled(self, returns: Tensor, labels: Tensor) -> None:
         """Count the agreement of returns (members, n, 2) with labels (members, n)."""
         margin = returns[..., 1] - returns[..., 0]
-        self.correct += (margin * (labels - 0.5) > 0).sum().cpu()
-        self.decided += int((labels != 0.5).sum())
+        self.correct += (margin * (labels - 0.5) > 0).sum()
+        self.decided += (labels != 0.5).sum()
 
     def add_pseudo(self, pairs: IntArray, pseudo: Tensor, accept: Tensor) -> None:
         """Count pseudo-labels (members, n) of unlabeled pairs (members, n); `accept` marks those confident enough."""
         true = torch.from_numpy(self.truth[pairs]).to(pseudo.device)
         self.seen += pairs.size
-        self.accepted += accept.sum().cpu()
-        self.judged += (accept & (true != 0.5)).sum().cpu()
-        self.right += (accept & (true == pseudo)).sum().cpu()
+        self.accepted += accept.sum()
+        self.judged += (accept & (true != 0.5)).sum()
+        self.right += (accept & (true == pseudo)).sum()
 
     @property
     def accuracy(self) -> float:
         """Fraction of the labels other than 1/2 with which members agreed; nan if there were none."""
-        return float(self.correct) / self.decided if self.decided else float("nan")
+        return float(self.correct) / float(self.decided) if self.decided else float("nan")
 
     def metrics(self) -> dict[str, float]:
         """Columns for metrics.csv."""

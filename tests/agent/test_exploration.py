@@ -25,7 +25,7 @@ def test_running_std_equals_numpy_and_runs_do_not_mix() -> None:
     scale = RunningStd(2, torch.device("cpu"))
     for part in np.split(values, [10, 11, 300]):
         last = scale.update(1, torch.from_numpy(part))
-    assert last == pytest.approx(values.astype(np.float64).std(), rel=1e-9)
+    assert float(last) == pytest.approx(values.astype(np.float64).std(), rel=1e-9)
     assert scale.count.tolist() == [0, 500]
 
 
