@@ -71,11 +71,16 @@ def table(groups: Sequence[Group]) -> str:
     lines = [f"{'':<50}{'ours':>10}{'other':>10}{'ratio':>9}  {'unit':<18}{'other is':<33}wanted"]
     for group in groups:
         for row in group.rows:
-            other, ratio = ("" if value is None else f"{value:.4g}" for value in (row.other, row.ratio))
-            numbers = f"{row.name:<50}{row.ours:>10.4g}{other:>10}{ratio:>9}"
-            lines.append(f"{numbers}  {row.unit:<18}{row.against:<33}{row.target}".rstrip())
+            lines.append(line(row))
         lines += [*group.skipped, group.limit, ""]
     return "\n".join(lines[:-1])
+
+
+def line(row: Measurement) -> str:
+    """A measurement as a line of the table."""
+    other, ratio = ("" if value is None else f"{value:.4g}" for value in (row.other, row.ratio))
+    numbers = f"{row.name:<50}{row.ours:>10.4g}{other:>10}{ratio:>9}"
+    return f"{numbers}  {row.unit:<18}{row.against:<33}{row.target}".rstrip()
 
 
 def _stored(path: Path) -> dict[str, Any]:

@@ -113,9 +113,9 @@ class Learner(NamedTuple):
     generators: list[np.random.Generator]
 
     @classmethod
-    def create(cls, runs: int, device: torch.device) -> Learner:
-        """Fresh agents and a replay of random numbers, the same on every device."""
-        replay, sac = _replay(runs, 20 * _CONFIG.horizon, device), _CONFIG.sac
+    def create(cls, runs: int, device: torch.device, profile: str = "quick") -> Learner:
+        """Fresh agents of a profile and a replay of random numbers, the same on every device."""
+        replay, sac = _replay(runs, 20 * _CONFIG.horizon, device), run_config(TASK, "sac", 0, profile).sac
         numbers = torch.Generator().manual_seed(0)
         for tensor in (replay.observations, replay.actions, replay.rewards):
             tensor.copy_(torch.empty(tensor.shape).uniform_(-1, 1, generator=numbers))

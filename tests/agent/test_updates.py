@@ -148,4 +148,4 @@ def test_a_gpu_learns_what_the_cpu_learns(kind: str) -> None:
         learn(updates, 12, 16)
         learned.append({name: tensor.cpu() for name, tensor in agent.state().items()})
     for name, wanted in learned[0].items():
-        torch.testing.assert_close(learned[1][name], wanted, rtol=1e-3, atol=1e-4, msg=lambda text, n=name: f"{n} {text}")
+        torch.testing.assert_close(learned[1][name], wanted, rtol=1e-3, atol=1e-4)

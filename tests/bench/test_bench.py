@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from prefvlm_core.bench import (
     frames,
     gpu,
     learner,
+    line,
     methods,
     report,
     table,
@@ -138,15 +140,25 @@ def test_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lacks 30 points" in group.limit
 
 
-def test_gpu_on_the_cpu() -> None:
+def test_gpu_on_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     """The numbers of a GPU need one; that the CPU differs from itself by nothing does not."""
-    group = gpu.measure(fleets=[1, 2], updates=25, rounds=1, images=2, device="cpu")
-    exact, fast, *rows = group.rows
-    assert exact.ours == fast.ours == 0
+    updates = {"laptop": [2], "paper": [1]}
+    group = gpu.measure(updates, [1, 2], steps=100, images=2, seconds=0.01, limit=math.inf, device="cpu")
+    differences, rows = group.rows[:4], group.rows[4:]
+    assert [row.ours for row in differences] == [0] * 4
     embedding = ["embeddings by open_clip:RN50"] if importlib.util.find_spec("open_clip") else []
     assert bool(group.skipped) != bool(embedding)
-    names = [f"{what}, fleet of {runs}" for what in ("updates", "training loop") for runs in (1, 2)]
-    assert list(checked(Group(rows, group.limit))) == names + embedding
+    speeds = ["updates, laptop, fleet of 2", "updates, paper, fleet of 1"]
+    loops = [f"training loop, fleet of {runs}" for runs in (1, 2)]
+    assert list(checked(Group(rows, group.limit))) == speeds + embedding + loops
+    shown = capsys.readouterr().err
+    assert all(line(row) in shown for row in group.rows)
+
+
+def test_no_part_of_the_gpu_is_begun_after_its_time() -> None:
+    group = gpu.measure({"laptop": [1]}, [1], device="cpu", limit=-1)
+    assert group.rows == [] and group.limit == "No training was measured."
+    assert [text.endswith("The time was over.") for text in group.skipped] == [True] * 4
 
 
 def test_the_learner_of_the_gpu_learns_from_the_same_numbers() -> None:
