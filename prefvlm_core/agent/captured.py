@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 
 import torch
@@ -39,6 +40,7 @@ class Captured:
             for _ in range(_WARM_UP):
                 self._work()
         current.wait_stream(aside)
+        gc.collect()  # what is left of earlier fleets must not be freed while a graph is recorded
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):  # which records and does not do the work
             self._work()

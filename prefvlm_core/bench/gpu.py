@@ -63,7 +63,7 @@ def measure(
             for row in part():
                 rows.append(row)
                 tqdm.write(line(row), file=sys.stderr)
-        except PrefVLMError as error:
+        except (PrefVLMError, RuntimeError) as error:  # what this GPU cannot do; the rest is measured
             skipped.append(f"Skipped: {name}. {error}")
     return Group(rows, _limit(rows), tuple(skipped))
 
