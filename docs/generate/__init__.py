@@ -3,7 +3,7 @@ that git ignores: texts that a page includes (`.inc`), a page per room of the pa
 
 from pathlib import Path
 
-from generate import api, commands, deviations, fields, names, notebooks, tables
+from generate import api, commands, deviations, fields, gpu, names, notebooks, tables
 
 DOCS = Path(__file__).parents[1]
 FOLDERS = (DOCS / "reference" / "api", DOCS / "results" / "notebooks")
@@ -16,6 +16,7 @@ def files() -> dict[Path, str]:
     texts |= {DOCS / "results" / "notebooks" / f"{name}.ipynb": text for name, text in notebooks.pages().items()}
     return texts | {
         DOCS / "explanation" / "deviations.inc": deviations.text(),
+        DOCS / "howto" / "gpu.inc": gpu.text(),
         DOCS / "reference" / "commands.inc": commands.text(),
         DOCS / "reference" / "fields.inc": fields.text(),
         DOCS / "reference" / "names.inc": names.text(),

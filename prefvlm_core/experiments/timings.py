@@ -54,6 +54,8 @@ class StoredTimings:
 
     call: float
     """Seconds of one pass through the networks of a fleet, however many and however small."""
+    call_in_update: float
+    """The same within an update of the agents, whose operations a GPU launches together."""
     batch: float
     """Seconds of the batch and the noise of one run's update."""
     gigaflop: float
@@ -83,7 +85,7 @@ class StoredTimings:
 
     def update(self, config: RunConfig, runs: int) -> float:
         """See `Timings`."""
-        return _UPDATE_PASSES * self.call + runs * (self.batch + update_gigaflop(config) * self.gigaflop)
+        return _UPDATE_PASSES * self.call_in_update + runs * (self.batch + update_gigaflop(config) * self.gigaflop)
 
     def reward_update(self, config: RunConfig) -> float:
         """See `Timings`."""
@@ -120,11 +122,13 @@ class StoredTimings:
 
 
 TIMINGS = {
-    "cpu": StoredTimings(call=0.14e-3, batch=1.8e-3, gigaflop=19e-3, large_frame=0.5),
-    "cuda": StoredTimings(call=0.22e-3, batch=0.1e-3, gigaflop=0.05e-3, large_frame=8e-3),  # estimated
+    "cpu": StoredTimings(call=0.14e-3, call_in_update=0.14e-3, batch=1.8e-3, gigaflop=19e-3, large_frame=0.5),
+    "cuda": StoredTimings(  # frames are estimated
+        call=0.3e-3, call_in_update=0.032e-3, batch=7e-6, gigaflop=0.024e-3, large_frame=8e-3
+    ),
 }
-"""By device: one slow core that other programs share, as the stored fleets of profile laptop were trained on it, and a
-GPU."""
+"""By device: one slow core that other programs share, as the stored fleets of profile laptop were trained on it, and an
+H200, whose updates were measured (`results/gpu`)."""
 _LEARNING_PASSES = 3
 """Passes through a network in a gradient update of it: one forward, and as much as two of them backward."""
 _UPDATE_PASSES = 16

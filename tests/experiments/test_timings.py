@@ -1,7 +1,10 @@
 """Seconds from the table of timings, against stored fleets, torch's counter and hands."""
 
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -45,14 +48,28 @@ def test_the_time_is_that_of_the_stored_fleets() -> None:
     assert 0.8 < ratio.median() < 1.25 and ratio.between(0.5, 2).mean() > 0.9
 
 
+def test_the_time_of_an_update_is_that_measured_on_a_gpu() -> None:
+    measured = json.loads(
+        (Path(__file__).parents[2] / "results" / "gpu" / "nvidia_h200.json").read_text(encoding="utf-8")
+    )["gpu"]
+    updates = {row["name"]: row["ours"] for row in measured["rows"] if row["name"].startswith("updates")}
+    assert len(updates) == 7
+    for name, speed in updates.items():
+        profile, runs = re.fullmatch(r"updates, (\w+), fleet of (\d+)", name).groups()
+        config = run_config("button-press-v3", "sac", 0, profile)
+        assert TIMINGS["cuda"].update(config, int(runs)) == pytest.approx(int(runs) / speed, rel=1 / 3), name
+
+
 def test_the_table_is_worked_out_by_hand() -> None:
-    timings = StoredTimings(call=1.0, batch=10.0, gigaflop=1e9, large_frame=7.0, small_frame=5.0, adapter_gigaflop=1e9)
+    timings = StoredTimings(
+        call=1.0, call_in_update=0.5, batch=10, gigaflop=1e9, large_frame=7, small_frame=5, adapter_gigaflop=1e9
+    )
     changes = {"sac.batch_size": 2, "sac.width": 3, "sac.hidden_layers": 2, "reward.members": 2, "reward.width": 3}
     changes |= {"reward.hidden_layers": 1, "reward.batch_size": 4, "feedback.segment_length": 6, "adapter.hidden": 5}
     changes |= {"adapter.output": 2, "adapter.folds": 2, "adapter.batch_pairs": 8, "reward.inputs": "state-action"}
     config = run_config("drawer-close-v3", "prefvlm", 0, "laptop", {"vlm.model": "tinyliv2", **changes})
     observed = 39 + 4
-    assert timings.update(config, 5) == pytest.approx(16 + 5 * (10 + 16 * 2 * 2 * (3 * observed + 3 * 3 + 3)))
+    assert timings.update(config, 5) == pytest.approx(8 + 5 * (10 + 16 * 2 * 2 * (3 * observed + 3 * 3 + 3)))
     assert timings.reward_step(config) == pytest.approx(2 * 2 * (3 * observed + 3))
     assert timings.reward_update(config) == pytest.approx(3 * (1 + 2 * 4 * 6 * timings.reward_step(config)))
     pair = 2 * 6 * 2 * 5 * (128 + 2)
