@@ -161,6 +161,10 @@ class StoredNumbers:
         """The mean of a measure over the runs of an arm: a row of `scores.csv`."""
         return self.row("scores", task=task, arm=arm, measure=measure)
 
+    def finished_seeds(self, arms: Iterable[str]) -> int:
+        """With how many seeds every one of these arms has finished on every task."""
+        return int(lowest(map(self.score, arms), "seeds"))
+
     def gap(self, arm: str, against: str, measure: str = DECIDING) -> dict[str, Any]:
         """How much more an arm scores than another, paired by task and seed: a row of `differences.csv`."""
         return self.row("differences", arm=arm, against=against, measure=measure)
@@ -262,10 +266,11 @@ def render(template: Path, folder: Path) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    offered = (numbers.run, numbers.runs, numbers.score, numbers.gap, numbers.worth, numbers.labels, numbers.judges)
+    rows = (numbers.run, numbers.runs, numbers.score, numbers.gap, numbers.worth, numbers.labels, numbers.judges)
     words = (percent, percents, interval, points, verdict, budgets, highest, lowest)
     environment.globals |= {
-        function.__name__: function for function in (*offered, numbers.table, numbers.every_run, *words)
+        function.__name__: function
+        for function in (*rows, numbers.finished_seeds, numbers.table, numbers.every_run, *words)
     }
     try:
         return environment.get_template(template.name).render()

@@ -99,7 +99,7 @@ def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
         "noisy expert": Expert(task, ACTION_NOISE, generator),
         "random actions": RandomActions(task, generator),
     }
-    recording = record(task, ((behavior, seed) for behavior in behaviors.values()))
+    recording = record(task, ((behavior, seed) for behavior in behaviors.values()), tinyliv.FRAME_SIZE)
     text = model.encode_task(task)
     return [
         RewardCurve(
@@ -144,7 +144,7 @@ class EmbeddedTask:
 def record_task(task: str, trajectories: int, seed: int) -> RecordedTask:
     """What `play_task` plays, in the evaluation view."""
     played = play_task(task, trajectories, seed)
-    with closing(FrameRenderer(task)) as renderer:
+    with closing(FrameRenderer(task, tinyliv.FRAME_SIZE)) as renderer:
         return RecordedTask(played.mixed.seen_by(renderer), played.explored.seen_by(renderer))
 
 
@@ -234,9 +234,9 @@ def label_accuracies(plan: SanityPlan, labels: int = HUMAN_LABELS) -> pd.DataFra
     All models see the same frames.
     """
     rows = []
-    draws = list(itertools.product(plan.tasks, range(plan.draws)))
-    for task, draw in tqdm(draws, desc="accuracy of labels", unit="draw"):
-        recorded, films = record_task(task, plan.trajectories, _SEED + draw), expert_films(task, draw, _FILMS, 64)
+    for task, draw in tqdm([*itertools.product(plan.tasks, range(plan.draws))], desc="accuracy of labels", unit="draw"):
+        recorded = record_task(task, plan.trajectories, _SEED + draw)
+        films = expert_films(task, draw, _FILMS, tinyliv.FRAME_SIZE)
         for name in MODELS:
             model = tinyliv.random(draw) if name == "random" else load(name)
             embedded = embed(model, recorded)

@@ -25,13 +25,13 @@ from prefvlm_core.common.progress import tqdm
 from prefvlm_core.runs.files import write_atomically
 from prefvlm_core.runs.rows import csv_bytes
 from prefvlm_core.vlm import load
+from prefvlm_core.vlm.tinyliv import FRAME_SIZE
 
 MODEL = "tinyliv"
 """The VLM that is checked."""
 _ACCURACY_COLUMNS = ("task", "model", "draw", "zero_shot", "adapted", "vlm_fingerprint")
 _ORDERS = ("value_order", "episode_order")  # columns that a check of an earlier release lacks
 _REWARD_COLUMNS = ("task", "behavior", "frame", "vlm_reward", "true_reward", "first_success")
-_SIZE = 64  # pixels, of the frames of `reward_curves`
 _ACCURACIES, _REWARDS, _FRAMES = "accuracies.csv", "rewards.csv", "rewards.webp"
 
 
@@ -135,12 +135,12 @@ def _read_pictures(path: Path, episodes: int, frames: int) -> NDArray[np.uint8]:
     """The frames (episodes, frames, 64, 64, 3) of all episodes."""
     try:
         with Image.open(path) as image:
-            if image.size != (frames * _SIZE, episodes * _SIZE):  # looked at before it is decoded
+            if image.size != (frames * FRAME_SIZE, episodes * FRAME_SIZE):  # looked at before it is decoded
                 raise ValueError(f"{image.width} × {image.height} pixels for {episodes} × {frames} frames")
             pictures = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _damaged(path, error) from error
-    return pictures.reshape(episodes, _SIZE, frames, _SIZE, 3).swapaxes(1, 2)
+    return pictures.reshape(episodes, FRAME_SIZE, frames, FRAME_SIZE, 3).swapaxes(1, 2)
 
 
 def _curve(name: tuple[str, str], rows: Sequence[Mapping[str, str]], frames: NDArray[np.uint8]) -> RewardCurve:

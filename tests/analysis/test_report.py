@@ -141,6 +141,17 @@ def test_every_run_of_an_experiment_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_arms_have_finished_with_the_seeds_of_the_one_that_has_fewest(tmp_path: Path) -> None:
+    scores = [["all tasks", arm, "last_three", 0.5, seeds] for arm, seeds in (("a", 20), ("b", 3), ("c", 7))]
+    scores += [["door-close-v3", "a", "last_three", 0.5, 1], ["all tasks", "a", "success_area", 0.5, 2]]
+    (tmp_path / "results").mkdir()
+    columns = ["task", "arm", "measure", "mean", "seeds"]
+    pandas.DataFrame(scores, columns=columns).to_csv(tmp_path / "results" / "scores.csv", index=False)
+    asked = ('["a"]', '{"C": "c", "A": "a"}.values()', '["a", "b", "c"]')
+    source = " ".join(f"{{{{ finished_seeds({arms}) }}}}" for arms in asked)
+    assert rendered(source, tmp_path) == "20 7 3"
+
+
 def test_a_template_gets_stored_numbers(tmp_path: Path) -> None:
     gap = 'gap("pebble (1×B)", "pebble (2×B)")'
     source = f"{{{{ percent({FEW}.success) }}}} %, {{{{ points({gap}) }}}}: {{{{ verdict({gap}) }}}}\n"

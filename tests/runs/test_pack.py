@@ -146,11 +146,16 @@ def test_the_order_of_packing_does_not_matter(results: Path, tmp_path: Path, ord
 
 
 def test_packing_again_changes_no_byte_and_writes_no_file(results: Path) -> None:
+    def files() -> dict[Path, tuple[int, int]]:
+        found = {path: path.stat() for path in results.rglob("*") if path.is_file()}
+        # filelock 3.32 truncates the lock file that it takes, which changes its time
+        return {path: (stat.st_mtime_ns, stat.st_ino) for path, stat in found.items() if path.name != ".lock"}
+
     pack(results)
-    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in results.rglob("*") if path.is_file()}
+    before = files()
     (packed,) = pack(results)
     assert (packed.runs, packed.added) == (8, 0)
-    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in before} == before
+    assert files() == before
 
 
 @pytest.mark.parametrize("packed_there", [False, True])
