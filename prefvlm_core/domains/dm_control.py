@@ -29,7 +29,14 @@ class DMControl(Domain):
     factors = tuple(INTENSITIES)
     profiles = {  # noqa: RUF012
         "quick": {"horizon": 50, "action_repeat": 5},
-        "laptop": {"horizon": 250, "action_repeat": 4, "reward.inputs": "state-action"},
+        "laptop": {
+            "total_steps": 12_000,
+            "horizon": 250,
+            "action_repeat": 4,
+            "reward.inputs": "state-action",
+            "feedback.session_every": 500,
+            "evaluation.every": 1_000,
+        },
         "paper": {"horizon": 1_000},
     }
 

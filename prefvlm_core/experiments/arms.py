@@ -69,6 +69,17 @@ class Arm:
         return f"{self.method} ({config.feedback.budget} labels)"
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Tasks x arms x seeds. Arms may differ by task, since label budgets do."""
+
+    arms: Mapping[str, Sequence[Arm]]
+    """Task -> the arms run on it."""
+    seeds: Sequence[int]
+    profile_changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields in which the profile differs from today's: `FIRST_EDITION` where the stored runs are still those."""
+
+
 def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
     """Schedule of profiles `quick` and `laptop`: a fifth of the labels in the first session and the rest in equal parts
     in the `sessions` that follow, so that runs of different budgets spend them over the same steps."""

@@ -6,7 +6,7 @@ Each experiment is a notebook's name. To have a task, a method or a setting draw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from prefvlm_core.common.registry import Registry
@@ -16,6 +16,7 @@ from prefvlm_core.experiments.arms import (
     EQUAL_BAND,
     RIME_UPPER,
     Arm,
+    Grid,
     Source,
     backbones,
     components,
@@ -30,18 +31,7 @@ from prefvlm_core.experiments.arms import (
     transfer,
     worth,
 )
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Tasks x arms x seeds. Arms may differ by task, since label budgets do."""
-
-    arms: Mapping[str, Sequence[Arm]]
-    """Task -> the arms run on it."""
-    seeds: Sequence[int]
-    profile_changes: Mapping[str, Any] = field(default_factory=dict)
-    """Fields in which the profile differs from today's: `FIRST_EDITION` where the stored runs are still those."""
-
+from prefvlm_core.experiments.other_domains import MULTI_STAGE, OTHER_DOMAINS
 
 # ROVED's learning curves (its Fig. 3): horizon, labels of ROVED itself, of PEBBLE(y) and of PEBBLE(z).
 _PAPER = {
@@ -306,6 +296,8 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         ),
         "paper": Grid({"window-close-v3": disturbed(_WINDOW, DISTURBING, DISTURBANCE)}, range(5)),
     },
+    "11_other_domains": OTHER_DOMAINS,
+    "12_multi_stage": MULTI_STAGE,
 }
 EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry(
     "experiment",
@@ -321,6 +313,8 @@ EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry(
         "08_noisy_teacher": "what one wrong answer in five does",
         "09_vlm_backbones": "how good a labeler of real training is each model, and what is that worth?",
         "10_visual_robustness": "what if the scene looks different?",
+        "11_other_domains": "does it also work in mazes and for legs?",
+        "12_multi_stage": "what changes with the number of stages of a task?",
     },
 )
 """Notebook name -> profile -> grid."""
