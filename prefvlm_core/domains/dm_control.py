@@ -37,7 +37,21 @@ class DMControl(Domain):
             "feedback.session_every": 500,
             "evaluation.every": 1_000,
         },
-        "paper": {"horizon": 1_000},
+        "paper": {  # B-Pref's command for walker-walk and its `sac.yaml`; the labels are the fewest of SURF's there
+            "total_steps": 500_000,
+            "horizon": 1_000,
+            "sac.hidden_layers": 2,
+            "sac.width": 1_024,
+            "sac.batch_size": 1_024,
+            "sac.actor_learning_rate": 5e-4,
+            "sac.critic_learning_rate": 5e-4,
+            "exploration.entropy_steps": 9_000,
+            "feedback.budget": 100,
+            "feedback.first_session_queries": 10,
+            "feedback.session_queries": 10,
+            "feedback.session_every": 20_000,
+            "reward.max_epochs": 50,
+        },
     }
 
     def sizes(self, task: str) -> Sizes:

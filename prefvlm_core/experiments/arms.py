@@ -42,7 +42,8 @@ class Arm:
     """Transfer: where the adapters come from."""
 
     def columns(self, config: RunConfig) -> dict[str, Any]:
-        """What the rows of a run say of its arm: `arm`, and the columns of `stats.ARM_COLUMNS` but for the budget."""
+        """What the rows of a run say of its arm: `arm`, `segment_length` in actions, and the columns of
+        `stats.ARM_COLUMNS` but for the budget."""
         judged = config.vlm.labels or config.reward.source == "vlm"
         accuracy, thresholds = config.vlm.simulated_accuracy, config.filter
         rime = config.vlm.labels and thresholds.mode == "rime"
@@ -51,6 +52,7 @@ class Arm:
             "family": self.family or self.name or self.method,
             "group": self.group,
             "human": config.feedback.teacher if config.feedback.budget else "",
+            "segment_length": config.feedback.segment_length,
             "vlm": config.vlm.model if judged else "",
             "simulated_accuracy": math.nan if accuracy is None else accuracy,
             "alpha": thresholds.alpha if rime else math.nan,

@@ -98,45 +98,28 @@ def _quick_stages(task: str) -> list[Arm]:
     return arms + _segments("prefvlm", _QUICK, {"half": 5})
 
 
-_BPREF = {
-    "total_steps": 500_000,
-    "sac.hidden_layers": 2,
-    "sac.width": 1_024,
-    "sac.batch_size": 1_024,
-    "sac.actor_learning_rate": 5e-4,
-    "sac.critic_learning_rate": 5e-4,
-    "exploration.entropy_steps": 9_000,
-}
-"""Walker-walk as B-Pref trains it (its command and its `sac.yaml`); it has no command of its own for cheetah-run."""
-_BPREF_LABELS = {
-    "feedback.budget": 100,
-    "feedback.first_session_queries": 10,
-    "feedback.session_queries": 10,
-    "feedback.session_every": 20_000,
-    "reward.max_epochs": 50,
-}
-"""The same with 100 labels, the fewest of SURF's experiments there."""
 _SURF_DMC = {"surf.epochs": 1_000, "surf.unlabelled_ratio": 100}
-_HAMMER = {"total_steps": 2_000_000, "exploration.entropy_steps": 9_000}
-"""Hammer as SURF trains PEBBLE and itself; peg-insert-side is given the same."""
+"""Fields in which SURF's command for walker-walk differs from its own for Meta-World."""
+_HAMMER_STEPS = {"total_steps": 2_000_000}
 _HAMMER_LABELS = {
+    "exploration.entropy_steps": 9_000,
     "feedback.budget": 10_000,
     "feedback.first_session_queries": 50,
     "feedback.session_queries": 50,
     "feedback.session_every": 5_000,
 }
-_MAZE = {"total_steps": 200_000}
+"""Hammer as SURF's commands train it; peg-insert-side is given the same."""
+_MAZE_STEPS = {"total_steps": 200_000}
 _MAZE_LABELS = {"feedback.budget": 100, "feedback.first_session_queries": 25, "feedback.schedule": "even"}
 
 
 def _paper(
-    horizon: Mapping[str, Any], labels: Mapping[str, Any], surf: Mapping[str, Any] | None = None
+    labels: Mapping[str, Any], surf: Mapping[str, Any] | None = None, steps: Mapping[str, int] | None = None
 ) -> Sequence[Arm]:
     """SAC on the true reward, and PEBBLE, SURF and PrefVLM with the same labels."""
-    learned = {**horizon, **labels}
+    learned = {**(steps or {}), **labels}
     return [
-        # SAC explores without entropy steps, and its labels are none.
-        Arm("sac", {name: value for name, value in horizon.items() if name != "exploration.entropy_steps"}),
+        Arm("sac", steps or {}),
         Arm("pebble", learned, "pebble"),
         Arm("surf", {**learned, **(surf or {})}, "surf"),
         Arm("prefvlm", learned, "prefvlm"),
@@ -149,8 +132,8 @@ OTHER_DOMAINS = {
         {task: _headline(task) for task in _NAVIGATION} | {"walker-walk": _locomotion("walker-walk")}, _SEEDS
     ),
     "paper": Grid(
-        {task: _paper(_MAZE, _MAZE_LABELS) for task in _NAVIGATION}
-        | {task: _paper(_BPREF, _BPREF_LABELS, _SURF_DMC) for task in LOCOMOTION},
+        {task: _paper(_MAZE_LABELS, steps=_MAZE_STEPS) for task in _NAVIGATION}
+        | {task: _paper({}, _SURF_DMC) for task in LOCOMOTION},
         range(10),
     ),
 }
@@ -158,8 +141,8 @@ MULTI_STAGE = {
     "quick": Grid({task: _quick_stages(task) for task in ("maze-one-goal", "maze-two-goals")}, [0]),
     "laptop": Grid({task: _stages(task) for task in GOALS}, _SEEDS),
     "paper": Grid(
-        {task: _paper(_MAZE, _MAZE_LABELS) for task in GOALS}
-        | {task: _paper(_HAMMER, _HAMMER_LABELS) for task in ("hammer-v3", "peg-insert-side-v3")},
+        {task: _paper(_MAZE_LABELS, steps=_MAZE_STEPS) for task in GOALS}
+        | {task: _paper(_HAMMER_LABELS, steps=_HAMMER_STEPS) for task in ("hammer-v3", "peg-insert-side-v3")},
         range(5),
     ),
 }
