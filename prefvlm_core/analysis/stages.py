@@ -1,7 +1,10 @@
 """Results by the number of stages of a task, and by the length of the segments that are compared."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
+from prefvlm_core.analysis.answers import points
 from prefvlm_core.analysis.label_quality import PARTITIONS, check_columns, decided_vlm_labels
 from prefvlm_core.analysis.paired import DECIDING, run_scores
 from prefvlm_core.domains.maze_goals import GOALS
@@ -51,3 +54,28 @@ def by_segment_length(data: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     of_labels = labels[labels["run_id"].isin(set(compared["run_id"]))]
     rates = label_shares(of_labels).rename(columns={"right": "value"}).assign(measure="labels right")
     return pd.concat([scores[columns], rates[columns]], ignore_index=True)
+
+
+def differences_by_stages_in_words(gaps: pd.DataFrame) -> str:
+    """What rows of `paired.planned_differences` with the column `stages` say, as Markdown, one line per arm."""
+    lines = []
+    for (arm, against), rows in gaps.sort_values("stages").groupby(["arm", "against"], sort=False):
+        said = ", ".join(points(row) for row in rows.to_dict("records"))
+        lines.append(f"- **{arm}** against *{against}*: {said} points with {_listed(rows['stages'])} stages.")
+    return "\n".join(lines)
+
+
+def labels_by_stages_in_words(shares: pd.DataFrame) -> str:
+    """What rows of `label_shares` with the column `stages` say of one arm's labels, as a line of Markdown."""
+    means = 100 * shares.groupby("stages")[list(LABEL_MEASURES)].mean()
+    right, kept, clean = (_listed(means[name].round().astype("Int64")) for name in ("right", "clean", "clean_right"))
+    return (
+        f"- **the VLM's labels**: with {_listed(means.index)} stages, {right} % are right; the filter keeps {kept} %, "
+        f"of which {clean} % are right."
+    )
+
+
+def _listed(numbers: Iterable[object]) -> str:
+    """Several numbers as text: `1, 2 and 3`."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last

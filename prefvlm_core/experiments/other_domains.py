@@ -16,14 +16,15 @@ BUDGETS = {
     **dict.fromkeys(GOALS, 16),
 }
 """Task -> label budget B of profile laptop, chosen on seeds 200 to 203 (results/laptop/PLAN.md)."""
+HEADLINE = ("sac", "pebble", "surf", "prefvlm", "VLM 80 % right")
+"""Families of arms that figures of all arms show."""
 TRUE_REWARD = {"sac.temperature_learning_rate": 1e-3}
 """Changes of SAC on the true reward in profile laptop, as in notebook 02."""
 LOCOMOTION = ("walker-walk", "cheetah-run")
 """Tasks whose result is the episode's return: the suite knows no success, and a threshold on one step says little."""
 _NAVIGATION = ("point-maze-u", "point-maze-medium")
 _SEGMENT_TASKS = ("maze-two-goals", "maze-four-goals")
-_SEGMENTS = {"half": 5, "double": 20}
-"""Lengths of segments beside the default of profile laptop, 10 actions."""
+_TWICE = "pebble (2×B)"
 _SEEDS = range(1000, 1010)
 _MOTION: dict[str, Any] = {}
 """What PrefVLM's VLM is shown of a body in motion."""
@@ -35,67 +36,59 @@ def labeled(labels: int) -> dict[str, int]:
 
 
 def _headline(task: str) -> list[Arm]:
-    """SAC on the true reward, PEBBLE with B and 2B labels, and PrefVLM with B: with its VLM and with one that is right
-    in 80 % of pairs."""
-    once, twice = labeled(BUDGETS[task]), labeled(2 * BUDGETS[task])
-    return [
-        Arm("sac", TRUE_REWARD),
-        Arm("pebble", once, "pebble (1×B)", "pebble"),
-        Arm("pebble", twice, "pebble (2×B)", "pebble"),
-        Arm("prefvlm", once, "prefvlm (1×B)", "prefvlm"),
-        Arm("prefvlm-plus", once, "prefvlm-plus (1×B)", "prefvlm-plus"),
-        *_simulated(once),
-    ]
+    """SAC on the true reward, PEBBLE with B and 2B labels, and PrefVLM with B, to be as good as the latter."""
+    twice = Arm("pebble", labeled(2 * BUDGETS[task]), _TWICE, "pebble")
+    return [Arm("sac", TRUE_REWARD, against=_TWICE), twice, *_with_one_budget(labeled(BUDGETS[task]), _TWICE)]
 
 
-def _simulated(changes: Mapping[str, Any]) -> list[Arm]:
-    """PrefVLM whose VLM is right in 80 % of pairs."""
-    (arm,) = (arm for arm in simulated(changes, [0.8]) if arm.family == "prefvlm")
-    return [replace(arm, name="VLM 80 % right (1×B)", family="VLM 80 % right")]
+def _with_one_budget(once: Mapping[str, Any], against: str) -> list[Arm]:
+    """PEBBLE, and PrefVLM with its VLM and with one that is right in 80 % of pairs."""
+    (right,) = (arm for arm in simulated(once, [0.8]) if arm.family == "prefvlm")
+    arms = [Arm(method, once, f"{method} (1×B)", method) for method in ("pebble", "prefvlm", "prefvlm-plus")]
+    arms.append(replace(right, name=f"{HEADLINE[-1]} (1×B)", family=HEADLINE[-1]))
+    return [replace(arm, against=against) if arm.name != against else arm for arm in arms]
 
 
 def _locomotion(task: str) -> list[Arm]:
     """The same without prefvlm-plus, and what PrefVLM's VLM is shown there."""
     arms = [arm for arm in _headline(task) if arm.method != "prefvlm-plus"]
-    return [replace(arm, changes={**arm.changes, **_MOTION}) if arm.name == "prefvlm (1×B)" else arm for arm in arms]
+    return [replace(arm, changes={**arm.changes, **_MOTION}) if arm.family == "prefvlm" else arm for arm in arms]
 
 
 def _stages(task: str) -> list[Arm]:
-    """The headline; PEBBLE's pairs drawn uniformly and within a stage; and on two tasks segments of other lengths."""
-    arms, once = _headline(task), labeled(BUDGETS[task])
-    for sampling in ("uniform", "same-stage"):
-        arms.append(_of(Arm("pebble", once | {"feedback.sampling": sampling}), sampling, "selection"))
-    if task in _SEGMENT_TASKS:
-        for method in ("pebble", "prefvlm"):
-            arms += _segments(method, once, _SEGMENTS)
-    return arms
+    """The headline; PEBBLE's pairs drawn uniformly and within a stage; and on some tasks segments of other lengths."""
+    once = labeled(BUDGETS[task])
+    arms = [*_headline(task), *_selections(once, ("uniform", "same-stage"))]
+    return arms + (_segments(once, {"half": 5, "double": 20}) if task in _SEGMENT_TASKS else [])
 
 
-def _segments(method: str, changes: Mapping[str, Any], lengths: Mapping[str, int]) -> list[Arm]:
-    """A method with segments of other lengths, by their names."""
+def _selections(once: Mapping[str, Any], samplings: Sequence[str]) -> list[Arm]:
+    """PEBBLE with pairs drawn otherwise than by disagreement."""
+    return [_changed("pebble", {**once, "feedback.sampling": each}, each, "selection") for each in samplings]
+
+
+def _segments(once: Mapping[str, Any], lengths: Mapping[str, int]) -> list[Arm]:
+    """PEBBLE and PrefVLM with segments of other lengths than 10 actions."""
     return [
-        _of(Arm(method, {**changes, "feedback.segment_length": length}), f"{name} segments", "segments")
+        _changed(method, {**once, "feedback.segment_length": length}, f"{name} segments", "segments")
+        for method in ("pebble", "prefvlm")
         for name, length in lengths.items()
     ]
 
 
-def _of(arm: Arm, what: str, group: str) -> Arm:
-    """The arm in one of the figures beside the main ones, named by what is special in it."""
-    family = f"{arm.method}, {what}"
-    return replace(arm, name=f"{family} (1×B)", family=family, group=group)
+def _changed(method: str, changes: Mapping[str, Any], what: str, group: str) -> Arm:
+    """A method in which one thing is changed, compared with the method itself."""
+    family = f"{method}, {what}"
+    return Arm(method, changes, f"{family} (1×B)", family, group, f"{method} (1×B)")
 
 
 _QUICK = {"total_steps": 1_000} | small_budget(40)
 """Runs that show a mechanism at work; their success is no evidence for anything."""
 
 
-def _quick_headline() -> list[Arm]:
-    return [Arm(method, _QUICK, method) for method in ("pebble", "prefvlm")] + _simulated(_QUICK)
-
-
-def _quick_stages(task: str) -> list[Arm]:
-    arms = [*_quick_headline(), _of(Arm("pebble", {**_QUICK, "feedback.sampling": "same-stage"}), "same-stage", "")]
-    return arms + _segments("prefvlm", _QUICK, {"half": 5})
+def _quick_stages() -> list[Arm]:
+    arms = _with_one_budget(_QUICK, "pebble (1×B)")
+    return [*arms, *_selections(_QUICK, ["same-stage"]), *_segments(_QUICK, {"half": 5})]
 
 
 _SURF_DMC = {"surf.epochs": 1_000, "surf.unlabelled_ratio": 100}
@@ -119,15 +112,15 @@ def _paper(
     """SAC on the true reward, and PEBBLE, SURF and PrefVLM with the same labels."""
     learned = {**(steps or {}), **labels}
     return [
-        Arm("sac", steps or {}),
+        Arm("sac", steps or {}, against="pebble"),
         Arm("pebble", learned, "pebble"),
-        Arm("surf", {**learned, **(surf or {})}, "surf"),
-        Arm("prefvlm", learned, "prefvlm"),
+        Arm("surf", {**learned, **(surf or {})}, "surf", against="pebble"),
+        Arm("prefvlm", learned, "prefvlm", against="pebble"),
     ]
 
 
 OTHER_DOMAINS = {
-    "quick": Grid({"point-maze-u": _quick_headline()}, [0]),
+    "quick": Grid({"point-maze-u": _with_one_budget(_QUICK, "pebble (1×B)")}, [0]),
     "laptop": Grid(
         {task: _headline(task) for task in _NAVIGATION} | {"walker-walk": _locomotion("walker-walk")}, _SEEDS
     ),
@@ -138,7 +131,7 @@ OTHER_DOMAINS = {
     ),
 }
 MULTI_STAGE = {
-    "quick": Grid({task: _quick_stages(task) for task in ("maze-one-goal", "maze-two-goals")}, [0]),
+    "quick": Grid({task: _quick_stages() for task in ("maze-one-goal", "maze-two-goals")}, [0]),
     "laptop": Grid({task: _stages(task) for task in GOALS}, _SEEDS),
     "paper": Grid(
         {task: _paper(_MAZE_LABELS, steps=_MAZE_STEPS) for task in GOALS}
