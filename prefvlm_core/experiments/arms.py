@@ -40,6 +40,8 @@ class Arm:
     """Which of the notebook's figures shows the arm: baseline (02), backbone or errors (06), "" for the main ones."""
     source: Source | None = None
     """Transfer: where the adapters come from."""
+    seeds: int | None = None
+    """How many of the grid's seeds it is trained with, the first ones; None: all."""
 
     def columns(self, config: RunConfig) -> dict[str, Any]:
         """What the rows of a run say of its arm: `arm`, and the columns of `stats.ARM_COLUMNS` but for the budget."""
@@ -83,7 +85,6 @@ BASELINES = ("surf", "rune", "mrn", "rime")
 """Baselines that learn from human labels, with as many of them as PrefVLM."""
 RIME_UPPER = FilterConfig().upper
 EQUAL_BAND = {"vlm.ties": "keep"}
-STANDARDISED = {"reward.standardise": True}
 STRUCTURED_ERRORS = {"simulated-segments": "errors by segments", "simulated-features": "errors by features"}
 """Kinds of simulated VLMs that misjudge segments instead of pairs, and what a reader sees of them."""
 _NOISY = {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.2}
@@ -116,8 +117,9 @@ def thresholds(
     return arms
 
 
-def components(changes: Mapping[str, Any], unlabeled: Mapping[str, Any]) -> list[Arm]:
-    """PrefVLM, whole and with a part left out or replaced; `unlabeled`: changes of the arms without a human."""
+def components(changes: Mapping[str, Any], unlabeled: Mapping[str, Any], recent: int) -> list[Arm]:
+    """PrefVLM, whole and with a part left out or replaced; `unlabeled`: changes of the arms without a human; `recent`:
+    episodes from which prefvlm-plus draws its pairs in this profile."""
     return [
         Arm("prefvlm", changes, "prefvlm"),
         Arm("pebble", changes, "human only"),
@@ -128,7 +130,7 @@ def components(changes: Mapping[str, Any], unlabeled: Mapping[str, Any]) -> list
         Arm("prefvlm", {**changes, "adapter.residual": True}, "residual adapters"),
         Arm("prefvlm", {**changes, "vlm.relabel": False}, "labels never renewed"),
         Arm("prefvlm-plus", changes, "prefvlm-plus"),
-        Arm("pebble", {**changes, **STANDARDISED}, "prefvlm-plus without its VLM"),
+        Arm("pebble", {**changes, "feedback.recent_episodes": recent}, "prefvlm-plus without its VLM"),
     ]
 
 
@@ -138,6 +140,17 @@ def backbones(changes: Mapping[str, Any]) -> list[Arm]:
     return [Arm("prefvlm", {**changes, "vlm.model": model}, name, group="backbone") for model, name in names.items()]
 
 
+def embedded(changes: Mapping[str, Any], twice: Mapping[str, Any]) -> list[Arm]:
+    """Rewards learned from the VLM's embedding of the frame in place of the state, with B labels and, `twice`, 2 B."""
+    arms = [Arm("pebble", changes, "pebble (1×B)"), Arm("pebble", twice, "pebble (2×B)")]
+    arms += [Arm(method, changes, method) for method in ("prefvlm", "prefvlm-plus")]
+    inputs = {"reward.inputs": "embedding"}
+    return [
+        replace(arm, changes={**arm.changes, **inputs}, name=f"{arm.name}, from embeddings", group="inputs")
+        for arm in arms
+    ]
+
+
 def simulated(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[Arm]:
     """A VLM that is right with a given probability, behind each filter; no adapters learn from it."""
     filtered = [
@@ -145,7 +158,6 @@ def simulated(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[A
         Arm("prefvlm-adaptive", family="adaptive thresholds"),
         Arm("prefvlm-no-filter", family="no filter"),
         Arm("prefvlm-plus"),
-        Arm("prefvlm-plus", {"filter.mode": "adaptive"}, family="plus, adaptive thresholds"),
     ]
     return [_behind(arm, "simulated", accuracy, changes) for arm, accuracy in itertools.product(filtered, accuracies)]
 

@@ -38,7 +38,7 @@ def plan(experiment: str, profile: str) -> list[PlannedRun]:
     planned = []
     for task, arms in grid.arms.items():
         for arm in arms:
-            for seed in grid.seeds:
+            for seed in grid.seeds[: arm.seeds]:
                 changes, source = dict(arm.changes), None
                 if arm.source is not None:
                     source = run_config(
