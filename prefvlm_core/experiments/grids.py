@@ -67,8 +67,10 @@ def _paper_arms(steps: int, labels: int, pebble_labels: Sequence[int]) -> list[A
         arms.append(Arm("pebble", changes, f"pebble ({name} labels)", "pebble"))
     changes = horizon | {"feedback.budget": labels}
     arms += [Arm(method, changes, method) for method in ("prefvlm", "prefvlm-plus")]
-    arms += [Arm(method, changes, method, group="baseline") for method in BASELINES]
-    arms += [Arm("rlvlmf", horizon, group="baseline"), Arm("vlm-preference", horizon), _equal_band(horizon)]
+    # prefvlm has as many labels, PEBBLE on some tasks more.
+    other: dict[str, Any] = {"group": "baseline", "against": "prefvlm"}
+    arms += [Arm(method, changes, method, **other) for method in BASELINES]
+    arms += [Arm("rlvlmf", horizon, **other), Arm("vlm-preference", horizon), _equal_band(horizon)]
     return [*arms, Arm("vlm-reward", horizon)]
 
 
@@ -113,14 +115,16 @@ def _claim_arms(task: str) -> list[Arm]:
     arms.append(Arm("prefvlm-plus", _claim(task, 1 / 2), "prefvlm-plus (0.5×B)", "prefvlm-plus"))
     arms += [Arm("vlm-preference"), Arm("vlm-reward")]
     if task in _ABLATED:
-        few = {"group": "baseline", "seeds": len(_ABLATION_SEEDS)}
+        few: dict[str, Any] = {"group": "baseline", "against": "pebble (1×B)", "seeds": len(_ABLATION_SEEDS)}
         arms += [Arm(method, once, method, **few) for method in BASELINES]
         arms.append(Arm("rlvlmf", {}, "rlvlmf", **few))
     return arms
 
 
 def _equal_band(changes: Mapping[str, Any]) -> Arm:
-    return Arm("vlm-preference", {**changes, **EQUAL_BAND}, "vlm-preference (equal band)", group="baseline")
+    against = "vlm-preference (no human)"
+    changes = {**changes, **EQUAL_BAND}
+    return Arm("vlm-preference", changes, "vlm-preference (equal band)", group="baseline", against=against)
 
 
 TRANSFER_PAIRS = {
@@ -216,7 +220,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
             {
                 "drawer-close-v3": [
                     *components(_QUICK, _MECHANISM, recent=10),
-                    Arm("rlvlmf", _MECHANISM, "single images"),
+                    Arm("rlvlmf", _MECHANISM, "single images", against="prefvlm"),
                     *backbones(_QUICK),
                     *simulated(_QUICK, [0.9])[:1],
                     *structured_errors(_QUICK, [0.9]),
