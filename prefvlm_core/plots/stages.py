@@ -12,6 +12,7 @@ from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.means import mean_of_runs
 from prefvlm_core.analysis.paired import DECIDING, MARGIN
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains.maze_goals import GOALS
 from prefvlm_core.plots.layout import (
     CurveEnd,
     Key,
@@ -55,8 +56,9 @@ def success_by_stages(scores: pd.DataFrame, profile: str) -> Figure:
     panels = [Row([""], _HEIGHT, 0.38, text_width(map(wrapped, styles)) + 0.16)]
     figure, (panel,) = make_panels(panels, footer, left=0.02)
     means = _means(scores, "stages", "arm", DECIDING)
-    label_curve_ends(panel.axes, _draw_lines(panel.axes, means, styles))
+    ends = _draw_lines(panel.axes, means, styles)
     show_percent(panel.axes)
+    label_curve_ends(panel.axes, ends)
     panel.set_axis_titles(_STAGES, "success rate (%)")
     return figure
 
@@ -77,20 +79,20 @@ def differences_by_stages(gaps: pd.DataFrame, profile: str) -> Figure:
     fewest, most = int(gaps["seeds"].min()), int(gaps["seeds"].max())
     footer = footer_line(
         f"profile {profile}",
-        task_titles(sorted(set(gaps["task"]))),
+        task_titles(_tasks(gaps)),
         f"{fewest if fewest == most else f'{fewest}–{most}'} pairs of runs each",
         "line: mean",
         "bar: 95 % bootstrap interval" if gaps["low"].notna().any() else "fewer than 5 pairs, no interval",
         f"shaded: margin of {100 * MARGIN:g} points, within which an arm is not inferior",
     )
-    panels = [Row([""], _HEIGHT, 0.38, text_width(map(wrapped, styles)) + 0.16)]
+    panels = [Row([""], _HEIGHT, 0.52, text_width(map(wrapped, styles)) + 0.16)]
     figure, (panel,) = make_panels(panels, footer, left=0.02)
     panel.axes.axhspan(-100 * MARGIN, 0, color=REFERENCE_COLOR, alpha=0.15, lw=0, zorder=0)
     panel.axes.axhline(0, color=REFERENCE_COLOR, lw=0.6, zorder=0)
     numbers = 100 * gaps[["mean", "low", "high"]]
     means = numbers.assign(x=gaps["stages"], line=gaps["arm"])
     label_curve_ends(panel.axes, _draw_lines(panel.axes, means, styles))
-    panel.set_axis_titles(_STAGES, f"points more success than\n{wrapped(against.pop())}")
+    panel.set_axis_titles(_STAGES, f"points more than\n{wrapped(against.pop())}")
     return figure
 
 
@@ -104,14 +106,13 @@ def labels_by_stages(shares: pd.DataFrame, profile: str) -> Figure:
     footer = _footer(shares, profile, f"labels of {' and '.join(sorted(set(shares['arm'])))}; line: mean over runs")
     partitions = {name: CurveStyle(to_rgb(color), "solid") for name, color in PARTITION_COLORS.items()}
     key = [Key("all labels", _KEPT.color), *(Key(name, style.color) for name, style in partitions.items())]
-    panels = [Row(["right", "sorted"], _HEIGHT, 0.42, 0.08)]
+    panels = [Row(["", ""], _HEIGHT, 0.42, 0.08)]
     figure, (right, sorts) = make_panels(panels, footer, left=0.02, key=key)
     columns = {"right": "all labels", "clean_right": "clean"}
     _draw_lines(right.axes, _tidy_means(shares, columns), {"all labels": _KEPT, "clean": partitions["clean"]})
     _draw_lines(sorts.axes, _tidy_means(shares, {name: name for name in partitions}), partitions)
     for panel, title in ((right, "of these right (%)"), (sorts, "of the VLM's labels (%)")):
         show_percent(panel.axes)
-        panel.axes.set_title("")
         panel.axes.set(xlabel=_STAGES, ylabel=title)
     right.axes.axhline(50, color=REFERENCE_COLOR, lw=0.6, zorder=0)
     return figure
@@ -125,7 +126,7 @@ def success_and_labels_by_segment_length(rows: pd.DataFrame, profile: str) -> Fi
     `rows`: a `stages.by_segment_length`. Raises PrefVLMError without a row.
     """
     check_columns(rows, {"task", "method", "segment_length", "measure", "value"}, "table", "stages.by_segment_length")
-    styles, tasks = curve_styles(rows, "method"), sorted(set(rows["task"]))
+    styles, tasks = curve_styles(rows, "method"), _tasks(rows)
     footer = _footer(rows, profile, "line: mean; success: last three evaluations")
     key = [Key(method, style.color) for method, style in styles.items()]
     measures = [measure for measure in ("success", "labels right") if measure in set(rows["measure"])]
@@ -140,8 +141,13 @@ def success_and_labels_by_segment_length(rows: pd.DataFrame, profile: str) -> Fi
 
 
 def _footer(rows: pd.DataFrame, profile: str, shown: str) -> str:
-    tasks, name = sorted(set(rows["task"])), "arm" if "arm" in rows else "method"
-    return make_footer([profile], tasks, rows.groupby(["task", name])["seed"].nunique(), shown, "bar")
+    name = "arm" if "arm" in rows else "method"
+    return make_footer([profile], _tasks(rows), rows.groupby(["task", name])["seed"].nunique(), shown, "bar")
+
+
+def _tasks(rows: pd.DataFrame) -> list[str]:
+    """The tasks, by their number of stages."""
+    return [task for task in GOALS if task in set(rows["task"])]
 
 
 def _means(rows: pd.DataFrame, x: str, line: str, value: str) -> pd.DataFrame:

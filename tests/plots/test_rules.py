@@ -18,14 +18,17 @@ from matplotlib.figure import Figure
 
 from prefvlm_core import plots
 from prefvlm_core.analysis import backbone_tables, sanity
+from prefvlm_core.analysis import stages as stage_tables
 from prefvlm_core.analysis.beds import MIXED
-from prefvlm_core.analysis.paired import difference_table, run_scores, worth_table
+from prefvlm_core.analysis.paired import difference_table, planned_differences, run_scores, worth_table
 from prefvlm_core.analysis.robustness import CLEAN_SCENE, FACTORS, READERS
 from prefvlm_core.analysis.sanity import RewardCurve
 from prefvlm_core.analysis.stats import run_table
+from prefvlm_core.domains.maze_goals import GOALS
 from prefvlm_core.domains.perturbations import STRENGTHS
 from prefvlm_core.plots import backbones, budgets, curves, labels, paired, people, robustness, rows
 from prefvlm_core.plots import sanity as sanity_plots
+from prefvlm_core.plots import stages as stage_plots
 from prefvlm_core.plots import thresholds as maps
 
 ARMS = (
@@ -118,6 +121,35 @@ def pictures() -> dict[tuple[str, str], np.ndarray]:
     return {scene: np.full((64, 64, 3), 90, np.uint8) for scene in scenes}
 
 
+def staged(seeds: int) -> pd.DataFrame:
+    """Five arms on the mazes with one to four targets, each compared with PEBBLE's with 2B labels."""
+    return evaluated(tuple(GOALS), [*ARMS[:3], *ARMS[4:]], seeds, "laptop").assign(against="pebble (2×B)")
+
+
+def shares(seeds: int) -> pd.DataFrame:
+    """One arm's labels, of which more are right and clean in some runs than in others."""
+    runs = itertools.product(GOALS, range(seeds))
+    log = [
+        label_log([(f"{task}{seed}", 1.0, 1.0, 0.1, "clean")] * (2 + seed % 3) + _UNSURE, task=task).assign(
+            seed=seed, run_id=f"{task}{seed}"
+        )
+        for task, seed in runs
+    ]
+    return stage_tables.with_stages(stage_tables.label_shares(pd.concat(log).assign(segment_length=10)))
+
+
+_UNSURE = [("", 0.0, 1.0, 1.0, "uncertain"), ("", 0.0, 1.0, 9.0, "flipped")]
+
+
+def by_length(seeds: int) -> pd.DataFrame:
+    cells = itertools.product(
+        ("maze-two-goals", "maze-four-goals"), ("pebble", "prefvlm"), (5, 10, 20), ("success", "labels right")
+    )
+    rows = [(*cell, seed) for cell in cells if cell[1::2] != ("pebble", "labels right") for seed in range(seeds)]
+    table = pd.DataFrame(rows, columns=["task", "method", "segment_length", "measure", "seed"])
+    return table.assign(value=np.random.default_rng(0).uniform(0.2, 0.9, len(table)))
+
+
 FIGURES: dict[str, Callable[[int], Figure]] = {
     "learning_curves, four tasks": lambda seeds: curves.learning_curves(evaluated(FOUR_TASKS, ARMS[:5], seeds)),
     "learning_curves, two tasks": lambda seeds: curves.learning_curves(evaluated(TASKS, ARMS[:5], seeds)),
@@ -151,6 +183,16 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "differences": lambda seeds: paired.differences(
         difference_table(scores(seeds), "pebble (2×B)"), scores(seeds), "quick", 0.1
     ),
+    "success_by_stages": lambda seeds: stage_plots.success_by_stages(
+        stage_tables.with_stages(run_scores(staged(seeds))), "laptop"
+    ),
+    "differences_by_stages": lambda seeds: stage_plots.differences_by_stages(
+        stage_tables.with_stages(planned_differences(staged(seeds))), "laptop"
+    ),
+    "labels_by_stages": lambda seeds: stage_plots.labels_by_stages(shares(seeds), "laptop"),
+    "success_and_labels_by_segment_length": lambda seeds: stage_plots.success_and_labels_by_segment_length(
+        by_length(seeds), "laptop"
+    ),
     "worth_of_accuracy": lambda seeds: backbones.worth_of_accuracy(by_accuracy(TASKS, seeds), "quick"),
     "accuracy_by_model": lambda _: backbones.accuracy_by_model(REPLAYS, "quick"),
     "accuracy_by_kind": lambda _: backbones.accuracy_by_kind(REPLAYS, "quick"),
@@ -162,7 +204,9 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "draw_rewards_along_expert": lambda seeds: people.draw_rewards_along_expert(sessions(min(seeds, 5))),
 }
 """What it shows -> the figure, of so many seeds where it shows runs."""
-RUNS = ("learning", "final", "label_accuracy,", "success", "partitions", "worth", "draw")
+RUNS = (
+    *("learning", "final", "label_accuracy,", "success", "partitions", "worth", "draw", "differences_by", "labels_by"),
+)
 
 
 def numbers_of_seeds(name: str) -> tuple[int, ...]:
