@@ -37,7 +37,7 @@ class DMControl(Domain):
             "feedback.session_every": 500,
             "evaluation.every": 1_000,
         },
-        "paper": {  # B-Pref's command for walker-walk and its `sac.yaml`; the labels are the fewest of SURF's there
+        "paper": {  # B-Pref's for walker-walk (command and `sac.yaml`) with SURF's 100 labels; for cheetah-run the same
             "total_steps": 500_000,
             "horizon": 1_000,
             "sac.hidden_layers": 2,
