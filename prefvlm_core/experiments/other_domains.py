@@ -16,7 +16,8 @@ BUDGETS = {
     **dict.fromkeys(GOALS, 16),
 }
 """Task -> label budget B of profile laptop, chosen on seeds 200 to 203 (results/laptop/PLAN.md)."""
-HEADLINE = ("sac", "pebble", "surf", "prefvlm", "VLM 80 % right")
+_RIGHT = "VLM 80 % right"
+HEADLINE = ("sac", "pebble", "surf", "prefvlm", _RIGHT)
 """Families of arms that figures of all arms show."""
 TRUE_REWARD = {"sac.temperature_learning_rate": 1e-3}
 """Changes of SAC on the true reward in profile laptop, as in notebook 02."""
@@ -26,8 +27,8 @@ _NAVIGATION = ("point-maze-u", "point-maze-medium")
 _SEGMENT_TASKS = ("maze-two-goals", "maze-four-goals")
 _TWICE = "pebble (2×B)"
 _SEEDS = range(1000, 1010)
-_MOTION: dict[str, Any] = {}
-"""What PrefVLM's VLM is shown of a body in motion."""
+_MOTION = {"vlm.shows": "difference"}
+"""What PrefVLM's VLM is shown of a body in motion: no single frame shows that it moves."""
 
 
 def labeled(labels: int) -> dict[str, int]:
@@ -45,7 +46,7 @@ def _with_one_budget(once: Mapping[str, Any], against: str) -> list[Arm]:
     """PEBBLE, and PrefVLM with its VLM and with one that is right in 80 % of pairs."""
     (right,) = (arm for arm in simulated(once, [0.8]) if arm.family == "prefvlm")
     arms = [Arm(method, once, f"{method} (1×B)", method) for method in ("pebble", "prefvlm", "prefvlm-plus")]
-    arms.append(replace(right, name=f"{HEADLINE[-1]} (1×B)", family=HEADLINE[-1]))
+    arms.append(replace(right, name=f"{_RIGHT} (1×B)", family=_RIGHT))
     return [replace(arm, against=against) if arm.name != against else arm for arm in arms]
 
 
