@@ -49,7 +49,7 @@ def differences_by_arm(gaps: pd.DataFrame) -> pd.DataFrame:
     table = table.set_index("arm")[list(columns)].rename(columns=columns)
     by_task = gaps[gaps["task"] != ALL_TASKS].pivot(index="arm", columns="task", values="mean").reindex(table.index)
     if by_task.shape[1] > 1:
-        table = table.join(by_task.map(lambda mean: "" if math.isnan(mean) else f"{100 * mean:+z.0f}"))
+        table = table.join(by_task.map(lambda mean: "" if math.isnan(mean) else _signed(mean)))
     return table.assign(pairs=pooled["pairs"].tolist())
 
 
@@ -88,10 +88,16 @@ def differences_counted(gaps: pd.DataFrame) -> str:
 
 
 def points(gap: Mapping[str, Any]) -> str:
-    """A difference of fractions in percentage points, with its 95 % interval where it has one: `+22 (+9 to +38)`."""
+    """A difference of fractions in percentage points, with its 95 % interval where it has one: `+22 (+9 to +38)`.
+
+    A bound that is rounded to 0 keeps its sign, which says whether the interval excludes 0.
+    """
     mean, low, high = (gap[name] for name in ("mean", "low", "high"))
-    interval = "" if math.isnan(low) else f" ({100 * low:+z.0f} to {100 * high:+z.0f})"
-    return f"{100 * mean:+z.0f}{interval}".replace("-", "−")
+    return _signed(mean) + ("" if math.isnan(low) else f" ({100 * low:+.0f} to {100 * high:+.0f})".replace("-", "−"))
+
+
+def _signed(mean: float) -> str:
+    return f"{100 * mean:+z.0f}".replace("-", "−")
 
 
 def _of_all_tasks(gaps: pd.DataFrame) -> pd.DataFrame:

@@ -172,6 +172,10 @@ class StoredNumbers:
         """With how many label budgets PEBBLE scores as an arm does: a row of `worth.csv`."""
         return self.row("worth", arm=arm, measure=measure)
 
+    def change(self, experiment: str, arm: str, task: str = ALL_TASKS) -> dict[str, Any]:
+        """How much more an arm scores than the one that it is compared with: a row of `planned.csv`."""
+        return self.row("planned", experiment=experiment, task=task, arm=arm)
+
     def planned(self, experiment: str, **values: str) -> pandas.DataFrame:
         """What is stored of the arms of an experiment against those that they are compared with: rows of `planned.csv`,
         those with these values in these columns; none where nothing is stored."""
@@ -278,7 +282,7 @@ def render(template: Path, folder: Path) -> str:
     )
     offered = (numbers.run, numbers.runs, numbers.score, numbers.gap, numbers.worth, numbers.labels, numbers.judges)
     words = (percent, percents, interval, points, verdict, budgets, highest, lowest)
-    compared = (numbers.planned, differences_in_words, differences_counted, differences_as_table)
+    compared = (numbers.change, numbers.planned, differences_in_words, differences_counted, differences_as_table)
     environment.globals |= {
         function.__name__: function for function in (*offered, numbers.table, numbers.every_run, *words, *compared)
     }
