@@ -17,7 +17,7 @@ from builders.figures import check_rules
 from matplotlib.figure import Figure
 
 from prefvlm_core import plots
-from prefvlm_core.analysis import backbone_tables, sanity
+from prefvlm_core.analysis import backbone_tables, motion, sanity
 from prefvlm_core.analysis import stages as stage_tables
 from prefvlm_core.analysis.beds import MIXED
 from prefvlm_core.analysis.paired import difference_table, planned_differences, run_scores, worth_table
@@ -27,6 +27,7 @@ from prefvlm_core.analysis.stats import run_table
 from prefvlm_core.domains.maze_goals import GOALS
 from prefvlm_core.domains.perturbations import STRENGTHS
 from prefvlm_core.plots import backbones, budgets, curves, labels, paired, people, robustness, rows
+from prefvlm_core.plots import motion as motion_plots
 from prefvlm_core.plots import sanity as sanity_plots
 from prefvlm_core.plots import stages as stage_plots
 from prefvlm_core.plots import thresholds as maps
@@ -105,6 +106,13 @@ def accuracies() -> pd.DataFrame:
     generator = np.random.default_rng(0)
     numbers = {name: generator.uniform(0.4, 0.9, len(table)) for name in ("zero_shot", "adapted")}
     return sanity.accuracy_table(table.assign(**numbers, value_order=0.5, episode_order=0.5))
+
+
+def of_motion(seeds: int) -> pd.DataFrame:
+    cells = itertools.product(("walker-walk", "cheetah-run"), range(seeds), motion.SHOWN, motion.KINDS, range(2))
+    table = pd.DataFrame(list(cells), columns=motion.COLUMNS[:5])
+    generator = np.random.default_rng(0)
+    return motion.accuracy_table(table.assign(**{name: generator.random(len(table)) for name in motion.READERS}))
 
 
 def sessions(count: int) -> pd.DataFrame:
@@ -201,6 +209,7 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "contact_sheet": lambda _: robustness.contact_sheet(pictures(), "door-close-v3", "strong"),
     "rewards_along_trajectories": lambda _: sanity_plots.rewards_along_trajectories(rewards(), "quick"),
     "label_accuracy_before_and_after": lambda _: sanity_plots.label_accuracy_before_and_after(accuracies(), "quick"),
+    "labels_of_motion": lambda seeds: motion_plots.labels_of_motion(of_motion(seeds), "quick"),
     "draw_rewards_along_expert": lambda seeds: people.draw_rewards_along_expert(sessions(min(seeds, 5))),
 }
 """What it shows -> the figure, of so many seeds where it shows runs."""
