@@ -54,14 +54,13 @@ def write_table(results: str) -> None:
         .set_index("arm")
         .assign(
             steps=pd.Series(steps),
-            labels=last["human_labels"].max(),
             last_return=last["episode_return"].mean(),
             reward_accuracy=last["reward_accuracy"].last(),
         )
     )
-    table = table.sort_values(["task", "steps", "method", "labels", "seed"])
+    table = table.sort_values(["task", "steps", "budget", "seed"])
     write_atomically(TABLE, table.to_csv(index=False, float_format="%.3f", lineterminator="\n").encode())
-    means = table.groupby(["task", "steps", "method", "labels"])[["last_three", "success_area", "last_return"]].mean()
+    means = table.groupby(["task", "steps", "budget"])[["last_three", "success_area", "last_return"]].mean()
     print(means.round(2).to_string(), flush=True)
 
 
