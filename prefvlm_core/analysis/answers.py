@@ -1,11 +1,14 @@
 """What the tables say, for people: compact tables, and the sentences with which notebooks answer their question."""
 
 import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 from prefvlm_core.analysis.label_quality import PARTITIONS
-from prefvlm_core.analysis.paired import DECIDING, verdict
+from prefvlm_core.analysis.paired import DECIDING, MARGIN, direction, verdict
 from prefvlm_core.analysis.stats import ALL_TASKS
 
 
@@ -33,20 +36,74 @@ def errors_by_arm(rates: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).set_index("arm")
 
 
-def differences_in_words(table: pd.DataFrame, baseline: str) -> str:
-    """How far the arms of a `stats.summary_table` end above or below the arm `baseline`, as Markdown.
+def differences_by_arm(gaps: pd.DataFrame) -> pd.DataFrame:
+    """A `paired.planned_differences` as people read it: one row per arm, with its success and that of the arm that it
+    is compared with, the difference in points with its 95 % interval, and that of each task where there are several."""
+    pooled = _of_all_tasks(gaps)
+    table = pooled.assign(
+        success=[f"{100 * score:.0f} %" for score in pooled["score"]],
+        against=[f"{row.against}: {100 * row.score_against:.0f} %" for row in pooled.itertuples()],
+        difference=[points(row) for row in pooled.to_dict("records")],
+    )
+    columns = {"success": "success", "against": "compared with", "difference": "difference (points)"}
+    table = table.set_index("arm")[list(columns)].rename(columns=columns)
+    by_task = gaps[gaps["task"] != ALL_TASKS].pivot(index="arm", columns="task", values="mean").reindex(table.index)
+    if by_task.shape[1] > 1:
+        table = table.join(by_task.map(lambda mean: "" if math.isnan(mean) else _signed(mean)))
+    return table.assign(pairs=pooled["pairs"].tolist())
 
-    One line per task; a task without the baseline has none.
+
+def differences_in_words(gaps: pd.DataFrame) -> str:
+    """What a `paired.planned_differences` says of each arm, all tasks together, as Markdown, one line per arm.
+
+    "above" and "below" are said only where the interval excludes 0. Without an interval nothing is decided, and of one
+    seed nothing is said.
     """
+    rows = _of_all_tasks(gaps)
+    if rows["seeds"].max() == 1:
+        return "One seed shows the mechanism only; success is compared in profile laptop."
+    return "\n".join(_difference_in_words(row) for row in rows.to_dict("records"))
+
+
+def _difference_in_words(gap: Mapping[str, Any]) -> str:
+    arm, against, said = f"- **{gap['arm']}**", f"*{gap['against']}*", points(gap)
+    found = direction(gap)
+    if found in ("above", "below"):
+        return f"{arm} ends {found} {against}: {said} points."
+    if found == "level":
+        return f"{arm} is level with {against}, within ±{100 * MARGIN:.0f} points: {said}."
+    seeds = f"{gap['seeds']:.0f} {'seed' if gap['seeds'] == 1 else 'seeds'}"
+    return f"{arm} against {against}: {said} points, undecided with {seeds}."
+
+
+def differences_counted(gaps: pd.DataFrame) -> str:
+    """How many arms of a `paired.planned_differences` end above the one that they are compared with, below it, level
+    with it or undecided, as a Markdown line per arm that others are compared with."""
     lines = []
-    for task, rows in table[table["task"] != ALL_TASKS].groupby("task", sort=False):
-        reference = rows[rows["arm"] == baseline].to_dict("records")
-        others = rows[rows["arm"] != baseline].sort_values("success", ascending=False).to_dict("records")
-        if reference and others:
-            points = [100 * (row["success"] - reference[0]["success"]) for row in others]
-            said = [f"{row['arm']} {gain:+z.0f} points" for row, gain in zip(others, points, strict=True)]
-            lines.append(f"- **{task}**: {baseline} ends at {_percent(reference[0])} % success; {', '.join(said)}.")
+    for against, rows in _of_all_tasks(gaps).groupby("against", sort=False):
+        found = Counter(map(direction, rows.to_dict("records")))
+        counts = ", ".join(f"{found[name]} {name}" for name in ("above", "below", "level", "undecided"))
+        lines.append(f"- Of {len(rows)} compared with *{against}*: {counts}.")
     return "\n".join(lines)
+
+
+def points(gap: Mapping[str, Any]) -> str:
+    """A difference of fractions in percentage points, with its 95 % interval where it has one: `+22 (+9 to +38)`.
+
+    A bound that is rounded to 0 keeps its sign, which says whether the interval excludes 0.
+    """
+    mean, low, high = (gap[name] for name in ("mean", "low", "high"))
+    return _signed(mean) + ("" if math.isnan(low) else f" ({100 * low:+.0f} to {100 * high:+.0f})".replace("-", "−"))
+
+
+def _signed(mean: float) -> str:
+    return f"{100 * mean:+z.0f}".replace("-", "−")
+
+
+def _of_all_tasks(gaps: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all tasks together, by the arm that they are compared with, the best first."""
+    pooled = gaps[gaps["task"] == ALL_TASKS].sort_values("mean", ascending=False, kind="stable")
+    return pooled.sort_values("against", kind="stable")
 
 
 def labels_needed(table: pd.DataFrame, baseline: str) -> pd.DataFrame:

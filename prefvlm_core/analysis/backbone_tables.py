@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from prefvlm_core.analysis.answers import points
 from prefvlm_core.analysis.beds import REPLAY
 from prefvlm_core.analysis.label_quality import check_columns, decided_vlm_labels
+from prefvlm_core.analysis.paired import direction
 from prefvlm_core.analysis.stats import ALL_TASKS, student_interval
 from prefvlm_core.analysis.vlm_quality import ALL, KINDS, LABELS, NEAR_GOAL, STATE
 from prefvlm_core.vlm import VLMS
@@ -105,44 +107,30 @@ def missing_in_words(models: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def runs_by_accuracy(runs: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """Runs with `accuracy`: how often the labels of their arm's VLM are right on their task (0..1, nan without a VLM).
+def gaps_by_accuracy(gaps: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all tasks of a `paired.planned_differences` with `accuracy`: how often the labels of its VLM are
+    right (0..1).
 
-    `runs` is a `stats.run_table`, `labels` the label log of the same runs. A simulated VLM has the accuracy that it was
-    given, another what its labels in these runs had. Runs of a VLM that gave no label are left out.
+    `labels` is the label log of the same runs. A simulated VLM has the accuracy that it was given, another the mean
+    over tasks of what its labels in these runs had. A VLM that gave no label is left out.
     """
-    right = 1 - decided_vlm_labels(labels).groupby(["task", "arm"])["error"].mean()
-    measured = pd.Series(right.reindex(pd.MultiIndex.from_frame(runs[["task", "arm"]])).to_numpy(), runs.index)
-    accuracy = runs["simulated_accuracy"].fillna(measured.where(runs["vlm"] != ""))
-    return runs.assign(accuracy=accuracy)[accuracy.notna() | (runs["vlm"] == "")]
+    by_task = 1 - decided_vlm_labels(labels).groupby(["task", "arm"])["error"].mean()
+    pooled = gaps[gaps["task"] == ALL_TASKS]
+    measured = pooled["arm"].map(by_task.groupby("arm").mean())
+    return pooled.assign(accuracy=pooled["simulated_accuracy"].fillna(measured)).dropna(subset="accuracy")
 
 
-def arms_by_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm of `runs_by_accuracy`: family, simulated_accuracy, accuracy and area_under_curve.
-
-    The last two are the mean over tasks of the mean over seeds.
-    """
-    kept = ["arm", "family", "simulated_accuracy"]
-    numbers = runs.groupby([*kept, "task"], dropna=False)[["accuracy", "area_under_curve"]].mean()
-    return numbers.groupby(kept, dropna=False).mean().reset_index()
+def gain_at(gaps: pd.DataFrame, accuracy: float) -> dict[str, float]:
+    """What PrefVLM gains with a simulated VLM at an accuracy within those that were tried, by straight lines between
+    them, at the nearest of them outside: mean, low and high. `gaps` is a `gaps_by_accuracy`."""
+    curve = gaps[gaps["simulated_accuracy"].notna() & (gaps["method"] == "prefvlm")].sort_values("accuracy")
+    return {name: float(np.interp(accuracy, curve["accuracy"], curve[name])) for name in ("mean", "low", "high")}
 
 
-def without_vlm(arms: pd.DataFrame) -> float:
-    """Mean success over the run (0..1) of the arm without a VLM, of `arms_by_accuracy`."""
-    return float(arms.loc[arms["accuracy"].isna(), "area_under_curve"].item())
+def answer_in_words(table: pd.DataFrame, gaps: pd.DataFrame) -> str:
+    """How good the models at hand are as labelers of real training, and what that is worth, in three sentences.
 
-
-def success_at(arms: pd.DataFrame, accuracy: float) -> float:
-    """Mean success over the run (0..1) of PrefVLM with a simulated VLM, at an accuracy within those that were tried, by
-    straight lines between them; at the nearest of them outside. `arms` is an `arms_by_accuracy`."""
-    curve = arms[arms["simulated_accuracy"].notna() & (arms["family"] == "prefvlm")].sort_values("accuracy")
-    return float(np.interp(accuracy, curve["accuracy"], curve["area_under_curve"]))
-
-
-def answer_in_words(table: pd.DataFrame, arms: pd.DataFrame) -> str:
-    """How good the models at hand are as labelers of real training, in two sentences.
-
-    `table` is a `label_table` of replays, `arms` an `arms_by_accuracy`.
+    `table` is a `label_table` of replays, `gaps` a `gaps_by_accuracy` whose arms are compared with one without a VLM.
     """
     rows = table[table["task"] == ALL_TASKS]
     frozen = _best(rows[(rows["reader"] == "zero-shot") & (rows["model"] != UNTRAINED)])
@@ -152,14 +140,14 @@ def answer_in_words(table: pd.DataFrame, arms: pd.DataFrame) -> str:
     (state,) = rows[(rows["model"] == STATE) & (rows["labels"] == TAUGHT)].to_dict("records")
     low, high = frozen[f"{NEAR_GOAL}_low"], frozen[f"{NEAR_GOAL}_high"]
     chance = "where chance is 50 %" if low > 0.5 or high < 0.5 else "which is not told from chance"
-    worth = 100 * success_at(arms, taught[ALL])
+    gain = gain_at(gaps, taught[ALL])
     return (
         f"On replays of real training the best model at hand, `{frozen['model']}`, labels {_percent(frozen, ALL)} % of "
         f"the pairs right zero-shot and {_percent(frozen, NEAR_GOAL)} % of those near the goal, {chance}. After "
         f"{TAUGHT} labels the best, `{taught['model']}`, is right in {_percent(taught, ALL)} %, an untrained network "
         f"in {_percent(untrained, ALL)} %, a linear probe of the state in {_percent(state, ALL)} %. A simulated VLM "
-        f"that is right as often as the best, but errs on its own, gives {worth:.0f} % success over the run, no VLM "
-        f"{100 * without_vlm(arms):.0f} %."
+        f"that is right as often as the best, but errs on its own, ends {points(gain)} points from no VLM: "
+        f"{direction(gain)}."
     )
 
 

@@ -15,7 +15,6 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.preferences.filters import Partition
 
 PARTITIONS = Partition._fields
-ADAPTIVE = "prefvlm-adaptive"
 LABEL_COLUMNS = (
     *("profile", "task", "method", "arm", "seed", "run_id"),
     *("teacher", "label", "truth", "divergence", "partition"),
@@ -183,26 +182,3 @@ def _verdict(row: dict[str, float]) -> str:
 
 def _labels(count: float) -> str:
     return f"{count:,.0f} label{'' if count == 1 else 's'}"
-
-
-def thresholds_in_words(table: pd.DataFrame) -> str:
-    """How adaptive thresholds compare with those set by hand, per task, from a `summary_table`, as Markdown."""
-    lines = []
-    for task, of_task in table.groupby("task", sort=False):
-        rows = of_task.sort_values("success", ascending=False)
-        adaptive = rows[rows["method"] == ADAPTIVE].to_dict("records")
-        by_hand = rows[rows["method"] != ADAPTIVE].to_dict("records")
-        said = [f"{row['arm']} reaches {_success(row)}" for row in adaptive]
-        if by_hand:
-            said.append(f"the best of {len(by_hand)} set by hand {_success(by_hand[0])}: {by_hand[0]['arm']}")
-            said.append(f"the worst {_success(by_hand[-1])}: {by_hand[-1]['arm']}")
-        if adaptive and by_hand:
-            ahead = sum(row["success"] < adaptive[0]["success"] for row in by_hand)
-            said.append(f"adaptive is ahead of {ahead} of {len(by_hand)}")
-        lines.append(f"- **{task}**: {'; '.join(said)}.")
-    return "\n".join(lines)
-
-
-def _success(row: dict[str, float]) -> str:
-    interval = "one seed" if row["seeds"] == 1 else f"{100 * row['success_low']:.0f} to {100 * row['success_high']:.0f}"
-    return f"{100 * row['success']:.0f} % ({interval}) with {_labels(row['human_labels'])} of the human"

@@ -6,14 +6,15 @@ have, with a 95 % percentile bootstrap interval that draws seeds within each tas
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from prefvlm_core.analysis.means import interval_of_means
+from prefvlm_core.analysis.label_quality import check_columns
+from prefvlm_core.analysis.means import FEWEST_SEEDS, interval_of_means
 from prefvlm_core.analysis.stats import (
     ALL_TASKS,
     ARM_COLUMNS,
@@ -52,6 +53,16 @@ class Estimate:
 def verdict(gap: Mapping[str, Any]) -> str:
     """What a row of `difference_table` says of success: "not inferior" (by `MARGIN`), "worse" or "undecided"."""
     return "not inferior" if gap["low"] > -MARGIN else "worse" if gap["high"] < 0 else "undecided"
+
+
+def direction(gap: Mapping[str, Any]) -> str:
+    """What the interval of a difference says of success: "above" or "below" where it excludes 0, "level" where it lies
+    within `MARGIN` to both sides, else (also where there is no interval) "undecided"."""
+    if gap["low"] > 0:
+        return "above"
+    if gap["high"] < 0:
+        return "below"
+    return "level" if -MARGIN <= gap["low"] and gap["high"] <= MARGIN else "undecided"
 
 
 def run_scores(data: pd.DataFrame) -> pd.DataFrame:
@@ -138,6 +149,39 @@ def difference_table(scores: pd.DataFrame, against: str) -> pd.DataFrame:
             found = difference(scores, arm, against, measure, np.random.default_rng(0))
             rows.append({"arm": arm, "against": against, "measure": measure} | asdict(found))
     return pd.DataFrame(rows)
+
+
+def planned_differences(data: pd.DataFrame) -> pd.DataFrame:
+    """How much more each arm scores than the one that it is compared with (column `against` of the evaluations), in the
+    measure that decides: one row per arm and task, and one of "all tasks", from one row per evaluation.
+
+    Columns: task, arm, method, those of `stats.ARM_COLUMNS` that `data` has (of "all tasks": the budget is the mean
+    over tasks), score and score_against (0..1, means over the pairs), mean, low, high, pairs, and seeds (of the task
+    with fewest pairs). With fewer than `means.FEWEST_SEEDS` there is no interval (nan). Arms that share no task and
+    seed with the other one are left out. Raises PrefVLMError for malformed `data`.
+    """
+    check_columns(data, {"against", "budget"}, "evaluations", "experiments.plan.evaluations")
+    scores, rows = run_scores(data), []
+    kept = ["method", *(column for column in ARM_COLUMNS if column in data)]
+    together = pd.concat([scores.assign(group_of=scores["task"]), scores.assign(group_of=ALL_TASKS)])
+    for task, of_task in together.groupby("group_of"):
+        for arm, of_arm in of_task.groupby("arm", sort=False):
+            about = {**of_arm.iloc[0][kept], "budget": of_arm.groupby("task")["budget"].first().mean()}
+            if about["against"] in _others(of_task, [str(arm)], DECIDING):
+                rows.append({"task": task, "arm": arm} | about | _planned(of_task, str(arm), about["against"]))
+    numbers = ["score", "score_against", *(field.name for field in fields(Estimate)), "seeds"]
+    return pd.DataFrame(rows, columns=["task", "arm", *kept, *numbers])
+
+
+def _planned(scores: pd.DataFrame, arm: str, against: str) -> dict[str, float]:
+    """The numbers of a row of `planned_differences`."""
+    shared = _shared(scores, [arm, against], DECIDING)
+    seeds = int(shared.groupby("task").size().min())
+    found = difference(scores, arm, against, DECIDING, np.random.default_rng(0))
+    if seeds < FEWEST_SEEDS:
+        found = replace(found, low=np.nan, high=np.nan)
+    means = {"score": shared[arm].mean(), "score_against": shared[against].mean()}
+    return means | asdict(found) | {"seeds": seeds}
 
 
 def worth_table(scores: pd.DataFrame, family: str = "pebble") -> pd.DataFrame:

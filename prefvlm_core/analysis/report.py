@@ -26,6 +26,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
+from prefvlm_core.analysis.answers import differences_by_arm, differences_counted, differences_in_words, points
 from prefvlm_core.analysis.label_quality import error_rates
 from prefvlm_core.analysis.paired import DECIDING, verdict
 from prefvlm_core.analysis.stats import ALL_TASKS
@@ -45,10 +46,11 @@ KEYS = {
     "scores": ("task", "arm", "measure"),
     "differences": ("arm", "against", "measure"),
     "worth": ("arm", "measure"),
+    "planned": ("experiment", "task", "arm"),
 }
 """Files of `results/<profile>/` that `prefvlm table` writes, without .csv, and the columns that name a row:
 `stats.summary_table`, `label_quality.error_rates` by task and `label_quality.judges`, `paired.score_table`,
-`paired.difference_table` of every two arms, `paired.worth_table`."""
+`paired.difference_table` of every two arms, `paired.worth_table`, `paired.planned_differences` of every experiment."""
 
 _COUNTS = ("human_labels", "vlm_labels", "seeds", "labels")
 
@@ -104,18 +106,19 @@ def interval(row: Mapping[str, Any], shows: str = "mean") -> str:
     return percent(row[shows]) + ("" if np.isnan(low) else f" ({percent(low)}–{percent(high)})")
 
 
-def points(row: Mapping[str, Any]) -> str:
-    """A difference of fractions in percentage points, with its 95 % interval: `+22 (+9 to +38)`."""
-    mean, low, high = (f"{round(100 * row[name]):+d}" for name in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})".replace("-", "−")
-
-
 def budgets(row: Mapping[str, Any]) -> str:
     """A label equivalent, in label budgets, with its 95 % interval: `1.2 (1.0–2.4)`."""
     return f"{row['mean']:.1f} ({row['low']:.1f}–{row['high']:.1f})"
 
 
-_IN_WORDS = {"differences": points, "worth": budgets}
+def differences_as_table(gaps: pandas.DataFrame) -> str:
+    """`answers.differences_by_arm` as a Markdown table."""
+    table = differences_by_arm(gaps).reset_index()
+    lines = [list(table), ["---", *["--:"] * (table.shape[1] - 1)], *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+_IN_WORDS = {"differences": points, "worth": budgets, "planned": points}
 """Tables whose rows are one number with an interval, and how a cell shows it."""
 
 
@@ -172,6 +175,21 @@ class StoredNumbers:
     def worth(self, arm: str, measure: str = DECIDING) -> dict[str, Any]:
         """With how many label budgets PEBBLE scores as an arm does: a row of `worth.csv`."""
         return self.row("worth", arm=arm, measure=measure)
+
+    def change(self, experiment: str, arm: str, task: str = ALL_TASKS) -> dict[str, Any]:
+        """How much more an arm scores than the one that it is compared with: a row of `planned.csv`."""
+        return self.row("planned", experiment=experiment, task=task, arm=arm)
+
+    def planned(self, experiment: str, **values: str) -> pandas.DataFrame:
+        """What is stored of the arms of an experiment against those that they are compared with: rows of `planned.csv`,
+        those with these values in these columns; none where nothing is stored."""
+        rows = [row for row in self.files["planned"].values() if row["experiment"] == experiment]
+        table = pandas.DataFrame(rows)
+        for column, value in values.items() if rows else ():
+            if column not in table:
+                raise unknown_name("column of planned.csv", column, table)
+            table = table[table[column].fillna("") == value]
+        return table
 
     def labels(self, experiment: str, arm: str, task: str) -> dict[str, Any]:
         """How often the VLM's labels of an arm are wrong: a row of `labels.csv`."""
@@ -268,9 +286,10 @@ def render(template: Path, folder: Path) -> str:
     )
     rows = (numbers.run, numbers.runs, numbers.score, numbers.gap, numbers.worth, numbers.labels, numbers.judges)
     words = (percent, percents, interval, points, verdict, budgets, highest, lowest)
+    compared = (numbers.change, numbers.planned, differences_in_words, differences_counted, differences_as_table)
     environment.globals |= {
         function.__name__: function
-        for function in (*rows, numbers.finished_seeds, numbers.table, numbers.every_run, *words)
+        for function in (*rows, numbers.finished_seeds, numbers.table, numbers.every_run, *words, *compared)
     }
     try:
         return environment.get_template(template.name).render()

@@ -24,13 +24,15 @@ EVALUATION_COLUMNS = (
     *("profile", "task", "method", "arm", "seed", "run_id", "step", "success", "episode_return"),
     *("human_labels", "vlm_labels", "reward_accuracy", "seconds"),
 )
-ARM_COLUMNS = ("family", "group", "budget", "human", "vlm", "simulated_accuracy", "alpha", "beta", "upper")
+ARM_COLUMNS = (
+    *("family", "group", "against", "budget", "human", "vlm", "simulated_accuracy", "alpha", "beta", "upper"),
+)
 """What an arm is, in the evaluations that `experiments.plan.evaluations` returns; a summary keeps those that are there.
 
 `family`: what arms that differ in one number have in common; `group`: which of a notebook's figures show the arm;
-`budget`: of human labels; `human`: who stands for the human (`feedback.teacher`); `vlm`: the model, "" for none;
-`simulated_accuracy`: how often a simulated VLM is right (0..1, nan for a real one); `alpha`, `beta` and `upper`:
-RIME's thresholds (nan where the filter sets others or none).
+`against`: the arm that it is compared with, "" for none; `budget`: of human labels; `human`: who stands for the human
+(`feedback.teacher`); `vlm`: the model, "" for none; `simulated_accuracy`: how often a simulated VLM is right (0..1, nan
+for a real one); `alpha`, `beta` and `upper`: RIME's thresholds (nan where the filter sets others or none).
 """
 Scores = np.ndarray | Sequence[ArrayLike]
 Statistic = Callable[..., np.ndarray]  # statistic(scores, axis=-1), like np.mean

@@ -128,7 +128,7 @@ def set_exam(bed: Bed) -> Exam:
     number = np.arange(len(bed.rewards))
     held_out = number % 3 == 2
     learned = _segment_sums(bed.rewards[~held_out], bed.segment)
-    lessons = _draw_pairs(learned, np.arange(len(learned)), max(LABELS), generator)
+    lessons = pairs_among(learned, np.arange(len(learned)), max(LABELS), generator)
     answers = (np.diff(learned[lessons], axis=1)[:, 0] > 0).astype(np.float32)
     asked = (_ask(bed, number[chosen], generator) for chosen in (held_out, np.full_like(held_out, True)))
     return Exam(bed, held_out, lessons, answers, *asked)
@@ -142,7 +142,7 @@ def _ask(bed: Bed, episodes: IntArray, generator: np.random.Generator) -> Questi
     if bed.kind == REPLAY:
         among[LATE] = of_segment >= len(bed.rewards) * 2 / 3
     among[NEAR_GOAL] = truth >= np.quantile(truth, 0.75)
-    pairs = {kind: _draw_pairs(truth, np.flatnonzero(chosen), _PAIRS, generator) for kind, chosen in among.items()}
+    pairs = {kind: pairs_among(truth, np.flatnonzero(chosen), _PAIRS, generator) for kind, chosen in among.items()}
     gaps = np.abs(np.diff(truth[pairs[ALL]], axis=1)[:, 0])
     return Questions(truth, pairs | {LARGE_GAP: pairs[ALL][gaps >= np.median(gaps)]})
 
@@ -158,7 +158,7 @@ def _segment_sums(rewards: DoubleArray, length: int) -> DoubleArray:
     return np.lib.stride_tricks.sliding_window_view(rewards, length, axis=1).sum(2).ravel()
 
 
-def _draw_pairs(returns: DoubleArray, among: IntArray, count: int, generator: np.random.Generator) -> IntArray:
+def pairs_among(returns: DoubleArray, among: IntArray, count: int, generator: np.random.Generator) -> IntArray:
     """At most `count` random pairs (n, 2) of segments `among` those with returns (M,), without pairs of equal ones."""
     pairs = generator.choice(among, (2 * count, 2))
     return pairs[returns[pairs[:, 0]] != returns[pairs[:, 1]]][:count]

@@ -19,7 +19,7 @@ from prefvlm_core.labelling.teacher import check_queue
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.tensorboard import check_tensorboard
-from prefvlm_core.vlm import load, uses_vlm
+from prefvlm_core.vlm import load, seen_fingerprint, uses_vlm
 from prefvlm_core.vlm.encoder import asks_endpoint
 from prefvlm_core.vlm.endpoint.source import check_endpoint
 from prefvlm_core.vlm.labeller import source_adapters
@@ -68,4 +68,4 @@ def _check_models(configs: Sequence[RunConfig], execution: Execution) -> None:
         model = load(name, execution.vlm_weights or None)
         for config in (config for config in seeing if config.vlm.model == name and config.adapter.source):
             dimension = len(model.encode_task(config.task))
-            source_adapters(config, model.fingerprint, dimension, Path(execution.results))
+            source_adapters(config, seen_fingerprint(model, config), dimension, Path(execution.results))

@@ -49,6 +49,11 @@ def _check_vlm(config: RunConfig) -> None:
             f"vlm.model {config.vlm.model} gives no embeddings, so it can neither be adapted nor reward single "
             "actions; unset adapter.enabled and set reward.source to learned."
         )
+    if config.vlm.endpoint and config.vlm.shows != "frame":
+        raise PrefVLMError(
+            f"vlm.model {config.vlm.model} sees several frames of a segment side by side, so it sees motion already; "
+            "set vlm.shows to frame."
+        )
     if config.reward.embedded:
         _check_embedded(config, embeds)
     if config.vlm.endpoint and config.vlm.labels and config.vlm.ties == "none" and config.vlm.question != "done":

@@ -18,9 +18,9 @@ PER_RUN = per_run_fields(RunConfig)
 
 
 def shared_values(config: RunConfig) -> tuple[tuple[str, Any], ...]:
-    """The dotted fields, and their values, in which runs must agree to share a fleet."""
+    """In what runs must agree to share a fleet: the kind of their task, and dotted fields with their values."""
     values = flatten(dataclasses.asdict(config))
-    return tuple((name, value) for name, value in values.items() if name not in PER_RUN)
+    return ("task", _kind(config.task)), *((name, value) for name, value in values.items() if name not in PER_RUN)
 
 
 def check_compatible(configs: Sequence[RunConfig]) -> None:

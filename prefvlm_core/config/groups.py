@@ -217,6 +217,9 @@ class VLMConfig:
     """New pairs that the VLM labels per session."""
     frame_stride: int = count(1)
     """Actions from one frame that the VLM sees to the next (a divisor of the horizon and of the segment length)."""
+    shows: Literal["frame", "difference"] = "frame"
+    """What the VLM sees of a step: frame (the one after its action) or difference (how that frame differs from the one
+    before the action, as half the change around mid-gray: it shows motion, which no single frame does)."""
     ties: Literal["none", "keep", "drop"] = "none"
     """Treatment of pairs to which the VLM gives close returns (see `vlm.labeller.TIE_MARGIN`): none (they are labeled 0
     or 1 like all others), keep (they are labeled 1/2) or drop (they are labeled 1/2, but reward learning does not use

@@ -29,8 +29,29 @@ class DMControl(Domain):
     factors = tuple(INTENSITIES)
     profiles = {  # noqa: RUF012
         "quick": {"horizon": 50, "action_repeat": 5},
-        "laptop": {"horizon": 250, "action_repeat": 4, "reward.inputs": "state-action"},
-        "paper": {"horizon": 1_000},
+        "laptop": {
+            "total_steps": 12_000,
+            "horizon": 250,
+            "action_repeat": 4,
+            "reward.inputs": "state-action",
+            "feedback.session_every": 500,
+            "evaluation.every": 1_000,
+        },
+        "paper": {  # B-Pref's for walker-walk (command and `sac.yaml`) with SURF's 100 labels; for cheetah-run the same
+            "total_steps": 500_000,
+            "horizon": 1_000,
+            "sac.hidden_layers": 2,
+            "sac.width": 1_024,
+            "sac.batch_size": 1_024,
+            "sac.actor_learning_rate": 5e-4,
+            "sac.critic_learning_rate": 5e-4,
+            "exploration.entropy_steps": 9_000,
+            "feedback.budget": 100,
+            "feedback.first_session_queries": 10,
+            "feedback.session_queries": 10,
+            "feedback.session_every": 20_000,
+            "reward.max_epochs": 50,
+        },
     }
 
     def sizes(self, task: str) -> Sizes:

@@ -125,9 +125,14 @@ class Domain(ABC):
     def drawing(self, task: str, size: int, goal_marker: bool) -> Drawing:
         """What draws a task's snapshots, `size` pixels high and wide, with or without marks of the goal."""
 
+    @property
+    def installed(self) -> bool:
+        """Whether the module of `extra` is there."""
+        return not self.extra or importlib.util.find_spec(self.extra[0]) is not None
+
     def check_installed(self) -> None:
         """Raise `PrefVLMError` where the module of `extra` is missing."""
-        if self.extra and importlib.util.find_spec(self.extra[0]) is None:
+        if self.extra and not self.installed:
             raise PrefVLMError(f"{self.title} needs {self.extra[0]}: pip install 'prefvlm[{self.extra[1]}]'.")
 
     def expert(self, task: str) -> Callable[[NDArray[np.float64]], NDArray[Any]] | None:

@@ -92,6 +92,12 @@ class FrameRenderer:
         self._drawing.close()
 
 
+def difference(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """How frames `after` differ from those `before` (equal shapes, uint8): mid-gray, 128, and half the change, rounded
+    down, so that a change of -255 is 0 and one of 255 is 255."""
+    return ((after.astype(np.int16) - before) // 2 + 128).astype(np.uint8)
+
+
 def check_followed(task: str) -> None:
     """Raise `PrefVLMError` unless there is something in a task's pictures whose path could be drawn."""
     domain = domain_of(task)

@@ -11,9 +11,11 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.maze_goals import MOST_GOALS
 from prefvlm_core.domains.model_drawing import compiled, pose
 from prefvlm_core.domains.point_maze_world import (
+    RADIUS,
     REACHED,
     PointMazeWorld,
     follow_the_way,
+    lay_on_the_floor,
     spec_from_above,
     way_left,
 )
@@ -21,7 +23,6 @@ from prefvlm_core.domains.point_maze_world import (
 _MAZE = "point-maze-u"
 _APART = 1.0  # m between two targets in a row at least, the width of a cell
 _YELLOW = (1.0, 0.85, 0.1, 1.0)
-_RADIUS = 0.2  # m, the size that Gymnasium-Robotics gives a target
 _AWAY = 100.0  # m, where nobody sees the targets that were visited
 
 
@@ -86,16 +87,10 @@ def follow_the_ways(observation: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def model_with_goals(count: int) -> mujoco.MjModel:
-    """The maze of `model_from_above` with sites for `count` targets."""
+    """The maze of `model_from_above` with `count` discs as targets. Where they overlap, the smaller is on top."""
     spec = spec_from_above(_MAZE)
     for later in range(1, count):
-        spec.worldbody.add_site(
-            name=f"target{later}",
-            type=mujoco.mjtGeom.mjGEOM_SPHERE,
-            size=[_RADIUS * 0.75**later] * 3,
-            pos=[0, 0, _RADIUS],
-            rgba=_YELLOW,
-        )
+        lay_on_the_floor(spec.worldbody.add_site(name=f"target{later}"), RADIUS * 0.75**later, _YELLOW, later)
     return compiled(spec)
 
 

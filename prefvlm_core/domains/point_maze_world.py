@@ -29,9 +29,14 @@ _GAIN = 2.0  # of its force on the error of the speed
 _UNSEEN = 1.4  # m of the outer walls, of which the camera shows 0.3 m at each side
 _FASTEST = 5.0  # m/s, of the ball along x and y
 _HEIGHT = 12.0  # of the camera, m; from far away, walls do not hide the ball
+_FLOOR = -0.1  # its height in Gymnasium-Robotics, m
+_THICKNESS = 0.02  # of a disc, m
 
 REACHED = 0.45
 """Largest distance in m at which a target is reached, as in Gymnasium-Robotics."""
+
+RADIUS = 0.2
+"""Of the disc that marks a target, m: the size that Gymnasium-Robotics gives a target, and the ball."""
 
 Cell = tuple[int, int]
 Point = tuple[float, float]
@@ -98,14 +103,26 @@ def model_from_above(task: str) -> mujoco.MjModel:
 
 
 def spec_from_above(task: str) -> mujoco.MjSpec:
-    """What `model_from_above` compiles, to which more can be added."""
+    """What `model_from_above` compiles, to which more can be added. Its target is a red disc."""
     environment, xml = _made(task)
     spec, maze = mujoco.MjSpec.from_string(xml), environment.maze
     side = max(maze.map_length, maze.map_width) * maze.maze_size_scaling - _UNSEEN
     fovy = 2 * math.degrees(math.atan(side / 2 / (_HEIGHT - maze.maze_height)))
     spec.worldbody.add_camera(name="above", pos=[0, 0, _HEIGHT], fovy=fovy)
     spec.worldbody.add_camera(name=FREE_CAMERA)
+    lay_on_the_floor(spec.site("target"), RADIUS, (1.0, 0.0, 0.0, 1.0))
     return spec
+
+
+def lay_on_the_floor(
+    target: mujoco.MjsSite, radius: float, color: tuple[float, float, float, float], below: int = 0
+) -> None:
+    """Make the site of a target a disc on the floor, or on `below` other discs: as the sphere that it is in
+    Gymnasium-Robotics, it would hide the ball that has reached it."""
+    target.type = mujoco.mjtGeom.mjGEOM_CYLINDER
+    target.size = [radius, _THICKNESS / 2, 0]
+    target.pos = [0, 0, _FLOOR + (below + 0.5) * _THICKNESS]
+    target.rgba = color
 
 
 def restore(

@@ -37,12 +37,19 @@ class Arm:
     """What arms that differ in one number have in common: they are one line of a figure against that number, as a label
     budget. By default the name or, if there is none, the method."""
     group: str = ""
-    """Which of the notebook's figures shows the arm: baseline (02), backbone or errors (06), "" for the main ones."""
+    """Which of the notebook's figures shows the arm: baseline (02), backbone, errors or inputs (06), "" for the main
+    ones."""
+    against: str = ""
+    """The name of the arm that it is compared with, task by task and seed by seed; "" for one that others are compared
+    with. It is part of the plan: decided before the runs."""
     source: Source | None = None
     """Transfer: where the adapters come from."""
+    seeds: int | None = None
+    """How many of the grid's seeds it is trained with, the first ones; None: all."""
 
     def columns(self, config: RunConfig) -> dict[str, Any]:
-        """What the rows of a run say of its arm: `arm`, and the columns of `stats.ARM_COLUMNS` but for the budget."""
+        """What the rows of a run say of its arm: `arm`, `segment_length` in actions, and the columns of
+        `stats.ARM_COLUMNS` but for the budget."""
         judged = config.vlm.labels or config.reward.source == "vlm"
         accuracy, thresholds = config.vlm.simulated_accuracy, config.filter
         rime = config.vlm.labels and thresholds.mode == "rime"
@@ -50,7 +57,9 @@ class Arm:
             "arm": self.display_name(config),
             "family": self.family or self.name or self.method,
             "group": self.group,
+            "against": self.against,
             "human": config.feedback.teacher if config.feedback.budget else "",
+            "segment_length": config.feedback.segment_length,
             "vlm": config.vlm.model if judged else "",
             "simulated_accuracy": math.nan if accuracy is None else accuracy,
             "alpha": thresholds.alpha if rime else math.nan,
@@ -69,6 +78,17 @@ class Arm:
         return f"{self.method} ({config.feedback.budget} labels)"
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Tasks x arms x seeds. Arms may differ by task, since label budgets do."""
+
+    arms: Mapping[str, Sequence[Arm]]
+    """Task -> the arms run on it."""
+    seeds: Sequence[int]
+    profile_changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields in which the profile differs from today's: `FIRST_EDITION` where the stored runs are still those."""
+
+
 def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
     """Schedule of profiles `quick` and `laptop`: a fifth of the labels in the first session and the rest in equal parts
     in the `sessions` that follow, so that runs of different budgets spend them over the same steps."""
@@ -82,45 +102,48 @@ def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
 BASELINES = ("surf", "rune", "mrn", "rime")
 """Baselines that learn from human labels, with as many of them as PrefVLM."""
 RIME_UPPER = FilterConfig().upper
+HUMAN_ONLY, PLUS_WITHOUT_VLM = "human only", "prefvlm-plus without its VLM"
+"""Arms without a VLM, which say what a VLM is good for."""
 EQUAL_BAND = {"vlm.ties": "keep"}
-STANDARDISED = {"reward.standardise": True}
 STRUCTURED_ERRORS = {"simulated-segments": "errors by segments", "simulated-features": "errors by features"}
 """Kinds of simulated VLMs that misjudge segments instead of pairs, and what a reader sees of them."""
 _NOISY = {"feedback.teacher": "mistake", "feedback.teacher_mistake": 0.2}
 
 
 def noisy_teacher(methods: Sequence[str], changes: Mapping[str, Any]) -> list[Arm]:
-    """Methods whose human answers wrongly with a probability of 20 %."""
-    return [Arm(method, {**changes, **_NOISY}, method) for method in methods]
+    """Methods whose human answers wrongly with a probability of 20 %; the first one believes every answer."""
+    arms = [Arm(method, {**changes, **_NOISY}, method) for method in methods]
+    return [arms[0], *_against(arms[0].name, arms[1:])]
 
 
 def filters(changes: Mapping[str, Any]) -> list[Arm]:
     """PrefVLM with its filter, and what may stand in the filter's place."""
-    return [
-        Arm("prefvlm", changes, "prefvlm"),
+    changed = [
         Arm("prefvlm-adaptive", changes, "adaptive thresholds"),
         Arm("prefvlm-no-filter", changes, "no filter"),
         Arm("prefvlm-random-selection", changes, "random selection"),
     ]
+    return [Arm("prefvlm", changes, "prefvlm"), *_against("prefvlm", changed)]
 
 
 def thresholds(
     changes: Mapping[str, Any], alphas: Sequence[float], betas: Sequence[float], uppers: Sequence[float]
 ) -> list[Arm]:
     """Adaptive thresholds, and RIME's with every combination of its two weights and its upper threshold."""
-    arms = [Arm("prefvlm-adaptive", changes, "adaptive")]
+    arms = []
     for alpha, beta, upper in itertools.product(alphas, betas, uppers):
         setting = {"filter.alpha": alpha, "filter.beta_max": beta, "filter.beta_min": min(beta, 1.0)}
         setting["filter.upper"] = upper
         arms.append(Arm("prefvlm", {**changes, **setting}, f"alpha {alpha:g}, beta {beta:g}, upper {upper:.1f}"))
-    return arms
+    return [Arm("prefvlm-adaptive", changes, "adaptive"), *_against("adaptive", arms)]
 
 
-def components(changes: Mapping[str, Any], unlabeled: Mapping[str, Any]) -> list[Arm]:
-    """PrefVLM, whole and with a part left out or replaced; `unlabeled`: changes of the arms without a human."""
-    return [
-        Arm("prefvlm", changes, "prefvlm"),
-        Arm("pebble", changes, "human only"),
+def components(changes: Mapping[str, Any], unlabeled: Mapping[str, Any], recent: int) -> list[Arm]:
+    """PrefVLM, whole and with a part left out or replaced; `unlabeled`: changes of the arms without a human; `recent`:
+    episodes from which prefvlm-plus draws its pairs in this profile."""
+    without_vlm = Arm("pebble", {**changes, "feedback.recent_episodes": recent}, PLUS_WITHOUT_VLM)
+    changed = [
+        Arm("pebble", changes, HUMAN_ONLY),
         Arm("vlm-preference", unlabeled, "VLM labels only"),
         Arm("vlm-reward", unlabeled, "VLM reward"),
         Arm("prefvlm-no-inverse-dynamics", changes, "no inverse dynamics"),
@@ -128,24 +151,42 @@ def components(changes: Mapping[str, Any], unlabeled: Mapping[str, Any]) -> list
         Arm("prefvlm", {**changes, "adapter.residual": True}, "residual adapters"),
         Arm("prefvlm", {**changes, "vlm.relabel": False}, "labels never renewed"),
         Arm("prefvlm-plus", changes, "prefvlm-plus"),
-        Arm("pebble", {**changes, **STANDARDISED}, "prefvlm-plus without its VLM"),
     ]
+    return [Arm("prefvlm", changes, "prefvlm"), *_against("prefvlm", changed), *_against("prefvlm-plus", [without_vlm])]
 
 
 def backbones(changes: Mapping[str, Any]) -> list[Arm]:
     """PrefVLM with another VLM."""
     names = {"random": "random VLM", "tinyliv-heldout": "held-out TinyLIV", "tinyliv-indomain": "in-domain TinyLIV"}
-    return [Arm("prefvlm", {**changes, "vlm.model": model}, name, group="backbone") for model, name in names.items()]
+    arms = [Arm("prefvlm", {**changes, "vlm.model": model}, name, group="backbone") for model, name in names.items()]
+    return _against("prefvlm", arms)
+
+
+def embedded(changes: Mapping[str, Any], twice: Mapping[str, Any]) -> list[Arm]:
+    """Rewards learned from the VLM's embedding of the frame in place of the state, with B labels and, `twice`, 2 B.
+
+    The first one is compared with what it would be with the state, the others with it.
+    """
+    arms = [Arm("pebble", changes, "pebble (1×B)"), Arm("pebble", twice, "pebble (2×B)")]
+    arms += [Arm(method, changes, method) for method in ("prefvlm", "prefvlm-plus")]
+    inputs = {"reward.inputs": "embedding"}
+    once, *others = [
+        replace(arm, changes={**arm.changes, **inputs}, name=f"{arm.name}, from embeddings", group="inputs")
+        for arm in arms
+    ]
+    return [*_against(HUMAN_ONLY, [once]), *_against(once.name, others)]
 
 
 def simulated(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[Arm]:
-    """A VLM that is right with a given probability, behind each filter; no adapters learn from it."""
+    """A VLM that is right with a given probability, behind each filter; no adapters learn from it.
+
+    Each is compared with the same without a VLM, which says whether a VLM that is right so often helps.
+    """
     filtered = [
-        Arm("prefvlm"),
-        Arm("prefvlm-adaptive", family="adaptive thresholds"),
-        Arm("prefvlm-no-filter", family="no filter"),
-        Arm("prefvlm-plus"),
-        Arm("prefvlm-plus", {"filter.mode": "adaptive"}, family="plus, adaptive thresholds"),
+        Arm("prefvlm", against=HUMAN_ONLY),
+        Arm("prefvlm-adaptive", family="adaptive thresholds", against=HUMAN_ONLY),
+        Arm("prefvlm-no-filter", family="no filter", against=HUMAN_ONLY),
+        Arm("prefvlm-plus", against=PLUS_WITHOUT_VLM),
     ]
     return [_behind(arm, "simulated", accuracy, changes) for arm, accuracy in itertools.product(filtered, accuracies)]
 
@@ -157,7 +198,7 @@ def structured_errors(changes: Mapping[str, Any], accuracies: Sequence[float]) -
         filtered = Arm("prefvlm", family=f"prefvlm, {errors}", group="errors")
         unfiltered = Arm("prefvlm-no-filter", family=f"no filter, {errors}", group="errors")
         arms += [_behind(arm, kind, accuracy, changes) for arm in (filtered, unfiltered)]
-    return arms
+    return _against(HUMAN_ONLY, arms)
 
 
 def _behind(arm: Arm, kind: str, accuracy: float, changes: Mapping[str, Any]) -> Arm:
@@ -170,29 +211,34 @@ def _behind(arm: Arm, kind: str, accuracy: float, changes: Mapping[str, Any]) ->
 
 def disturbed(changes: Mapping[str, Any], factors: Sequence[str], strength: str) -> list[Arm]:
     """PrefVLM in the clean scene, and where one factor disturbs what its VLM and its people see."""
-    arms = [Arm("prefvlm", changes, "clean")]
+    arms = []
     for factor in factors:
         intensity = INTENSITIES[factor][STRENGTHS.index(strength)]
         arms.append(Arm("prefvlm", {**changes, f"view.{factor}": intensity}, f"{factor.replace('_', ' ')}, {strength}"))
-    return arms
+    return [Arm("prefvlm", changes, "clean"), *_against("clean", arms)]
 
 
 def worth(changes: Mapping[str, Any], accuracies: Sequence[float]) -> list[Arm]:
-    """What the accuracy of a VLM's labels is worth: simulated VLMs, real ones, and none."""
+    """What the accuracy of a VLM's labels is worth: simulated VLMs and real ones, compared with none."""
     simulated_arms = [arm for arm in simulated(changes, accuracies) if arm.family in ("prefvlm", "no filter")]
     frozen = Arm("prefvlm-no-adaptation", changes, "TinyLIV, not adapted")
     real = [Arm("prefvlm", changes, "TinyLIV"), frozen, *backbones(changes)]
-    return [Arm("pebble", changes, "human only"), *simulated_arms, *real]
+    return [Arm("pebble", changes, HUMAN_ONLY), *_against(HUMAN_ONLY, [*simulated_arms, *real])]
 
 
 def transfer(source: Source, budgets: Mapping[Any, Mapping[str, Any]]) -> list[Arm]:
-    """Each label budget, by its name, with and without the source's adapters."""
-    families = {"without transfer": None, "with transfer": source}
-    return [
-        Arm("prefvlm", changes, f"{family} ({budget} labels)", family, source=start)
-        for budget, changes in budgets.items()
-        for family, start in families.items()
-    ]
+    """Each label budget, by its name, without and with the source's adapters."""
+    arms = []
+    for budget, changes in budgets.items():
+        without = Arm("prefvlm", changes, f"without transfer ({budget} labels)", "without transfer")
+        with_it = Arm("prefvlm", changes, f"with transfer ({budget} labels)", "with transfer", source=source)
+        arms += [without, *_against(without.name, [with_it])]
+    return arms
+
+
+def _against(name: str, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms, compared with the one of that name."""
+    return [replace(arm, against=name) for arm in arms]
 
 
 def people(steps: int, session_every: int, segment_length: int) -> list[Arm]:

@@ -24,7 +24,14 @@ import pandas
 from filelock import FileLock, Timeout
 
 from prefvlm_core.analysis.label_quality import judges
-from prefvlm_core.analysis.paired import difference_table, ladder_of, run_scores, score_table, worth_table
+from prefvlm_core.analysis.paired import (
+    difference_table,
+    ladder_of,
+    planned_differences,
+    run_scores,
+    score_table,
+    worth_table,
+)
 from prefvlm_core.analysis.report import KEYS, README_EXPERIMENT, label_errors, with_reference, write_into_texts
 from prefvlm_core.analysis.stats import summary_table
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
@@ -219,7 +226,8 @@ def table_step(profile: str, results: str) -> list[str]:
         summary, labels = summary_table(data), label_log(experiment, profile, Execution(results))
         tables["table"].append(with_reference(summary) if profile == "paper" else summary)
         tables["labels"].append(label_errors(labels) if len(labels) else labels)
-        for name in ("table", "labels"):
+        tables["planned"].append(planned_differences(data))
+        for name in ("table", "labels", "planned"):
             tables[name][-1].insert(0, "experiment", experiment)
         if experiment == README_EXPERIMENT:
             scores = run_scores(data[data["group"] == ""])

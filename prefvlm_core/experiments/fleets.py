@@ -30,7 +30,8 @@ class PlannedRun:
 
 @cached_by_name  # asked again for every step of the batch, and a large grid takes seconds
 def plan(experiment: str, profile: str) -> list[PlannedRun]:
-    """Every run of an experiment. Raises `PrefVLMError` for unknown names and a profile without a grid."""
+    """Every run of an experiment. Raises `PrefVLMError` for unknown names, also that of an arm that another is compared
+    with, and for a profile without a grid."""
     grids = EXPERIMENTS[experiment]
     if check_profile(profile) not in grids:
         raise unknown_name(f"profile of {experiment}", profile, grids)
@@ -38,7 +39,7 @@ def plan(experiment: str, profile: str) -> list[PlannedRun]:
     planned = []
     for task, arms in grid.arms.items():
         for arm in arms:
-            for seed in grid.seeds:
+            for seed in grid.seeds[: arm.seeds]:
                 changes, source = dict(arm.changes), None
                 if arm.source is not None:
                     source = run_config(
@@ -47,6 +48,10 @@ def plan(experiment: str, profile: str) -> list[PlannedRun]:
                     changes["adapter.source"] = source.run_id
                 config = run_config(task, arm.method, seed, profile, changes, grid.profile_changes)
                 planned.append(PlannedRun(config, arm, source))
+    names = {run.arm.display_name(run.config) for run in planned}
+    for run in planned:
+        if run.arm.against and run.arm.against not in names:
+            raise unknown_name("arm", run.arm.against, names)
     return planned
 
 

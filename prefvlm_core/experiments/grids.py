@@ -6,7 +6,6 @@ Each experiment is a notebook's name. To have a task, a method or a setting draw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prefvlm_core.common.registry import Registry
@@ -16,10 +15,12 @@ from prefvlm_core.experiments.arms import (
     EQUAL_BAND,
     RIME_UPPER,
     Arm,
+    Grid,
     Source,
     backbones,
     components,
     disturbed,
+    embedded,
     filters,
     noisy_teacher,
     people,
@@ -30,18 +31,7 @@ from prefvlm_core.experiments.arms import (
     transfer,
     worth,
 )
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Tasks x arms x seeds. Arms may differ by task, since label budgets do."""
-
-    arms: Mapping[str, Sequence[Arm]]
-    """Task -> the arms run on it."""
-    seeds: Sequence[int]
-    profile_changes: Mapping[str, Any] = field(default_factory=dict)
-    """Fields in which the profile differs from today's: `FIRST_EDITION` where the stored runs are still those."""
-
+from prefvlm_core.experiments.other_domains import MULTI_STAGE, OTHER_DOMAINS
 
 # ROVED's learning curves (its Fig. 3): horizon, labels of ROVED itself, of PEBBLE(y) and of PEBBLE(z).
 _PAPER = {
@@ -66,8 +56,10 @@ def _paper_arms(steps: int, labels: int, pebble_labels: Sequence[int]) -> list[A
         arms.append(Arm("pebble", changes, f"pebble ({name} labels)", "pebble"))
     changes = horizon | {"feedback.budget": labels}
     arms += [Arm(method, changes, method) for method in ("prefvlm", "prefvlm-plus")]
-    arms += [Arm(method, changes, method, group="baseline") for method in BASELINES]
-    arms += [Arm("rlvlmf", horizon, group="baseline"), Arm("vlm-preference", horizon), _equal_band(horizon)]
+    # prefvlm has as many labels, PEBBLE on some tasks more.
+    other: dict[str, Any] = {"group": "baseline", "against": "prefvlm"}
+    arms += [Arm(method, changes, method, **other) for method in BASELINES]
+    arms += [Arm("rlvlmf", horizon, **other), Arm("vlm-preference", horizon), _equal_band(horizon)]
     return [*arms, Arm("vlm-reward", horizon)]
 
 
@@ -83,28 +75,13 @@ _QUICK = _MECHANISM | small_budget(120)
 _WINDOW_STEPS = {"total_steps": _PAPER["window-close-v3"][0]}
 _WINDOW = _WINDOW_STEPS | {"feedback.budget": _PAPER["window-close-v3"][1]}
 
-# Profile laptop: steps and label budget B of each task, chosen in a pilot on seeds 50 and 51 (results/laptop/NOTES.md).
-_LAPTOP = {
-    "door-close-v3": (6_000, 50),
-    "button-press-v3": (6_000, 100),
-    "window-open-v3": (6_000, 100),
-    "window-close-v3": (8_000, 100),
-}
+# Profile laptop, planned in results/laptop/PLAN.md.
 _CLAIM = {"button-press-v3": 16, "door-close-v3": 16, "window-close-v3": 64, "window-open-v3": 64}
 """The second comparison's label budget B of each task, chosen on seeds 200 to 203 (results/laptop/PLAN.md)."""
 _AGENT_AND_INPUTS = ("sac.critic_norm", "sac.standardise", "reward.inputs", "reward.standardise")
 _ABLATED = ("door-close-v3", "button-press-v3")
 """Tasks of profile laptop's ablations."""
-
-
-def _laptop_steps(task: str) -> dict[str, Any]:
-    """Changes of a run of `task` in profile laptop that asks no human."""
-    return {"total_steps": _LAPTOP[task][0]}
-
-
-def _laptop(task: str, share: float = 1) -> dict[str, Any]:
-    """Changes of a run of `task` in profile laptop with `share` of its budget B."""
-    return _laptop_steps(task) | small_budget(int(share * _LAPTOP[task][1]), sessions=12)
+_ABLATION_SEEDS = range(1000, 1005)
 
 
 def _claim(task: str, share: float = 1) -> dict[str, Any]:
@@ -125,22 +102,18 @@ def _claim_arms(task: str) -> list[Arm]:
     arms.append(Arm("pebble", once | near, "pebble, near-policy (1×B)", "pebble, near-policy"))
     arms += [Arm(method, once, f"{method} (1×B)", method) for method in ("prefvlm", "prefvlm-adaptive", "prefvlm-plus")]
     arms.append(Arm("prefvlm-plus", _claim(task, 1 / 2), "prefvlm-plus (0.5×B)", "prefvlm-plus"))
-    return [*arms, Arm("vlm-preference"), Arm("vlm-reward")]
-
-
-def _first_plus(arms: Sequence[Arm]) -> list[Arm]:
-    """Arms whose prefvlm-plus is still what it was when their runs were trained."""
-    first: dict[str, Any] = {
-        "filter.mode": "rime",
-        "filter.human_selection": "uncertain",
-        "filter.human_order": "random",
-    }
-    first |= {"adapter.kind": "mlp", "feedback.recent_episodes": 100, "reward.standardise": True}
-    return [replace(arm, changes=first | dict(arm.changes)) if arm.method == "prefvlm-plus" else arm for arm in arms]
+    arms += [Arm("vlm-preference"), Arm("vlm-reward")]
+    if task in _ABLATED:
+        few: dict[str, Any] = {"group": "baseline", "against": "pebble (1×B)", "seeds": len(_ABLATION_SEEDS)}
+        arms += [Arm(method, once, method, **few) for method in BASELINES]
+        arms.append(Arm("rlvlmf", {}, "rlvlmf", **few))
+    return arms
 
 
 def _equal_band(changes: Mapping[str, Any]) -> Arm:
-    return Arm("vlm-preference", {**changes, **EQUAL_BAND}, "vlm-preference (equal band)", group="baseline")
+    against = "vlm-preference (no human)"
+    changes = {**changes, **EQUAL_BAND}
+    return Arm("vlm-preference", changes, "vlm-preference (equal band)", group="baseline", against=against)
 
 
 TRANSFER_PAIRS = {
@@ -176,7 +149,7 @@ _SECOND = {"vlm.model": "tinyliv2"}
 _GRIDS: dict[str, dict[str, Grid]] = {
     "01_sanity_check": {
         "quick": Grid({"drawer-close-v3": [Arm("prefvlm", _QUICK, "prefvlm")]}, [0]),
-        "laptop": Grid({task: filters(_laptop(task))[:2] for task in _ABLATED}, range(3), FIRST_EDITION),
+        "laptop": Grid({task: filters(_claim(task))[:2] for task in _ABLATED}, _ABLATION_SEEDS),
         "paper": Grid({task: [_paper_prefvlm(*_PAPER[task][:2])] for task in _PAPER}, range(5)),
     },
     "02_learning_curves": {
@@ -196,19 +169,14 @@ _GRIDS: dict[str, dict[str, Grid]] = {
     },
     "03_filter_ablation": {
         "quick": Grid({"drawer-close-v3": filters(_QUICK)}, [0]),
-        "laptop": Grid({task: filters(_laptop(task)) for task in _ABLATED}, range(3), FIRST_EDITION),
+        "laptop": Grid({task: filters(_claim(task)) for task in _ABLATED}, _ABLATION_SEEDS),
         "paper": Grid({"window-close-v3": filters(_WINDOW)}, range(5)),
     },
     "04_threshold_sensitivity": {
         "quick": Grid({"drawer-close-v3": thresholds(_QUICK, [0.5], [0.0, 3.0], [2.0, RIME_UPPER])}, [0]),
         "laptop": Grid(
-            {
-                "button-press-v3": thresholds(
-                    _laptop("button-press-v3"), [0.25, 0.5], [0.0, 1.0, 3.0], [2.0, RIME_UPPER]
-                )
-            },
-            range(2),
-            FIRST_EDITION,
+            {task: thresholds(_claim(task), [0.25, 0.5], [0.0, 1.0, 3.0], [2.0, RIME_UPPER]) for task in _ABLATED},
+            _ABLATION_SEEDS,
         ),
         "paper": Grid(
             {"window-close-v3": thresholds(_WINDOW, [0.25, 0.5], [0.0, 1.0, 3.0], [2.0, RIME_UPPER])}, range(5)
@@ -227,13 +195,12 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         "laptop": Grid(
             {
                 target: transfer(
-                    Source(source, "prefvlm", _laptop(source)),
-                    {name: _laptop(target, share) for name, share in (("B", 1), ("B/2", 1 / 2), ("B/4", 1 / 4))},
+                    Source(source, "prefvlm", _claim(source)),
+                    {name: _claim(target, share) for name, share in (("B", 1), ("B/2", 1 / 2), ("B/4", 1 / 4))},
                 )
                 for target, source in LAPTOP_TRANSFER_PAIRS.items()
             },
-            range(2),
-            FIRST_EDITION,
+            _ABLATION_SEEDS,
         ),
         "paper": Grid({target: _paper_transfer(target, source) for target, source in TRANSFER_PAIRS.items()}, range(5)),
     },
@@ -241,8 +208,8 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         "quick": Grid(
             {
                 "drawer-close-v3": [
-                    *components(_QUICK, _MECHANISM),
-                    Arm("rlvlmf", _MECHANISM, "single images"),
+                    *components(_QUICK, _MECHANISM, recent=10),
+                    Arm("rlvlmf", _MECHANISM, "single images", against="prefvlm"),
                     *backbones(_QUICK),
                     *simulated(_QUICK, [0.9])[:1],
                     *structured_errors(_QUICK, [0.9]),
@@ -252,23 +219,21 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         ),
         "laptop": Grid(
             {
-                task: _first_plus(
-                    [
-                        *components(_laptop(task), _laptop_steps(task)),
-                        *backbones(_laptop(task)),
-                        *simulated(_laptop(task), _ACCURACIES),
-                        *structured_errors(_laptop(task), _ACCURACIES[:3]),
-                    ]
-                )
+                task: [
+                    *components(_claim(task), {}, recent=10),
+                    *backbones(_claim(task)),
+                    *simulated(_claim(task), _ACCURACIES[:3]),
+                    *structured_errors(_claim(task), _ACCURACIES[:3]),
+                    *embedded(_claim(task), _claim(task, 2)),
+                ]
                 for task in _ABLATED
             },
-            range(3),
-            FIRST_EDITION,
+            _ABLATION_SEEDS,
         ),
         "paper": Grid(
             {
                 "window-close-v3": [
-                    *components(_WINDOW, _WINDOW_STEPS),
+                    *components(_WINDOW, _WINDOW_STEPS, recent=30),
                     *backbones(_WINDOW),
                     *simulated(_WINDOW, _ACCURACIES),
                     *structured_errors(_WINDOW, _ACCURACIES[:3]),
@@ -279,24 +244,20 @@ _GRIDS: dict[str, dict[str, Grid]] = {
     },
     "07_human_labeling": {
         "quick": Grid({"drawer-close-v3": people(1_500, 200, 10)}, [0]),
-        "laptop": Grid({"drawer-close-v3": people(1_500, 200, 10)}, [0], FIRST_EDITION),
+        "laptop": Grid({"drawer-close-v3": people(1_500, 200, 10)}, [0]),
         "paper": Grid({"drawer-close-v3": people(15_000, 1_500, 50)}, [0]),
     },
     "08_noisy_teacher": {
         "quick": Grid({"drawer-close-v3": noisy_teacher(("pebble", *BASELINES, "prefvlm"), _QUICK)}, [0]),
         "laptop": Grid(
-            {
-                task: _first_plus(noisy_teacher(("pebble", "rime", "prefvlm", "prefvlm-plus"), _laptop(task)))
-                for task in _ABLATED
-            },
-            range(3),
-            FIRST_EDITION,
+            {task: noisy_teacher(("pebble", "rime", "prefvlm", "prefvlm-plus"), _claim(task)) for task in _ABLATED},
+            _ABLATION_SEEDS,
         ),
         "paper": Grid({"window-close-v3": noisy_teacher(("pebble", "rime", "prefvlm"), _WINDOW)}, range(5)),
     },
     "09_vlm_backbones": {
         "quick": Grid({"drawer-close-v3": worth(_QUICK, [0.7, 1.0])}, [0]),
-        "laptop": Grid({task: worth(_laptop(task), _ACCURACIES) for task in _ABLATED}, range(3), FIRST_EDITION),
+        "laptop": Grid({task: worth(_claim(task), _ACCURACIES) for task in _ABLATED}, _ABLATION_SEEDS),
         "paper": Grid({"window-close-v3": worth(_WINDOW, _ACCURACIES)}, range(5)),
     },
     "10_visual_robustness": {
@@ -306,6 +267,8 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         ),
         "paper": Grid({"window-close-v3": disturbed(_WINDOW, DISTURBING, DISTURBANCE)}, range(5)),
     },
+    "11_other_domains": OTHER_DOMAINS,
+    "12_multi_stage": MULTI_STAGE,
 }
 EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry(
     "experiment",
@@ -321,6 +284,8 @@ EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry(
         "08_noisy_teacher": "what one wrong answer in five does",
         "09_vlm_backbones": "how good a labeler of real training is each model, and what is that worth?",
         "10_visual_robustness": "what if the scene looks different?",
+        "11_other_domains": "does it also work in mazes and for legs?",
+        "12_multi_stage": "what changes with the number of stages of a task?",
     },
 )
 """Notebook name -> profile -> grid."""

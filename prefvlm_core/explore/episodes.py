@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.domains.perturbations import CLEAN, EVERYTHING, INTENSITIES, STRENGTHS, Perturbation, perturbation_of
-from prefvlm_core.domains.tasks import PAPER_TASKS
+from prefvlm_core.domains.registry import DOMAINS, domain_of, main_tasks
 from prefvlm_core.explore import films
 from prefvlm_core.explore.choosing import results_folder, run_table
 from prefvlm_core.explore.picture import Explorer, Picture, drop_down, encode, row, sentence_html, table_html
@@ -30,6 +30,12 @@ COLORS = {
     films.TRUE: TRUE_COLOR,
 }
 FRAME_PIXELS = 300
+
+
+def offered_tasks() -> list[str]:
+    """The tasks that the domains at hand are compared on."""
+    domains = [domain for domain in DOMAINS.values() if domain.installed]
+    return [task for domain in domains for task in main_tasks(next(iter(domain.tasks)))]
 
 
 def scaled(scores: pandas.DataFrame) -> pandas.DataFrame:
@@ -84,14 +90,14 @@ class EpisodeExplorer(Explorer):
         super().__init__()
         self._profile, self._results = check_profile(profile), results_folder(results)
         self._models: dict[str, VisionLanguageModel] = {}
-        self.task = drop_down("task", PAPER_TASKS)
+        self.task = drop_down("task", offered_tasks())
         self.run = drop_down("run", [NO_RUN], "500px")
         self.behavior = drop_down("who acts", [], "240px")
         seed = {"style": {"description_width": "80px"}, "layout": {"width": "180px"}}
         self.seed = ipywidgets.BoundedIntText(0, min=0, max=9_999, description="initial state", **seed)
         self.model = drop_down("VLM", TINYLIV_NAMES)
         self.model.value = "tinyliv2"
-        self.factor = drop_down("scene", [CLEAN_SCENE, *INTENSITIES, EVERYTHING], "240px")
+        self.factor = drop_down("scene", [CLEAN_SCENE], "240px")
         self.strength = drop_down("strength", STRENGTHS, "190px")
         self.strength.value = "strong"
         self.step = ipywidgets.IntSlider(
@@ -135,6 +141,9 @@ class EpisodeExplorer(Explorer):
             self._runs[f"{each.setting}, seed {each.seed}"] = each.run
         self._filling = True
         self.run.options = list(self._runs)
+        factors = domain_of(self.task.value).factors
+        scenes = [CLEAN_SCENE, *factors, *([EVERYTHING] if set(factors) == set(INTENSITIES) else [])]
+        self.factor.options, self.factor.value = scenes, self.factor.value if self.factor.value in scenes else scenes[0]
         self._filling = False
         self.run.layout.display = "" if found else "none"
         self._choose_run()
@@ -143,10 +152,10 @@ class EpisodeExplorer(Explorer):
         if self._filling:
             return
         run, chosen = self._runs[self.run.value], self.behavior.value
-        options = [films.EXPERT, films.NOISY, films.RANDOM, *([films.POLICY] if run else [])]
+        options = [*films.behaviors(self.task.value), *([films.POLICY] if run else [])]
         self._filling = True
         self.behavior.options = options
-        self.behavior.value = chosen if chosen in options else films.EXPERT
+        self.behavior.value = chosen if chosen in options else options[0]
         if run and run.config.vlm.model in TINYLIV_NAMES:
             self.model.value = run.config.vlm.model
         self._filling = False

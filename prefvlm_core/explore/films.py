@@ -49,6 +49,11 @@ def runs_with_weights(task: str, profile: str, results: Path) -> list[RunDirecto
     ]
 
 
+def behaviors(task: str) -> list[str]:
+    """Who can act on a task without a stored policy: not every task has a scripted expert."""
+    return [*([EXPERT, NOISY] if domain_of(task).expert(task) else []), RANDOM]
+
+
 def play_behavior(task: str, behavior: str, seed: int, run: RunDirectory | None = None) -> Played:
     """An episode of a task from the initial state that `seed` determines.
 

@@ -4,22 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prefvlm_core.analysis.backbone_tables import TAUGHT
 from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.analysis.vlm_quality import ALL, LARGE_GAP, LATE, NEAR_GOAL, STATE
+from prefvlm_core.plots.gains import MARKERS, draw_gains, draw_ground, gains_footer
 from prefvlm_core.plots.layout import (
     Key,
-    Panel,
     Row,
     footer_line,
     grid,
-    make_footer,
     make_panels,
-    show_percent,
     task_titles,
     text_width,
 )
@@ -148,58 +145,42 @@ def orders(films: pd.DataFrame, mixed: pd.DataFrame, profile: str) -> Figure:
 
 
 @project_style
-def worth_of_accuracy(runs: pd.DataFrame, profile: str) -> Figure:
-    """Success against how often labels are right, a panel per task: simulated VLMs as lines, real ones as diamonds,
-    which the rows below name.
+def worth_of_accuracy(gaps: pd.DataFrame, profile: str) -> Figure:
+    """What a VLM gains over none against how often its labels are right, all tasks together: simulated VLMs as lines,
+    real ones as diamonds, which the rows below name.
 
-    `runs` is a `backbone_tables.runs_by_accuracy`. Success is the mean over the run. Raises PrefVLMError for missing
-    columns.
+    `gaps` is a `backbone_tables.gaps_by_accuracy`. Raises PrefVLMError for missing columns.
     """
-    check_columns(runs, {"arm", "accuracy", "simulated_accuracy", "area_under_curve"}, "runs", "runs_by_accuracy")
-    real = runs[runs["simulated_accuracy"].isna() & runs["accuracy"].notna()]
-    tasks, simulated = sorted(set(runs["task"])), runs.dropna(subset="simulated_accuracy")
-    names = real.groupby("arm")["accuracy"].mean().sort_values(ascending=False).index.tolist()
-    styles = dict(zip(simulated["family"], map(method_color, simulated["method"]), strict=True))
-    seeds = runs.groupby(["task", "arm"])["seed"].nunique()
-    shown = "success: mean over the run; mark: mean of the runs; dots: single runs of simulated VLMs"
-    shown += "; a real VLM stands at the accuracy of its labels in these runs"
-    footer = make_footer([profile], tasks, seeds, shown, "")
-    left = text_width(names) + 0.1
-    rows = [Row(tasks, 1.4, 0.06, 0.1, below=0.0), Row([""] * len(tasks), len(names) * 0.7 * _ROW, 0.06, 0.1)]
-    key = [Key(f"{family}, simulated VLM", color) for family, color in styles.items()]
-    key += [Key("real VLMs", REAL_COLOR, "D"), Key("no VLM", REFERENCE_COLOR, "_")]
-    figure, panels = make_panels(rows, footer, left=left, key=key)
-    for above, below, task in zip(panels[: len(tasks)], panels[len(tasks) :], tasks, strict=True):
-        _draw_worth(above.axes, runs[runs["task"] == task], styles)
-        _name_real(above.axes, below, real[real["task"] == task], names)
-        if not above.leftmost:
-            above.axes.tick_params(labelleft=False)
-        above.set_axis_titles("", "success (%)")
-    return figure
-
-
-def _draw_worth(axes: Axes, runs: pd.DataFrame, styles: Mapping[str, str]) -> None:
-    """Lines of simulated VLMs, and the level that is reached without any, of one task."""
-    axes.axhline(100 * runs.loc[runs["accuracy"].isna(), "area_under_curve"].mean(), color=REFERENCE_COLOR, lw=0.9)
-    for apart, (family, color) in enumerate(styles.items()):
-        rows = runs[(runs["family"] == family) & runs["simulated_accuracy"].notna()]
-        x = 100 * rows["accuracy"] - 0.8 * apart  # dots stay apart
-        axes.plot(x, 100 * rows["area_under_curve"], "o", color=color, alpha=0.45, markersize=2.4, mew=0)
-        means = (100 * rows["area_under_curve"]).groupby(x).mean()
-        axes.plot(means.index, means, "-o", color=color, lw=1.2, markersize=3.6)
-    show_percent(axes)
-
-
-def _name_real(above: Axes, panel: Panel, real: pd.DataFrame, names: Sequence[str]) -> None:
-    """The diamonds of real VLMs on one task, and below each the row of its name."""
-    for arm, rows in real.groupby("arm"):
-        x, y, line = 100 * rows["accuracy"].iloc[0], 100 * rows["area_under_curve"].mean(), names.index(arm)
-        above.plot(x, y, "D", color=REAL_COLOR, markersize=3.6, zorder=3)
-        above.plot([x, x], [-3, y], color=REAL_COLOR, lw=0.5, ls=":", zorder=1)
-        panel.axes.plot([x, x], [-1, line], color=REAL_COLOR, lw=0.5, ls=":", zorder=1)
-        panel.axes.plot(x, line, "D", color=REAL_COLOR, markersize=3.6)
-    panel.name_rows(names)
-    for axes in (above, panel.axes):
+    check_columns(
+        gaps, {"arm", "method", "accuracy", "simulated_accuracy", "mean", "low", "high"}, "gaps", "gaps_by_accuracy"
+    )
+    real = gaps[gaps["simulated_accuracy"].isna()].sort_values("accuracy", ascending=False)
+    simulated = gaps.dropna(subset="simulated_accuracy").sort_values("accuracy")
+    names = real["arm"].tolist()
+    rows = [Row([""], 1.4, below=0.0), Row([""], len(names) * 0.7 * _ROW)]
+    key = [
+        Key(f"{method}, simulated VLM", method_color(method), MARKERS[method])
+        for method in simulated["method"].unique()
+    ]
+    shown = "a real VLM stands at the accuracy of its labels in these runs"
+    footer = gains_footer(gaps, profile, shown)
+    figure, (above, below) = make_panels(
+        rows, footer, left=max(text_width(names), 0.4) + 0.14, right=0.1, key=[*key, Key("real VLMs", REAL_COLOR, "D")]
+    )
+    draw_gains(above.axes, 100 * simulated["accuracy"], simulated)
+    draw_ground(above.axes, gaps)
+    bottom = above.axes.get_ylim()[0]
+    for line, row in enumerate(real.itertuples()):
+        x = 100 * row.accuracy
+        above.axes.vlines(x, 100 * row.low, 100 * row.high, color=REAL_COLOR, alpha=0.5, lw=1.2)
+        above.axes.plot(x, 100 * row.mean, "D", color=REAL_COLOR, markersize=3.6, zorder=3)
+        above.axes.plot([x, x], [bottom, 100 * row.mean], color=REAL_COLOR, lw=0.5, ls=":", zorder=1)
+        below.axes.plot([x, x], [-1, line], color=REAL_COLOR, lw=0.5, ls=":", zorder=1)
+        below.axes.plot(x, line, "D", color=REAL_COLOR, markersize=3.6)
+    below.name_rows(names)
+    for axes in (above.axes, below.axes):
         axes.set(xlim=(40, 102), xticks=range(40, 101, 20))
-    above.tick_params(labelbottom=False)
-    panel.set_axis_titles("labels right (%)", "")
+    above.axes.tick_params(labelbottom=False)
+    above.axes.set_ylabel("gain over no VLM (points)")
+    below.axes.set_xlabel("labels right (%)")
+    return figure

@@ -1,4 +1,4 @@
-"""Figures of success against a number in which the arms of a family differ: label budget, or accuracy of the VLM."""
+"""Figure of success against the label budget, in which the arms of a family differ."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,25 +34,9 @@ def success_against_budget(runs: pd.DataFrame, profile: str) -> Figure:
     interval, from five seeds on; dots: single runs of a task, where there are fewer than 20 seeds. Raises PrefVLMError
     for missing columns and more than `MOST_CURVES` families.
     """
-    check_columns(runs, {"budget"}, "table of runs", "stats.run_table")
-    asked = runs.assign(x=runs["budget"].where(runs["budget"] > 0))
-    return _success_against(asked, "budget of human labels", profile, log=True)
-
-
-@project_style
-def success_against_accuracy(runs: pd.DataFrame, profile: str) -> Figure:
-    """Success against how often a simulated VLM is right; families whose VLM is not simulated are levels.
-
-    The rest is as in `success_against_budget`.
-    """
-    check_columns(runs, {"simulated_accuracy"}, "table of runs", "stats.run_table")
-    percent = runs.assign(x=(100 * runs["simulated_accuracy"]).round())
-    return _success_against(percent, "VLM's labels right (%)", profile, log=False)
-
-
-def _success_against(runs: pd.DataFrame, title: str, profile: str, *, log: bool) -> Figure:
-    """Success against the column `x`, horizontal where it is nan."""
-    check_columns(runs, {"task", "method", "family", "arm", "seed", "success"}, "table of runs", "stats.run_table")
+    columns = {"task", "method", "family", "arm", "seed", "success", "budget"}
+    check_columns(runs, columns, "table of runs", "stats.run_table")
+    runs = runs.assign(x=runs["budget"].where(runs["budget"] > 0))
     styles, tasks = curve_styles(runs, "family"), sorted(set(runs["task"]))
     if len(styles) > MOST_CURVES:
         raise PrefVLMError(
@@ -71,12 +55,12 @@ def _success_against(runs: pd.DataFrame, title: str, profile: str, *, log: bool)
         pooled = panel.name == stats.ALL_TASKS
         rows = complete(runs, "arm") if pooled else runs[runs["task"] == panel.name]
         means = _means(rows)
-        _draw_families(panel.axes, means, styles, log=log)
+        _draw_families(panel.axes, means, styles)
         if dots and not pooled:
-            _draw_runs(panel.axes, rows, styles, log=log)
-        _set_ticks(panel.axes, means["x"].dropna(), log=log)
+            _draw_runs(panel.axes, rows, styles)
+        _set_ticks(panel.axes, means["x"].dropna())
         show_percent(panel.axes)
-        panel.set_axis_titles(title, Y_TITLES["success"])
+        panel.set_axis_titles("budget of human labels", Y_TITLES["success"])
     return figure
 
 
@@ -89,12 +73,12 @@ def _means(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("x")
 
 
-def _apart(x: pd.Series, rank: int, *, log: bool) -> pd.Series:
+def _apart(x: pd.Series, rank: int) -> pd.Series:
     """Where a family's marks stand, so that those of several at one number can be told apart."""
-    return x * 1.04 ** (rank - 1) if log else x + 0.6 * (rank - 1)
+    return x * 1.04 ** (rank - 1)
 
 
-def _draw_families(axes: Axes, means: pd.DataFrame, styles: Mapping[str, CurveStyle], *, log: bool) -> None:
+def _draw_families(axes: Axes, means: pd.DataFrame, styles: Mapping[str, CurveStyle]) -> None:
     """A line through the means of each family, or a level where they have no x."""
     for rank, (family, (color, dashes)) in enumerate(styles.items()):
         points = means[means["family"] == family]
@@ -102,26 +86,23 @@ def _draw_families(axes: Axes, means: pd.DataFrame, styles: Mapping[str, CurveSt
             for level in points["mean"]:
                 axes.axhline(level, color=color, linestyle=dashes, lw=0.9)
             continue
-        x = _apart(points["x"], rank, log=log)
+        x = _apart(points["x"], rank)
         axes.vlines(x, points["low"], points["high"], color=color, alpha=0.5, lw=1.2)
         axes.plot(x, points["mean"], color=color, linestyle=dashes, lw=1.2)
         axes.plot(x, points["mean"], _MARKERS[rank], color=color, markersize=3.6, zorder=3, clip_on=False)
 
 
-def _draw_runs(axes: Axes, runs: pd.DataFrame, styles: Mapping[str, CurveStyle], *, log: bool) -> None:
+def _draw_runs(axes: Axes, runs: pd.DataFrame, styles: Mapping[str, CurveStyle]) -> None:
     style: dict[str, Any] = {"alpha": 0.45, "markersize": 2.4, "markeredgewidth": 0, "zorder": 2, "clip_on": False}
     for rank, (family, (color, _)) in enumerate(styles.items()):
         rows = runs[(runs["family"] == family) & runs["x"].notna()]
-        axes.plot(_apart(rows["x"], rank, log=log), 100 * rows["success"], "o", color=color, **style)
+        axes.plot(_apart(rows["x"], rank), 100 * rows["success"], "o", color=color, **style)
 
 
-def _set_ticks(axes: Axes, numbers: pd.Series, *, log: bool) -> None:
+def _set_ticks(axes: Axes, numbers: pd.Series) -> None:
     """A tick at each number, with room at both ends."""
     ticks = sorted(set(numbers.round(1)))
-    if log:
-        axes.set_xscale("log", base=2)
-        axes.set_xlim(ticks[0] / 1.25, 1.25 * ticks[-1])
-    else:
-        axes.set_xlim(ticks[0] - 4, ticks[-1] + 4)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(ticks[0] / 1.25, 1.25 * ticks[-1])
     axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())

@@ -132,8 +132,11 @@ def divergences(labels: pd.DataFrame, data: pd.DataFrame) -> Figure:
 
 def draw_histograms(axes: Axes, rows: pd.DataFrame, bins: list[float]) -> None:
     """Counts of right labels as areas, of wrong ones as an outline."""
-    axes.hist(rows.loc[rows["error"] == 0, "divergence"], bins, color=_RIGHT, log=True)
-    axes.hist(rows.loc[rows["error"] == 1, "divergence"], bins, color=_WRONG, histtype="step", lw=1.0, log=True)
+    right, wrong = (rows.loc[rows["error"] == error, "divergence"] for error in (0, 1))
+    if len(right):  # matplotlib warns of a logarithmic axis without data
+        axes.hist(right, bins, color=_RIGHT, log=True)
+    if len(wrong):
+        axes.hist(wrong, bins, color=_WRONG, histtype="step", lw=1.0, log=True)
     axes.set_ylim(bottom=0.7)
 
 

@@ -19,6 +19,7 @@ from prefvlm_core import __version__
 from prefvlm_core.analysis.means import FEWEST_SEEDS, FEWEST_TASKS
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.config.profiles import PROFILES
+from prefvlm_core.domains.registry import DOMAINS
 from prefvlm_core.plots.style import (
     FOOTER_SIZE,
     LABEL_SIZE,
@@ -215,7 +216,7 @@ def make_footer(profiles: Iterable[str], tasks: Sequence[str], seeds: pd.Series,
     """What a figure shows, in a line; `interval` names the mark of the bootstrap interval, "" for none."""
     fewest, most = int(seeds.min()), int(seeds.max())
     parts = [
-        f"profile {', '.join(map(_profile_title, sorted(set(profiles))))}",
+        f"profile {', '.join(_profile_title(profile, tasks) for profile in sorted(set(profiles)))}",
         task_titles(tasks),
         f"{fewest if fewest == most else f'{fewest}–{most}'} {'seed' if most == 1 else 'seeds'}",
         shown,
@@ -242,9 +243,12 @@ def task_titles(tasks: Sequence[str]) -> str:
     return ", ".join(map(task_title, tasks))
 
 
-def _profile_title(profile: str) -> str:
-    repeat = PROFILES.get(profile, {}).get("action_repeat", 1)
-    return profile if repeat == 1 else f"{profile} (each action held {repeat} steps)"
+def _profile_title(profile: str, tasks: Sequence[str]) -> str:
+    """The profile, and for how many steps it holds each action in the tasks' domains, which may differ in that."""
+    domains = [domain for domain in DOMAINS.values() if not domain.tasks.keys().isdisjoint(tasks)]
+    fields = [PROFILES.get(profile, {}) | dict(domain.profiles.get(profile, {})) for domain in domains]
+    repeats = sorted({changed.get("action_repeat", 1) for changed in fields})
+    return profile if repeats in ([], [1]) else f"{profile} (each action held {' or '.join(map(str, repeats))} steps)"
 
 
 def count_from_zero(axes: Axes, most_ticks: int) -> None:

@@ -4,16 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from prefvlm_core.analysis.label_quality import check_columns
-from prefvlm_core.analysis.paired import DECIDING, MEASURES
+from prefvlm_core.analysis.paired import DECIDING, MARGIN, MEASURES
+from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.plots.layout import Key, Row, footer_line, make_panels, task_titles, text_width, wrapped
-from prefvlm_core.plots.rows import draw_mark
+from prefvlm_core.plots.rows import draw_mark, draw_runs
 from prefvlm_core.plots.style import LABEL_SIZE, LINE_HEIGHT, REFERENCE_COLOR, curve_styles, project_style
 
 CLAIMS = (2, 5)
@@ -36,12 +38,13 @@ def label_equivalents(worth: pd.DataFrame, scores: pd.DataFrame, profile: str, m
         rows.dropna(subset="mean").sort_values("mean", ascending=False),
     )
     first, last = rungs["labels"].iloc[0], rungs["labels"].iloc[-1]
-    words = [_words(row, first, last) for row in rows.to_dict("records")]
+    rows = rows.assign(words=[_words(row, first, last) for row in rows.to_dict("records")])
     key = [
         Key("the arm's own labels", REFERENCE_COLOR, "x"),
         Key(f"papers' claims: {' and '.join(map(str, CLAIMS))} times as many", "#444444", "|"),
     ]
-    figure, axes = _rows_of_arms(rows, words, scores, profile, "B: each task's budget of labels; arrow: or beyond", key)
+    shown = "B: each task's budget of labels; arrow: or beyond"
+    figure, (axes,) = _rows_of_arms({"": rows}, scores, profile, shown, key)
     styles = curve_styles(scores)
     for line, row in enumerate(rows.to_dict("records")):
         claims = [claim * row["labels"] for claim in CLAIMS]
@@ -96,9 +99,9 @@ def differences(
     unit = 100 if "success" in MEASURES[measure] else 1
     rows = rows.assign(**{column: unit * rows[column] for column in ("mean", "low", "high")})
     form = "+z.0f" if unit == 100 else "+z.2f"
-    words = [f"{row.mean:{form}}\n({row.low:{form}} to {row.high:{form}})" for row in rows.itertuples()]
+    words = [f"{row.mean:{form}}{_interval(row.low, row.high, form)}" for row in rows.itertuples()]
     shown = f"shaded: margin of {unit * margin:g} points, within which an arm is not inferior"
-    figure, axes = _rows_of_arms(rows, words, scores, profile, shown)
+    figure, (axes,) = _rows_of_arms({"": rows.assign(words=words)}, scores, profile, shown)
     axes.axvspan(-unit * margin, 0, color=REFERENCE_COLOR, alpha=0.15, lw=0, zorder=0)
     axes.axvline(0, color=REFERENCE_COLOR, lw=0.6, zorder=0)
     axes.set_xlabel(
@@ -107,27 +110,73 @@ def differences(
     return figure
 
 
+@project_style
+def planned(gaps: pd.DataFrame, profile: str) -> Figure:
+    """How far each arm ends from the one that it is compared with: one row per arm, the best first, and a panel per arm
+    that others are compared with.
+
+    `gaps`: a `paired.planned_differences`, shown in points. Mark: all tasks together; dots: the tasks. What lies within
+    the shaded margin is level. Raises PrefVLMError without an arm.
+    """
+    columns = {"task", "arm", "method", "against", "mean", "low", "high", "pairs"}
+    check_columns(gaps, columns, "table of differences", "paired.planned_differences")
+    shown = gaps.assign(**{column: 100 * gaps[column] for column in ("mean", "low", "high")})
+    pooled = shown[shown["task"] == ALL_TASKS].sort_values("mean", ascending=False)
+    words = [f"{row.mean:+z.0f}{_interval(row.low, row.high)}" for row in pooled.itertuples()]
+    panels = {f"compared with {against}": rows for against, rows in pooled.assign(words=words).groupby("against")}
+    by_task = shown[shown["task"] != ALL_TASKS]
+    said = [f"shaded: level, within ±{100 * MARGIN:g} points", "dots: tasks" if by_task["task"].nunique() > 1 else ""]
+    figure, drawn = _rows_of_arms(panels, by_task, profile, "; ".join(filter(None, said)))
+    bounds = shown[["mean", "low", "high"]].to_numpy()
+    limits = min(-15.0, np.nanmin(bounds) - 3), max(15.0, np.nanmax(bounds) + 3)
+    styles = curve_styles(pooled)
+    for axes, rows in zip(drawn, panels.values(), strict=True):
+        for line, arm in enumerate(rows["arm"] if "dots: tasks" in said else ()):
+            single = by_task.loc[by_task["arm"] == arm, "mean"].tolist()
+            draw_runs(axes, line, single, styles[arm].color, 0.6)
+        axes.axvspan(-100 * MARGIN, 100 * MARGIN, color=REFERENCE_COLOR, alpha=0.15, lw=0, zorder=0)
+        axes.axvline(0, color=REFERENCE_COLOR, lw=0.6, zorder=0)
+        axes.set_xlim(limits)
+    drawn[-1].set_xlabel(f"{MEASURES[DECIDING]}:\ndifference (points)")
+    return figure
+
+
+def _interval(low: float, high: float, form: str = "+.0f") -> str:
+    """The interval of a difference on a line of its own, where there is one. A bound that is rounded to 0 keeps its sign,
+    which says whether the interval excludes 0."""
+    return "" if math.isnan(low) else f"\n({low:{form}} to {high:{form}})"
+
+
 def _rows_of_arms(
-    rows: pd.DataFrame, words: Sequence[str], scores: pd.DataFrame, profile: str, shown: str, key: Sequence[Key] = ()
-) -> tuple[Figure, Axes]:
-    """A figure with the mean and the interval of each row, named by its arm, and in `words` at the right."""
+    panels: Mapping[str, pd.DataFrame], scores: pd.DataFrame, profile: str, shown: str, key: Sequence[Key] = ()
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel per table, by its title: of each row the mean and the interval, its arm at the left and
+    its `words` at the right. `scores` has the tasks and the methods of the arms."""
+    rows = pd.concat(panels.values()) if panels else pd.DataFrame()
     if rows.empty:
         raise PrefVLMError("There is no arm to draw; train some with the seeds of those that they are compared with.")
-    styles, labels = curve_styles(scores), [wrapped(arm) for arm in rows["arm"]]
+    styles = curve_styles(scores)
     fewest, most = int(rows["pairs"].min()), int(rows["pairs"].max())
     footer = footer_line(
         f"profile {profile}",
         task_titles(sorted(set(scores["task"]))),
         f"{fewest if fewest == most else f'{fewest}–{most}'} pairs of runs",
         "mark: mean",
-        "bar: 95 % stratified bootstrap interval",
+        "bar: 95 % stratified bootstrap interval" if rows["low"].notna().any() else "",
         shown,
     )
-    panel = Row([""], _ROW * len(labels), 0.0, text_width(words) + 0.12, below=0.35)
-    figure, (drawn,) = make_panels([panel], footer, left=text_width(labels) + 0.14, bottom=0.25, key=key)
-    for line, (row, text) in enumerate(zip(rows.itertuples(), words, strict=True)):
-        draw_mark(drawn.axes, line, (row.low, row.mean, row.high), styles[row.arm].color)
-        place: dict[str, Any] = {"transform": drawn.axes.get_yaxis_transform(), "fontsize": LABEL_SIZE, "va": "center"}
-        drawn.axes.text(1.03, line, text, linespacing=1.1, **place)
-    drawn.name_rows(labels)
-    return figure, drawn.axes
+    after, below = text_width(rows["words"]) + 0.12, 0.2 if len(panels) > 1 else 0.35
+    grid = [Row([title], _ROW * len(table), 0.0, after, below=below) for title, table in panels.items()]
+    left = text_width([wrapped(arm) for arm in rows["arm"]]) + 0.14
+    figure, drawn = make_panels(grid, footer, left=left, bottom=0.25 if len(panels) == 1 else 0.4, key=key)
+    for panel, table in zip(drawn, panels.values(), strict=True):
+        for line, row in enumerate(table.itertuples()):
+            draw_mark(panel.axes, line, (row.low, row.mean, row.high), styles[row.arm].color)
+            place: dict[str, Any] = {
+                "transform": panel.axes.get_yaxis_transform(),
+                "fontsize": LABEL_SIZE,
+                "va": "center",
+            }
+            panel.axes.text(1.03, line, row.words, linespacing=1.1, **place)
+        panel.name_rows([wrapped(arm) for arm in table["arm"]])
+    return figure, [panel.axes for panel in drawn]

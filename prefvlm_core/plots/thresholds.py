@@ -1,67 +1,102 @@
 """Figures of the filter's thresholds: a map of alpha and beta for each upper threshold."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from prefvlm_core.analysis.answers import points
 from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.means import mean_of_runs
+from prefvlm_core.analysis.paired import DECIDING, MEASURES, direction
+from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.plots.layout import Row, make_footer, make_panels
+from prefvlm_core.plots.layout import Row, footer_line, make_footer, make_panels, task_titles
 from prefvlm_core.plots.style import LABEL_SIZE, Color, contrast, project_style
 
 _CELL = 0.46  # inches
-_COLORS = seaborn.color_palette("crest", as_cmap=True)
 _SETTING = ["upper", "alpha", "beta"]
 
 
 @project_style
-def success_map(runs: pd.DataFrame, profile: str) -> Figure:
-    """Where every setting of the thresholds ends: success, and the human labels spent.
+def gain_map(gaps: pd.DataFrame, profile: str) -> Figure:
+    """How far every setting of the thresholds ends from the arm that it is compared with, in points with the interval.
 
-    `runs` is a `stats.run_table` with the thresholds; a row of cells per alpha, a column per beta, a map per upper
-    threshold, and a cell for thresholds that nobody sets (nan). In each: the mean over runs (of tasks, of their means),
-    the range of the runs, and the mean number of human labels. Raises PrefVLMError for missing columns, and where no
-    thresholds are set.
+    `gaps` is a `paired.planned_differences` of arms with thresholds; a row of cells per alpha, a column per beta, a map
+    per upper threshold. Bold: the interval excludes 0. Raises PrefVLMError for missing columns, and where no thresholds
+    are set.
     """
-    check_columns(runs, {"success"}, "table of runs", "stats.run_table")
-    return _map(runs.assign(value=100 * runs["success"]), "success: mean (range of runs), last 10 % of steps", profile)
+    columns = {"task", "against", "mean", "low", "high", "pairs"}
+    check_columns(gaps, columns, "table of differences", "paired.planned_differences")
+    pooled = gaps[gaps["task"] == ALL_TASKS]
+    cells = pooled.assign(
+        value=100 * pooled["mean"],
+        words=[points(row).replace(" (", "\n(") for row in pooled.to_dict("records")],
+        weight=["bold" if direction(row) in ("above", "below") else "normal" for row in pooled.to_dict("records")],
+    )
+    footer = footer_line(
+        f"profile {profile}",
+        task_titles(sorted(set(gaps["task"]) - {ALL_TASKS})),
+        f"{pooled['pairs'].min()} pairs of runs",
+        f"{MEASURES[DECIDING]}: difference from {' and '.join(pooled['against'].unique())}, in points",
+        "95 % stratified bootstrap interval; bold: it excludes 0",
+    )
+    most = max(20.0, cells["value"].abs().max())
+    return _maps(cells, footer, "vlag", -most, most)
 
 
 @project_style
 def kept_labels_map(data: pd.DataFrame, profile: str) -> Figure:
     """How many of the labels that the filter keeps are right at the end of the run, setting by setting, and the human
-    labels spent. `data` is evaluations; the rest is as in `success_map`."""
-    check_columns(data, {"clean_accuracy", "step", "run_id"}, "evaluations", "experiments.plan.evaluations")
+    labels spent: the mean over runs (of tasks, of their means), the range of the runs, and the mean number of labels.
+
+    `data` is evaluations with the thresholds; beside a map per upper threshold there is a cell for thresholds that
+    nobody sets (nan). Raises PrefVLMError for missing columns, and where no thresholds are set.
+    """
+    columns = {"clean_accuracy", "step", "run_id", "task", "seed", "arm", "human_labels", *_SETTING}
+    check_columns(data, columns, "evaluations", "experiments.plan.evaluations")
     last = data.sort_values("step").dropna(subset="clean_accuracy").groupby("run_id").tail(1)
-    shown = "labels that the filter keeps and that are right: mean (range of runs)"
-    return _map(last.assign(value=100 * last["clean_accuracy"]), shown, profile, least=50)
+    last = last.assign(value=100 * last["clean_accuracy"])
+    cells = [
+        {**of_arm.iloc[0][["arm", *_SETTING]], "value": mean_of_runs(of_arm, "value")["mean"], "words": _words(of_arm)}
+        for _, of_arm in last.groupby("arm")
+    ]
+    seeds = last.groupby(["task", "arm"])["seed"].nunique()
+    shown = "labels that the filter keeps and that are right: mean (range of runs); below it: human labels"
+    footer = make_footer([profile], sorted(set(last["task"])), seeds, shown, "")
+    return _maps(pd.DataFrame(cells).assign(weight="normal"), footer, "crest", 50, 100)
 
 
-def _map(runs: pd.DataFrame, shown: str, profile: str, least: float = 0.0) -> Figure:
-    check_columns(runs, {"task", "seed", "arm", "human_labels", *_SETTING}, "table of runs", "stats.run_table")
-    by_hand = runs.dropna(subset=_SETTING)
+def _words(runs: pd.DataFrame) -> str:
+    low, high = runs["value"].min(), runs["value"].max()
+    spread = f" ({low:.0f}–{high:.0f})" if len(runs) > 1 else ""
+    return f"{mean_of_runs(runs, 'value')['mean']:.0f} %{spread}\n{runs['human_labels'].mean():.0f} labels"
+
+
+def _maps(cells: pd.DataFrame, footer: str, palette: str, low: float, high: float) -> Figure:
+    """A map per upper threshold, and a cell per arm without one; `cells` has a row per arm: the thresholds, the value,
+    and the words in the cell."""
+    check_columns(cells, set(_SETTING), "table of arms", "paired.planned_differences")
+    by_hand = cells.dropna(subset=_SETTING)
     if by_hand.empty:
         raise PrefVLMError("No run has thresholds set by hand, so there is no map to draw; choose arms that have.")
     alphas, betas = (sorted(by_hand[name].unique()) for name in ("alpha", "beta"))
     maps = {f"upper threshold {upper:.1f}": rows for upper, rows in by_hand.groupby("upper")}
-    others = dict(iter(runs[runs["upper"].isna()].groupby("arm")))
+    others = {f"{arm} thresholds": row for arm, row in cells[cells["upper"].isna()].groupby("arm")}
     rows = [Row([name], len(alphas) * _CELL, below=0.36) for name in maps]
-    rows += [Row([f"{name} thresholds"], 0.8 * _CELL, columns=1, below=0.05) for name in others]
-    seeds = runs.groupby(["task", "arm"])["seed"].nunique()
-    footer = make_footer([profile], sorted(set(runs["task"])), seeds, f"{shown}; below it: human labels", "")
+    rows += [Row([name], 0.8 * _CELL, columns=1, below=0.05) for name in others]
     figure, panels = make_panels(rows, footer, left=0.42, right=0.05, bottom=0.1)
-    for panel, of_map in zip(panels, [*maps.values(), *others.values()], strict=True):
-        cells = list(of_map.groupby(["alpha", "beta"], dropna=False))
-        shape = (len(alphas), len(betas)) if panel.name in maps else (1, 1)
-        grid = np.full(shape, np.nan)
-        for (alpha, beta), of_cell in cells:
-            place = (alphas.index(alpha), betas.index(beta)) if panel.name in maps else (0, 0)
-            grid[place] = mean_of_runs(of_cell, "value")["mean"]
-            _write(panel.axes, place, of_cell, _COLORS((grid[place] - least) / (100 - least))[:3])
-        panel.axes.imshow(grid, cmap=_COLORS, vmin=least, vmax=100, aspect="auto")
+    for panel, shown in zip(panels, [*maps.values(), *others.values()], strict=True):
+        grid = np.full((len(alphas), len(betas)) if panel.name in maps else (1, 1), np.nan)
+        colors = seaborn.color_palette(palette, as_cmap=True)
+        for row in shown.itertuples():
+            place = (alphas.index(row.alpha), betas.index(row.beta)) if panel.name in maps else (0, 0)
+            grid[place] = row.value
+            _write(panel.axes, place, row, colors((row.value - low) / (high - low))[:3])
+        panel.axes.imshow(grid, cmap=colors, vmin=low, vmax=high, aspect="auto")
         panel.axes.grid(False)
         panel.axes.spines[:].set_visible(False)
         panel.axes.set(xticks=[], yticks=[])
@@ -71,11 +106,8 @@ def _map(runs: pd.DataFrame, shown: str, profile: str, least: float = 0.0) -> Fi
     return figure
 
 
-def _write(axes: Axes, place: tuple[int, int], runs: pd.DataFrame, ground: Color) -> None:
-    """The numbers of a cell, in black or white, whichever is told better from its color."""
+def _write(axes: Axes, place: tuple[int, int], row: Any, ground: Color) -> None:
+    """The words of a cell, in black or white, whichever is told better from its color."""
     color = max(((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), key=lambda text: contrast(text, ground))
-    mean = mean_of_runs(runs, "value")["mean"]
-    low, high = runs["value"].min(), runs["value"].max()
-    spread = f" ({low:.0f}–{high:.0f})" if len(runs) > 1 else ""
-    text = f"{mean:.0f} %{spread}\n{runs['human_labels'].mean():.0f} labels"
-    axes.text(place[1], place[0], text, color=color, fontsize=LABEL_SIZE, ha="center", va="center", linespacing=1.3)
+    style: dict[str, Any] = {"fontsize": LABEL_SIZE, "ha": "center", "va": "center", "linespacing": 1.3}
+    axes.text(place[1], place[0], row.words, color=color, weight=row.weight, **style)

@@ -80,6 +80,12 @@ def uses_vlm(config: RunConfig) -> bool:
     return (config.vlm.labels and not elsewhere) or config.reward.source == "vlm" or config.reward.embedded
 
 
+def seen_fingerprint(model: VisionLanguageModel, config: RunConfig) -> str:
+    """Name and hash of a model's weights and, unless it is shown frames, what it is shown (`vlm.shows`): embeddings of
+    one are not those of the other, nor can adapters of one judge the other."""
+    return model.fingerprint if config.vlm.shows == "frame" else f"{model.fingerprint}-{config.vlm.shows}"
+
+
 def takes_weights(name: str) -> bool:
     """Whether a model reads a checkpoint file that does not come with the package."""
     return name.removeprefix(GOAL_PREFIX).startswith((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX))

@@ -13,20 +13,22 @@ from prefvlm_core.common.arrays import FloatArray, ImageArray, IntArray
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
-from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.frames import FrameRenderer, difference
 from prefvlm_core.domains.perturbations import Perturbation
-from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load, uses_vlm
+from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load, seen_fingerprint, uses_vlm
 from prefvlm_core.vlm.endpoint import prompts
 from prefvlm_core.vlm.feature_cache import FeatureCache
 from prefvlm_core.vlm.frame_pairs import FramePairs, contents, pairs_of
 from prefvlm_core.vlm.texts import task_text
 
+_SHOWN = {"frame": "after the action", "difference": "after the action, less the one before it"}
+"""`vlm.shows` -> what a run's manifest says of the frames that the VLM saw."""
 _CHUNK = 8192
 """Frames looked up at once to tell them apart."""
 
 
 class FleetEncoder:
-    """Embeds the frames of a fleet's runs. Each frame is rendered and embedded at most once per run.
+    """Embeds the frames of a fleet's runs, or their differences (`vlm.shows`), each at most once per run.
 
     The embeddings are cached in `folder`; `weights` is the checkpoint file of models that do not come with the package.
     """
@@ -53,10 +55,9 @@ class FleetEncoder:
                 model = self._models[config.vlm.model]
                 text = model.encode_task(config.task)
                 self._texts[config.vlm.model, config.task] = text
-                if config.vlm.model not in self._caches:
-                    self._caches[config.vlm.model] = FeatureCache(
-                        folder, model.fingerprint, len(configs), replay.actions.shape[1], len(text)
-                    )
+                seen = seen_fingerprint(model, config)
+                if seen not in self._caches:
+                    self._caches[seen] = FeatureCache(folder, seen, len(configs), replay.actions.shape[1], len(text))
         if any(config.reward.embedded for config in configs):
             sizes = {len(self._texts[config.vlm.model, config.task]) for config in configs if config.reward.embedded}
             replay.embeddings = torch.zeros(*replay.rewards.shape, max(sizes), device=replay.rewards.device)
@@ -77,7 +78,7 @@ class FleetEncoder:
         return {
             "vlm_fingerprint": fingerprint,
             "vlm_text": task_text(config.task) if reads_text else None,
-            "frames": "after the action" if fingerprint else None,  # until 0.1.0 the VLM saw those before it
+            "frames": _SHOWN[config.vlm.shows] if fingerprint else None,  # until 0.1.0 the VLM saw those before it
         }
 
     def embed_episode(self, episode: int) -> None:
@@ -101,7 +102,8 @@ class FleetEncoder:
 
     def features(self, run: int, steps: IntArray) -> FloatArray:
         """Embeddings (n, D) of the frames of one run at `steps` (n,)."""
-        cache = self._caches[self.configs[run].vlm.model]
+        config = self.configs[run]
+        cache = self._caches[seen_fingerprint(self._models[config.vlm.model], config)]
         return cache.get(np.full(len(steps), run), steps, self._embed)
 
     def _embed(self, runs: IntArray, steps: IntArray) -> FloatArray:
@@ -112,10 +114,18 @@ class FleetEncoder:
             return model.encode_image(pictures)
 
     def pictures(self, run: int, steps: IntArray, size: int) -> ImageArray:
-        """Frames (n, size, size, 3) of one run at `steps` (n,), as its `view` shows them."""
+        """What `vlm.shows` names (n, size, size, 3) of one run at `steps` (n,), in its `view`."""
+        config, horizon = self.configs[run], self.replay.horizon
         with self.stopwatch("rendering"):
-            renderer = self._renderer(self.configs[run], size)
-            return renderer.render(*self.replay.shown(np.full(len(steps), run), steps))
+            renderer = self._renderer(config, size)
+            if config.vlm.shows == "frame":
+                return renderer.render(*self.replay.shown(np.full(len(steps), run), steps))
+            # An episode has a picture more than steps. That before a step is that after the last: it is drawn once.
+            before = steps + steps // horizon
+            rows, where = np.unique(np.stack((before, before + 1)), return_inverse=True)
+            episodes, within = np.divmod(rows, horizon + 1)
+            snapshots, scenes = self.replay.snapshots[run, episodes, within], self.replay.scenes[run, episodes]
+            return difference(*renderer.render(snapshots, scenes)[where.reshape(2, -1)])
 
     def _renderer(self, config: RunConfig, size: int) -> FrameRenderer:
         perturbation = config.view.perturbation(config.seed)
@@ -137,14 +147,15 @@ class RunEncoder:
 
     Of every `vlm.frame_stride` steps it sees the frame of the last one (`domains.frame_steps`), so overlapping segments
     share frames. `text` (D,) is the embedding of the task's text, or of what else the model compares frames with;
-    `reads_text` says which. `fingerprint` is the name and hash of the model's weights.
+    `reads_text` says which. `fingerprint` is `seen_fingerprint`.
     """
 
     def __init__(
         self, fleet: FleetEncoder, run: int, config: RunConfig, text: FloatArray, model: VisionLanguageModel
     ) -> None:
         self._fleet, self._run = fleet, run
-        self.text, self.fingerprint, self.reads_text = text, model.fingerprint, isinstance(model, ImageTextModel)
+        self.text, self.reads_text = text, isinstance(model, ImageTextModel)
+        self.fingerprint = seen_fingerprint(model, config)
         self.replay: RunReplay = fleet.replay.of_run(run)
         self.stride, self.length = config.vlm.frame_stride, config.feedback.segment_length
         self._contents = np.zeros(len(self.replay.rewards), np.uint64)

@@ -222,6 +222,7 @@ def test_the_hash_changes_with_every_field() -> None:
         "exploration.bonus": 0.05,
         "vlm.ties": "keep",
         "vlm.question": "rating",
+        "vlm.shows": "difference",
         "total_steps": 4_050,
         "horizon": 25,
         "evaluation.every": 250,

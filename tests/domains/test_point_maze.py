@@ -76,6 +76,22 @@ def test_frames_from_above_show_ball_and_target_where_they_are(task: str) -> Non
     assert np.abs(changed.astype(int) - frame).mean() > 10
 
 
+@EACH
+def test_the_ball_stays_visible_on_a_target_that_it_has_reached(task: str) -> None:
+    environment, renderer = Environment(task), FrameRenderer(task, 96)
+    environment.reset(0)
+    ball = environment.scene()  # the middle of a target, which is away from walls
+    reached = [np.zeros(2), np.array([0.1, 0]), np.array([0, 0.3])]  # m from the target
+    targets = np.stack([ball + 100, *(ball + offset for offset in reached)]).astype(np.float32)
+    alone, *frames = renderer.render(np.repeat(ball[None], len(targets), axis=0), targets).astype(int)
+    green = alone[..., 1] > alone[..., 0] + 30
+    green &= alone[..., 1] > alone[..., 2] + 30
+    assert green.sum() > 20
+    for frame in frames:
+        np.testing.assert_array_equal(frame[green], alone[green])
+    assert (frames[-1][..., 0] > frames[-1][..., 1] + 120).any()  # of the target, what is not under the ball
+
+
 def test_relations_point_to_the_target() -> None:
     relations = domain_of(TASKS[0]).relations(TASKS[0])
     assert relations is not None

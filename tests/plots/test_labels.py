@@ -69,3 +69,9 @@ def test_wrong_arguments_are_named() -> None:
         label_plots.partitions(data[data["arm"] == "no filter"])
     with pytest.raises(PrefVLMError, match=r"lacks the columns \['clean_fraction'\]"):
         label_plots.partitions(data.drop(columns="clean_fraction"))
+
+
+def test_divergences_of_labels_that_are_all_wrong_are_counted_without_a_warning() -> None:
+    wrong = labels([("a", 0.0, 1.0, 0.1, "clean")] * 3)
+    (axes,) = label_plots.divergences(wrong, evaluated(TASKS[:1], FILTERS[:1])).axes
+    assert axes.get_yscale() == "log" and axes.get_ylim()[1] > 3

@@ -17,15 +17,19 @@ from builders.figures import check_rules
 from matplotlib.figure import Figure
 
 from prefvlm_core import plots
-from prefvlm_core.analysis import backbone_tables, sanity
+from prefvlm_core.analysis import backbone_tables, motion, sanity
+from prefvlm_core.analysis import stages as stage_tables
 from prefvlm_core.analysis.beds import MIXED
-from prefvlm_core.analysis.paired import difference_table, run_scores, worth_table
+from prefvlm_core.analysis.paired import difference_table, planned_differences, run_scores, worth_table
 from prefvlm_core.analysis.robustness import CLEAN_SCENE, FACTORS, READERS
 from prefvlm_core.analysis.sanity import RewardCurve
 from prefvlm_core.analysis.stats import run_table
+from prefvlm_core.domains.maze_goals import GOALS
 from prefvlm_core.domains.perturbations import STRENGTHS
 from prefvlm_core.plots import backbones, budgets, curves, labels, paired, people, robustness, rows
+from prefvlm_core.plots import motion as motion_plots
 from prefvlm_core.plots import sanity as sanity_plots
+from prefvlm_core.plots import stages as stage_plots
 from prefvlm_core.plots import thresholds as maps
 
 ARMS = (
@@ -104,6 +108,13 @@ def accuracies() -> pd.DataFrame:
     return sanity.accuracy_table(table.assign(**numbers, value_order=0.5, episode_order=0.5))
 
 
+def of_motion(seeds: int) -> pd.DataFrame:
+    cells = itertools.product(("walker-walk", "cheetah-run"), range(seeds), motion.SHOWN, motion.KINDS, range(2))
+    table = pd.DataFrame(list(cells), columns=motion.COLUMNS[:5])
+    generator = np.random.default_rng(0)
+    return motion.accuracy_table(table.assign(**{name: generator.random(len(table)) for name in motion.READERS}))
+
+
 def sessions(count: int) -> pd.DataFrame:
     steps = np.arange(5, 101, 5)
     parts = [
@@ -116,6 +127,35 @@ def sessions(count: int) -> pd.DataFrame:
 def pictures() -> dict[tuple[str, str], np.ndarray]:
     scenes = [(CLEAN_SCENE, ""), *itertools.product(FACTORS, STRENGTHS)]
     return {scene: np.full((64, 64, 3), 90, np.uint8) for scene in scenes}
+
+
+def staged(seeds: int) -> pd.DataFrame:
+    """Five arms on the mazes with one to four targets, each compared with PEBBLE's with 2B labels."""
+    return evaluated(tuple(GOALS), [*ARMS[:3], *ARMS[4:]], seeds, "laptop").assign(against="pebble (2×B)")
+
+
+def shares(seeds: int) -> pd.DataFrame:
+    """One arm's labels, of which more are right and clean in some runs than in others."""
+    runs = itertools.product(GOALS, range(seeds))
+    log = [
+        label_log([(f"{task}{seed}", 1.0, 1.0, 0.1, "clean")] * (2 + seed % 3) + _UNSURE, task=task).assign(
+            seed=seed, run_id=f"{task}{seed}"
+        )
+        for task, seed in runs
+    ]
+    return stage_tables.with_stages(stage_tables.label_shares(pd.concat(log).assign(segment_length=10)))
+
+
+_UNSURE = [("", 0.0, 1.0, 1.0, "uncertain"), ("", 0.0, 1.0, 9.0, "flipped")]
+
+
+def by_length(seeds: int) -> pd.DataFrame:
+    cells = itertools.product(
+        ("maze-two-goals", "maze-four-goals"), ("pebble", "prefvlm"), (5, 10, 20), ("success", "labels right")
+    )
+    rows = [(*cell, seed) for cell in cells if cell[1::2] != ("pebble", "labels right") for seed in range(seeds)]
+    table = pd.DataFrame(rows, columns=["task", "method", "segment_length", "measure", "seed"])
+    return table.assign(value=np.random.default_rng(0).uniform(0.2, 0.9, len(table)))
 
 
 FIGURES: dict[str, Callable[[int], Figure]] = {
@@ -151,6 +191,16 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "differences": lambda seeds: paired.differences(
         difference_table(scores(seeds), "pebble (2×B)"), scores(seeds), "quick", 0.1
     ),
+    "success_by_stages": lambda seeds: stage_plots.success_by_stages(
+        stage_tables.with_stages(run_scores(staged(seeds))), "laptop"
+    ),
+    "differences_by_stages": lambda seeds: stage_plots.differences_by_stages(
+        stage_tables.with_stages(planned_differences(staged(seeds))), "laptop"
+    ),
+    "labels_by_stages": lambda seeds: stage_plots.labels_by_stages(shares(seeds), "laptop"),
+    "success_and_labels_by_segment_length": lambda seeds: stage_plots.success_and_labels_by_segment_length(
+        by_length(seeds), "laptop"
+    ),
     "worth_of_accuracy": lambda seeds: backbones.worth_of_accuracy(by_accuracy(TASKS, seeds), "quick"),
     "accuracy_by_model": lambda _: backbones.accuracy_by_model(REPLAYS, "quick"),
     "accuracy_by_kind": lambda _: backbones.accuracy_by_kind(REPLAYS, "quick"),
@@ -159,10 +209,13 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "contact_sheet": lambda _: robustness.contact_sheet(pictures(), "door-close-v3", "strong"),
     "rewards_along_trajectories": lambda _: sanity_plots.rewards_along_trajectories(rewards(), "quick"),
     "label_accuracy_before_and_after": lambda _: sanity_plots.label_accuracy_before_and_after(accuracies(), "quick"),
+    "labels_of_motion": lambda seeds: motion_plots.labels_of_motion(of_motion(seeds), "quick"),
     "draw_rewards_along_expert": lambda seeds: people.draw_rewards_along_expert(sessions(min(seeds, 5))),
 }
 """What it shows -> the figure, of so many seeds where it shows runs."""
-RUNS = ("learning", "final", "label_accuracy,", "success", "partitions", "worth", "draw")
+RUNS = (
+    *("learning", "final", "label_accuracy,", "success", "partitions", "worth", "draw", "differences_by", "labels_by"),
+)
 
 
 def numbers_of_seeds(name: str) -> tuple[int, ...]:
