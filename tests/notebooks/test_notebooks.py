@@ -414,7 +414,8 @@ def check_gap(gaps: pd.DataFrame, arm: str, against: str, said: str) -> None:
 
 SMALL_GRID = """
 from prefvlm_core.experiments import arms, grids
-small = {{"total_steps": 750, "evaluation.every": 250, "evaluation.episodes": 2, "evaluation.final_episodes": 2}}
+small = {{"total_steps": 600, "evaluation.every": 200, "evaluation.episodes": 1, "evaluation.final_episodes": 1}}
+small |= {{"sac.width": 16, "sac.batch_size": 16, "reward.width": 16, "vlm.queries": 8}}
 profiles = grids.EXPERIMENTS["{name}"]
 smaller = {{
     task: [arms.replace(arm, changes={{**arm.changes, **small}}) for arm in of_task]
