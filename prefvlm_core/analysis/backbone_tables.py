@@ -140,14 +140,23 @@ def answer_in_words(table: pd.DataFrame, gaps: pd.DataFrame) -> str:
     (state,) = rows[(rows["model"] == STATE) & (rows["labels"] == TAUGHT)].to_dict("records")
     low, high = frozen[f"{NEAR_GOAL}_low"], frozen[f"{NEAR_GOAL}_high"]
     chance = "where chance is 50 %" if low > 0.5 or high < 0.5 else "which is not told from chance"
-    gain = gain_at(gaps, taught[ALL])
     return (
         f"On replays of real training the best model at hand, `{frozen['model']}`, labels {_percent(frozen, ALL)} % of "
         f"the pairs right zero-shot and {_percent(frozen, NEAR_GOAL)} % of those near the goal, {chance}. After "
         f"{TAUGHT} labels the best, `{taught['model']}`, is right in {_percent(taught, ALL)} %, an untrained network "
-        f"in {_percent(untrained, ALL)} %, a linear probe of the state in {_percent(state, ALL)} %. A simulated VLM "
-        f"that is right as often as the best, but errs on its own, ends {points(gain)} points from no VLM: "
-        f"{direction(gain)}."
+        f"in {_percent(untrained, ALL)} %, a linear probe of the state in {_percent(state, ALL)} %."
+        f"{_worth_in_words(gaps, taught[ALL])}"
+    )
+
+
+def _worth_in_words(gaps: pd.DataFrame, accuracy: float) -> str:
+    """What a simulated VLM that is right so often gains, where runs of some are there."""
+    if gaps["simulated_accuracy"].isna().all():
+        return ""
+    gain = gain_at(gaps, accuracy)
+    return (
+        " A simulated VLM that is right as often as the best, but errs on its own, ends "
+        f"{points(gain)} points from no VLM: {direction(gain)}."
     )
 
 

@@ -180,12 +180,11 @@ class StoredNumbers:
         """What is stored of the arms of an experiment against those that they are compared with: rows of `planned.csv`,
         those with these values in these columns; none where nothing is stored."""
         rows = [row for row in self.files["planned"].values() if row["experiment"] == experiment]
-        table = pandas.DataFrame(rows)
-        for column, value in values.items() if rows else ():
-            if column not in table:
-                raise unknown_name("column of planned.csv", column, table)
-            table = table[table[column].fillna("") == value]
-        return table
+        for column, value in values.items():
+            if rows and column not in rows[0]:
+                raise unknown_name("column of planned.csv", column, rows[0])
+            rows = [row for row in rows if ("" if pandas.isna(row[column]) else row[column]) == value]
+        return pandas.DataFrame(rows)
 
     def labels(self, experiment: str, arm: str, task: str) -> dict[str, Any]:
         """How often the VLM's labels of an arm are wrong: a row of `labels.csv`."""

@@ -142,7 +142,7 @@ def planned(gaps: pd.DataFrame, profile: str) -> Figure:
 
 
 def _interval(low: float, high: float, form: str = "+.0f") -> str:
-    """The interval of a difference on a line of its own, where there is one. A bound that is rounded to 0 keeps its sign,
+    """The interval of a difference on a line of its own, where there is one. A bound rounded to 0 keeps its sign,
     which says whether the interval excludes 0."""
     return "" if math.isnan(low) else f"\n({low:{form}} to {high:{form}})"
 

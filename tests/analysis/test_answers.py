@@ -43,17 +43,50 @@ def test_errors_by_arm_name_counts_and_leave_empty_partitions_empty() -> None:
     assert list(row.values()) == ["25 % of 1,600", "10 % of 800", "", "40 % of 800"]
 
 
-def test_differences_are_those_of_each_task() -> None:
+def gaps() -> pd.DataFrame:
+    """A `planned_differences` of four arms, two tasks and two arms that they are compared with."""
     rows = [
-        ("a", "x", "x", 1, 0.2),
-        ("a", "y", "y", 1, 0.3),
-        (ALL_TASKS, "x", "x", 1, 0.5),
-        (ALL_TASKS, "y", "y", 1, 0.4),
+        ("x", "all", 0.2, 0.6, -0.4, -0.52, -0.001, 10),
+        ("x", "a", 0.1, 0.6, -0.5, -0.6, -0.1, 5),
+        ("x", "b", 0.3, 0.6, -0.3, -0.5, 0.1, 5),
+        ("y", "all", 0.7, 0.6, 0.1, -0.06, 0.234, 10),
+        ("z", "all", 0.604, 0.6, 0.004, -0.05, 0.08, 20),
+        ("w", "all", 0.9, 0.5, 0.4, math.nan, math.nan, 8),
     ]
-    assert answers.differences_in_words(summary(rows), "x") == (
-        "- **a**: x ends at 20 (10–30) % success; y +10 points."
-    )
-    assert answers.differences_in_words(summary(rows[1:2]), "x") == ""
+    numbers = ["score", "score_against", "mean", "low", "high", "pairs"]
+    table = pd.DataFrame(rows, columns=["arm", "task", *numbers])
+    table["task"] = table["task"].replace("all", ALL_TASKS)
+    return table.assign(against=table["arm"].map({"w": "human only"}).fillna("whole"), seeds=5)
+
+
+def test_differences_by_arm_have_the_best_first_and_a_column_per_task() -> None:
+    table = answers.differences_by_arm(gaps())
+    assert list(table.index) == ["w", "y", "z", "x"]
+    assert list(table) == ["success", "compared with", "difference (points)", "a", "b", "pairs"]
+    assert table.loc["x"].tolist() == ["20 %", "whole: 60 %", "−40 (−52 to −0)", "−50", "−30", 10]
+    assert table.loc["w"].tolist() == ["90 %", "human only: 50 %", "+40", "", "", 8]
+    one = gaps().query("task != 'b'")
+    assert "a" not in answers.differences_by_arm(one), "one task is all tasks"
+
+
+def test_differences_are_said_to_be_one_only_where_the_interval_excludes_zero() -> None:
+    assert answers.differences_in_words(gaps()).splitlines() == [
+        "- **w** against *human only*: +40 points, undecided with 5 seeds.",
+        "- **y** against *whole*: +10 (−6 to +23) points, undecided with 5 seeds.",
+        "- **z** is level with *whole*, within ±10 points: +0 (−5 to +8).",
+        "- **x** ends below *whole*: −40 (−52 to −0) points.",
+    ]
+    better = gaps().query("arm == 'y'").assign(low=0.01)
+    assert answers.differences_in_words(better) == "- **y** ends above *whole*: +10 (+1 to +23) points."
+    assert answers.differences_in_words(gaps().assign(seeds=1)).startswith("One seed shows the mechanism only")
+    assert answers.differences_in_words(gaps().iloc[:0]) == ""
+
+
+def test_directions_are_counted_by_the_arm_that_others_are_compared_with() -> None:
+    assert answers.differences_counted(gaps()).splitlines() == [
+        "- Of 1 compared with *human only*: 0 above, 0 below, 0 level, 1 undecided.",
+        "- Of 3 compared with *whole*: 0 above, 1 below, 1 level, 1 undecided.",
+    ]
 
 
 def test_labels_needed_by_hand() -> None:

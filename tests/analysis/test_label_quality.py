@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ from builders.evaluations import FILTERS, evaluated
 from builders.evaluations import label_log as labels
 
 from prefvlm_core.analysis import label_quality as label_stats
-from prefvlm_core.analysis import stats
 from prefvlm_core.common.errors import PrefVLMError
 
 BY_HAND = [
@@ -120,35 +118,6 @@ def test_error_rates_in_words() -> None:
     assert label_stats.error_rates_in_words(label_stats.error_rates(kept)).endswith(
         "uncertain: no label. Every label is kept: there is no filter to judge."
     )
-
-
-def summary(rows: Sequence[tuple[str, str, str, float, float]]) -> pd.DataFrame:
-    """`summary_table` rows of (task, method, arm, human_labels, success), intervals of 0.1 to both sides."""
-    table = pd.DataFrame(rows, columns=["task", "method", "arm", "human_labels", "success"])
-    return table.assign(success_low=table["success"] - 0.1, success_high=table["success"] + 0.1, seeds=5)
-
-
-SETTINGS = [
-    ("door-close-v3", "prefvlm", "alpha 0.5, upper 6.9", 100, 0.6),
-    ("door-close-v3", "prefvlm", "alpha 0.3, upper 6.9", 100, 0.8),
-    ("door-close-v3", "prefvlm", "alpha 0.3, upper 2.0", 40, 0.3),
-    ("door-close-v3", "prefvlm-adaptive", "adaptive", 90, 0.7),
-]
-
-
-def test_thresholds_in_words() -> None:
-    pooled = [(stats.ALL_TASKS, *row[1:]) for row in SETTINGS]
-    assert label_stats.thresholds_in_words(summary(SETTINGS)) == (
-        "- **door-close-v3**: adaptive reaches 70 % (60 to 80) with 90 labels of the human; "
-        "the best of 3 set by hand 80 % (70 to 90) with 100 labels of the human: alpha 0.3, upper 6.9; "
-        "the worst 30 % (20 to 40) with 40 labels of the human: alpha 0.3, upper 2.0; adaptive is ahead of 2 of 3."
-    )
-    two = summary([*SETTINGS, ("button-press-v3", *SETTINGS[3][1:]), *pooled])
-    said = label_stats.thresholds_in_words(two).split("\n")
-    assert [line.split("**")[1] for line in said] == ["door-close-v3", "button-press-v3", stats.ALL_TASKS]
-    alone = label_stats.thresholds_in_words(summary(SETTINGS[3:]).assign(seeds=1, success_low=np.nan))
-    assert alone == "- **door-close-v3**: adaptive reaches 70 % (one seed) with 90 labels of the human."
-    assert label_stats.thresholds_in_words(summary(SETTINGS[:1])).startswith("- **door-close-v3**: the best of 1")
 
 
 def test_accuracies_at_the_end_are_those_of_the_last_evaluation_and_of_enough_flipped_labels() -> None:

@@ -4,14 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from builders.evaluations import steady
 from builders.scores import comparison, scores_of
 
 from prefvlm_core.analysis.answers import worth_in_words
 from prefvlm_core.analysis.paired import (
     difference,
     difference_table,
+    direction,
     label_equivalent,
     ladder_of,
+    planned_differences,
     run_scores,
     score_table,
     worth_table,
@@ -121,3 +124,66 @@ def test_worth_in_words() -> None:
         "- *ours* does what PEBBLE does with at least 2 B (at least 2 to at least 2). From *pebble 2B* it is +0 points "
         "(+0 to +0) away: not inferior."
     )
+
+
+def normal(generator: np.random.Generator, mean: float, seeds: int) -> list[float]:
+    return generator.normal(mean, 0.1, seeds).tolist()
+
+
+def test_planned_differences_are_paired_t_tests_for_many_normal_runs() -> None:
+    """What tasks and seeds add to both arms leaves their difference."""
+    generator = np.random.default_rng(3)
+    shared = {task: generator.normal(0.5, 0.3, 200) for task in ("a", "b")}
+    ours = {task: shared[task] + normal(generator, gain, 200) for task, gain in (("a", 0.1), ("b", -0.04))}
+    data = steady({"whole": shared, "part": ours}, {"part": "whole"})
+    gaps = planned_differences(data).set_index("task")
+    assert set(gaps["arm"]) == {"part"} and set(gaps["against"]) == {"whole"}
+    assert gaps["pairs"].to_dict() == {"all tasks": 400, "a": 200, "b": 200} and set(gaps["seeds"]) == {200}
+    for task, differences in {name: ours[name] - shared[name] for name in shared}.items():
+        truth = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+        row = gaps.loc[task]
+        assert row["mean"] == pytest.approx(differences.mean())
+        assert (row["low"], row["high"]) == pytest.approx((truth.low, truth.high), abs=0.002)
+        assert (row["score"], row["score_against"]) == pytest.approx((ours[task].mean(), shared[task].mean()))
+    together = gaps.loc["all tasks"]
+    each = [ours[task] - shared[task] for task in shared]
+    margin = 1.96 * np.sqrt(sum(differences.var() / 200 for differences in each)) / 2
+    mean = np.concatenate(each).mean()
+    assert together["mean"] == pytest.approx(mean)
+    assert (together["low"], together["high"]) == pytest.approx((mean - margin, mean + margin), abs=0.002)
+
+
+def test_planned_differences_of_few_seeds_have_no_interval_and_need_shared_runs() -> None:
+    successes = {
+        "whole": {"a": [0.2] * 6},
+        "part": {"a": [0.5] * 4},
+        "alone": {"b": [0.1] * 6},
+        "other": {"a": [0.1] * 5},
+    }
+    against = {"part": "whole", "alone": "whole", "other": "whole", "missing": "whole", "whole": "never trained"}
+    gaps = planned_differences(steady(successes, against)).query("task == 'all tasks'").set_index("arm")
+    assert set(gaps.index) == {"part", "other"}
+    assert gaps.loc["part", ["mean", "pairs", "seeds"]].tolist() == pytest.approx([0.3, 4, 4])
+    assert np.isnan(gaps.loc["part", "low"]) and np.isnan(gaps.loc["part", "high"])
+    assert gaps.loc["other", ["mean", "low", "high"]].tolist() == pytest.approx([-0.1] * 3)
+    nothing = planned_differences(steady({"whole": {"a": [0.2] * 6}}, {}))
+    assert nothing.empty and {"task", "arm", "against", "mean", "low", "high", "pairs"} <= set(nothing)
+    with pytest.raises(PrefVLMError, match=r"The evaluations lacks the columns \['against'\]"):
+        planned_differences(evaluations())
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        *(
+            (0.01, 0.5, "above"),
+            (-0.3, -0.01, "below"),
+            (0.02, 0.08, "above"),
+            (-0.1, 0.1, "level"),
+            (0.0, 0.1, "level"),
+        ),
+        *((0.0, 0.2, "undecided"), (-0.11, 0.1, "undecided"), (-0.4, 0.3, "undecided"), (np.nan, np.nan, "undecided")),
+    ],
+)
+def test_a_direction_needs_an_interval_that_excludes_zero(low: float, high: float, said: str) -> None:
+    assert direction({"low": low, "high": high}) == said

@@ -48,6 +48,14 @@ def stored(folder: Path) -> Path:
     gaps = [["pebble (1×B)", "pebble (2×B)", "last_three", 0.134, -0.054, 0.3, 5]]
     gap_columns = ["arm", "against", "measure", "mean", "low", "high", "pairs"]
     pandas.DataFrame(gaps, columns=gap_columns).to_csv(folder / "differences.csv", index=False)
+    planned = [
+        ["03_filter_ablation", "all tasks", "no filter", "", "prefvlm", 0.4, 0.5, -0.1, -0.2, -0.05, 10, 5],
+        ["03_filter_ablation", "a", "no filter", "", "prefvlm", 0.4, 0.5, -0.1, -0.2, -0.05, 10, 5],
+        ["03_filter_ablation", "all tasks", "random", "errors", "prefvlm", 0.5, 0.5, 0.0, -0.3, 0.3, 10, 5],
+        ["05_transfer", "all tasks", "with", "", "without", 0.5, 0.5, 0.0, -0.3, 0.3, 10, 5],
+    ]
+    columns = ["experiment", "task", "arm", "group", "against", "score", "score_against", "mean", "low", "high"]
+    pandas.DataFrame(planned, columns=[*columns, "pairs", "seeds"]).to_csv(folder / "planned.csv", index=False)
     return folder
 
 
@@ -138,6 +146,32 @@ def test_every_run_of_an_experiment_by_hand(tmp_path: Path) -> None:
     assert StoredNumbers(stored(tmp_path / "results")).every_run("02_learning_curves").splitlines()[2:] == [
         "| window-open-v3 | pebble (1×B) | 100 | 73 (50–90) | 41 (30–50) | 5 |",
         "| window-open-v3 | pebble (2×B) | 200 | 60 | 30 | 1 |",
+    ]
+
+
+def test_planned_differences_are_said_as_far_as_they_are_stored(tmp_path: Path) -> None:
+    numbers = StoredNumbers(stored(tmp_path / "results"))
+    assert len(numbers.planned("03_filter_ablation")) == 3 and len(numbers.planned("04_threshold_sensitivity")) == 0
+    assert list(numbers.planned("03_filter_ablation", group="")["arm"]) == ["no filter"] * 2
+    assert list(numbers.planned("03_filter_ablation", group="errors", against="prefvlm")["arm"]) == ["random"]
+    assert numbers.change("03_filter_ablation", "no filter")["high"] == -0.05
+    with pytest.raises(PrefVLMError, match=r"Unknown column of planned.csv 'grup'. Did you mean 'group'"):
+        numbers.planned("03_filter_ablation", grup="")
+    source = """{% for name in ("03_filter_ablation", "04_threshold_sensitivity") if planned(name) | length %}
+{{ differences_in_words(planned(name)) }}
+{{ differences_counted(planned(name)) }}
+{{ differences_as_table(planned(name, group="")) }}
+{% endfor %}
+{{ points(change("03_filter_ablation", "no filter", "a")) }}
+"""
+    assert rendered(source, tmp_path).splitlines() == [
+        "- **random** against *prefvlm*: +0 (−30 to +30) points, undecided with 5 seeds.",
+        "- **no filter** ends below *prefvlm*: −10 (−20 to −5) points.",
+        "- Of 2 compared with *prefvlm*: 0 above, 1 below, 0 level, 1 undecided.",
+        "| arm | success | compared with | difference (points) | pairs |",
+        "| --- | --: | --: | --: | --: |",
+        "| no filter | 40 % | prefvlm: 50 % | −10 (−20 to −5) | 10 |",
+        "−10 (−20 to −5)",
     ]
 
 

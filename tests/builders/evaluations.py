@@ -31,7 +31,15 @@ def evaluated(
         index = np.arange(1, evaluations + 1)
         human = np.minimum(budget, budget * index * 2 // evaluations)
         columns: Mapping[str, object] = {
-            **{"profile": profile, "task": task, "method": method, "arm": arm, "family": method, "group": ""},
+            **{
+                "profile": profile,
+                "task": task,
+                "method": method,
+                "arm": arm,
+                "family": method,
+                "group": "",
+                "against": "",
+            },
             **{"seed": seed, "budget": budget, "run_id": f"{task}/{arm}/{seed}", "step": 10_000 * index},
             "success": generator.integers(0, 17, evaluations) / 16,
             "episode_return": 100.0,
@@ -67,7 +75,22 @@ def thresholds(seeds: int = 2, tasks: Sequence[str] = TASKS[:1]) -> pd.DataFrame
     arms = [("prefvlm", f"{alpha} {beta} {upper}", 100) for alpha, beta, upper in settings]
     data = evaluated(tasks, [*arms, ("prefvlm-adaptive", "adaptive", 100)], seeds)
     numbers = data["arm"].where(data["arm"] != "adaptive", "nan nan nan").str.split(expand=True).astype(float)
-    return data.assign(alpha=numbers[0], beta=numbers[1], upper=numbers[2])
+    against = np.where(data["arm"] == "adaptive", "", "adaptive")
+    return data.assign(alpha=numbers[0], beta=numbers[1], upper=numbers[2], against=against)
+
+
+def steady(successes: Mapping[str, Mapping[str, Sequence[float]]], against: Mapping[str, str]) -> pd.DataFrame:
+    """Evaluations of runs whose success never changes: arm -> task -> success of seeds 0, 1, …
+
+    `against`: arm -> the one that it is compared with.
+    """
+    parts = []
+    for arm, of_arm in successes.items():
+        for task, values in of_arm.items():
+            data = evaluated([task], [(arm, arm, 100)], len(values))
+            parts.append(data.assign(success=data["seed"].map(dict(enumerate(values)))))
+    data = pd.concat(parts, ignore_index=True)
+    return data.assign(against=[against.get(arm, "") for arm in data["arm"]])
 
 
 def label_log(

@@ -4,7 +4,9 @@ import itertools
 import math
 
 import pytest
+from builders.registries import restored_registries
 
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.groups import FilterConfig
 from prefvlm_core.config.run import replace
@@ -12,6 +14,7 @@ from prefvlm_core.config.view import ViewConfig
 from prefvlm_core.domains.perturbations import INTENSITIES
 from prefvlm_core.experiments.arms import Arm, Source, disturbed, simulated, structured_errors, thresholds, transfer
 from prefvlm_core.experiments.fleets import plan
+from prefvlm_core.experiments.grids import EXPERIMENTS, Grid
 from prefvlm_core.methods import run_config
 
 
@@ -43,11 +46,11 @@ def test_columns_come_from_the_config() -> None:
 
 def test_simulated_vlms_differ_from_their_family_in_their_accuracy_alone() -> None:
     arms = [columns(arm) for arm in simulated({}, [0.7, 1.0])]
-    assert len(arms) == 10 and len({arm["arm"] for arm in arms}) == 10
+    assert len(arms) == 8 and len({arm["arm"] for arm in arms}) == 8
     by_family: dict[object, list[object]] = {}
     for arm in arms:
         by_family.setdefault(arm["family"], []).append(arm["simulated_accuracy"])
-    assert set(map(tuple, by_family.values())) == {(0.7, 1.0)} and len(by_family) == 5
+    assert set(map(tuple, by_family.values())) == {(0.7, 1.0)} and len(by_family) == 4
     assert math.isnan(columns(Arm("prefvlm"))["simulated_accuracy"])  # type: ignore[arg-type]
 
 
@@ -87,6 +90,54 @@ def test_transfer_has_two_families_at_each_budget() -> None:
         *(("without transfer", 100, False), ("with transfer", 100, True)),
         *(("without transfer", 50, False), ("with transfer", 50, True)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "profile"), [(name, profile) for name in EXPERIMENTS for profile in EXPERIMENTS[name]]
+)
+def test_every_arm_is_compared_with_one_of_its_task_that_has_its_seeds(experiment: str, profile: str) -> None:
+    runs = plan(experiment, profile)
+    trained = {(run.config.task, run.arm.display_name(run.config), run.config.seed) for run in runs}
+    for run in runs:
+        if run.arm.against:
+            assert (run.config.task, run.arm.against, run.config.seed) in trained, run.arm
+            assert run.arm.against != run.arm.display_name(run.config)
+
+
+AGAINST = {
+    "03_filter_ablation": {"no filter": "prefvlm", "prefvlm": ""},
+    "04_threshold_sensitivity": {"alpha 0.5, beta 1, upper 2.0": "adaptive", "adaptive": ""},
+    "05_transfer": {"with transfer (B/2 labels)": "without transfer (B/2 labels)", "without transfer (B labels)": ""},
+    "06_component_ablation": {
+        **{"human only": "prefvlm", "held-out TinyLIV": "prefvlm", "prefvlm-plus without its VLM": "prefvlm-plus"},
+        **{"no filter, VLM 80 % right": "human only", "prefvlm, errors by features, VLM 70 % right": "human only"},
+        "prefvlm-plus, VLM 90 % right": "prefvlm-plus without its VLM",
+        "prefvlm, from embeddings": "pebble (1×B), from embeddings",
+        "pebble (1×B), from embeddings": "human only",
+    },
+    "08_noisy_teacher": {"rime": "pebble", "pebble": ""},
+    "09_vlm_backbones": {"held-out TinyLIV": "human only", "no filter, VLM 100 % right": "human only"},
+    "10_visual_robustness": {"noise, strong": "clean", "clean": ""},
+    "02_learning_curves": {"rime": "pebble (1×B)", "rlvlmf": "pebble (1×B)", "prefvlm (1×B)": ""},
+}
+"""Of profile laptop: arm -> the one that it is compared with."""
+
+
+@pytest.mark.parametrize("experiment", AGAINST)
+def test_arms_are_compared_with_what_answers_the_question(experiment: str) -> None:
+    found = {}
+    for run in plan(experiment, "laptop"):
+        about = run.arm.columns(run.config)
+        found[about["arm"]] = about["against"]
+    assert found | AGAINST[experiment] == found
+
+
+def test_an_arm_that_is_compared_with_none_of_its_grid_is_refused() -> None:
+    arms = [Arm("pebble", name="human only"), Arm("prefvlm", name="ours", against="humans only")]
+    with restored_registries():
+        EXPERIMENTS.register("comparing", {"quick": Grid({"drawer-close-v3": arms}, [0])})
+        with pytest.raises(PrefVLMError, match=r"Unknown arm 'humans only'\. Did you mean 'human only'"):
+            plan("comparing", "quick")
 
 
 def test_the_upper_threshold_of_rime_is_the_default_of_the_filter() -> None:

@@ -1,7 +1,7 @@
 """The shipped notebooks, each executed once on the stored runs of profile laptop (07 on runs of its own): what they
 compute equals the stored tables, every figure is shown and saved, nothing is complained about."""
 
-import itertools
+import functools
 import json
 import math
 import re
@@ -17,7 +17,7 @@ from builders.notebooks import NOTEBOOKS, Executed, execute
 
 from prefvlm_core.analysis.robustness_tables import scene_title
 from prefvlm_core.analysis.stats import ALL_TASKS
-from prefvlm_core.experiments.fleets import configs_of
+from prefvlm_core.experiments.fleets import configs_of, plan
 from prefvlm_core.experiments.plan import finished_runs
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -65,10 +65,48 @@ def check_success(table: pd.DataFrame, experiment: str) -> None:
     np.testing.assert_allclose(mine, theirs.reindex(mine.index), atol=5.1e-5)  # the file has four decimals
 
 
-def line_about(run: Executed, task: str) -> str:
-    """What the notebook's last words say of the success on a task."""
-    (line,) = [line for line in run.said().splitlines() if line.startswith(f"- **{task}**: ")]
-    return line
+@functools.cache
+def scores_of(experiment: str) -> tuple[pd.Series, dict[str, str]]:
+    """Success in the last three evaluations by (arm, task, seed), and arm -> the one that it is compared with."""
+    planned = {run.config.run_id: run for run in plan(experiment, "laptop")}
+    scores = {}
+    for path in (STORED / "metrics").glob("*/*.csv"):
+        rows = pd.read_csv(path, usecols=["seed", "hash", "step", "success"], dtype={"hash": str})
+        for (seed, name), of_run in rows.sort_values("step").groupby(["seed", "hash"]):
+            run = planned.get(f"laptop/{path.parent.name}/{path.stem}/{seed}-{name}")
+            if run is not None:
+                scores[run.arm.display_name(run.config), path.parent.name, seed] = of_run["success"].tail(3).mean()
+    return pd.Series(scores), {run.arm.display_name(run.config): run.arm.against for run in planned.values()}
+
+
+def check_gaps(run: Executed, experiment: str, variable: str = "gaps") -> None:
+    """Every arm that shares runs with the one that it is compared with has the mean of their differences, in the
+    notebook's table and in its words; intervals are those of the stored table."""
+    scores, against = scores_of(experiment)
+    table = run.table(variable).query("task == @ALL_TASKS").set_index("arm")
+    kept = (
+        pd.read_csv(STORED / "planned.csv").query("experiment == @experiment and task == @ALL_TASKS").set_index("arm")
+    )
+    truth = {}
+    for arm, other in against.items():
+        if arm in scores and other in scores:
+            pairs = (scores[arm] - scores[other]).dropna()
+            truth |= {arm: pairs.mean()} if len(pairs) else {}
+    assert table["mean"].to_dict() == pytest.approx(truth) and set(kept.index) == set(truth)
+    np.testing.assert_allclose(table[["low", "high"]], kept.loc[table.index, ["low", "high"]], atol=5.1e-5)
+    for arm, mean in truth.items():
+        (line,) = [line for line in run.said().splitlines() if line.startswith(f"- **{arm}** ") and "*" in line[4:]]
+        assert f"{100 * mean:+z.0f}".replace("-", "−") in line and f"*{against[arm]}*" in line
+        decided = table.loc[arm, "low"] > 0 or table.loc[arm, "high"] < 0
+        assert (" ends " in line) == decided
+
+
+def shown(experiment: str, **values: str) -> bool:
+    """Whether the stored runs of an experiment have pairs to draw, of arms with these values in these columns."""
+    rows = pd.read_csv(STORED / "planned.csv", keep_default_na=False).query("experiment == @experiment")
+    for column, value in values.items():
+        rows = rows[rows[column] == value]
+    return len(rows) > 0
 
 
 def check_rates(rates: pd.DataFrame, experiment: str) -> None:
@@ -102,10 +140,15 @@ FIGURES: dict[str, dict[str, int]] = {
         **{"What it is worth": 1},
     },
     "04_threshold_sensitivity": {"Where every setting ends": 1, "What every setting does": 1},
-    "05_transfer": {"Success against the budget": 1, "How often the labels": 1},
+    "05_transfer": {
+        **({"What transfer gains": 1} if shown("05_transfer") else {}),
+        "How often the labels": 1,
+    },
     "06_component_ablation": {
-        **{"Where every variant ends": 1, "How often would a VLM": 1, "Which errors can": 1},
-        **{"How often the labels": 1},
+        "Where every variant ends": 1,
+        **({"Can the method do it": 1} if shown("06_component_ablation", against="human only", group="") else {}),
+        **{"Which errors can": 1, "How often the labels": 1},
+        **({"What if the reward sees": 1} if shown("06_component_ablation", group="inputs") else {}),
     },
     "07_human_labeling": {"What the reward learned": 1},
     "08_noisy_teacher": {"Success": 1, "The reward that each method learned": 1},
@@ -115,7 +158,7 @@ FIGURES: dict[str, dict[str, int]] = {
     },
     "10_visual_robustness": {
         **{"What the VLM sees": 1, "What happens to its labels": 1},
-        **({"What happens to policies": 1} if finished_runs("10_visual_robustness", "laptop", STORED.parent) else {}),
+        **({"What happens to policies": 1} if shown("10_visual_robustness") else {}),
     },
     "11_other_domains": {
         **(
@@ -248,71 +291,49 @@ def test_numbers_of_02_learning_curves(executed: Callable[[str], Executed]) -> N
 
 def test_numbers_of_03_filter_ablation(executed: Callable[[str], Executed]) -> None:
     run = executed("03_filter_ablation")
-    check_success(run.table("table"), "03_filter_ablation")
+    check_gaps(run, "03_filter_ablation")
     check_rates(run.table("rates"), "03_filter_ablation")
-    success = stored("table", "03_filter_ablation").set_index(["task", "arm"])["success"]
-    for task in ("door-close-v3", "button-press-v3"):
-        gain = 100 * (success[task, "no filter"] - success[task, "prefvlm"])
-        assert f"no filter {gain:+z.0f} points" in line_about(run, task)
-    assert ALL_TASKS not in run.said()  # two tasks are both shown
     ratio = run.table("rates").set_index("arm").loc["prefvlm", "clean_ratio"]
     assert f"Clean labels are wrong {ratio:.2f} times" in run.said()
 
 
 def test_numbers_of_04_threshold_sensitivity(executed: Callable[[str], Executed]) -> None:
     run = executed("04_threshold_sensitivity")
-    check_success(run.table("table"), "04_threshold_sensitivity")
-    rows = stored("table", "04_threshold_sensitivity")
-    adaptive = rows.loc[rows["arm"] == "adaptive", "success"].item()
-    by_hand = rows[rows["arm"] != "adaptive"].sort_values("success")
-    assert len(by_hand) == 12
-    assert f"the best of 12 set by hand {100 * by_hand['success'].iloc[-1]:.0f} %" in run.said()
-    assert run.said().endswith(f"adaptive is ahead of {(by_hand['success'] < adaptive).sum()} of 12.")
-    settings = run.table("table").dropna(subset="alpha")
-    for row in settings.to_dict("records"):
+    check_gaps(run, "04_threshold_sensitivity")
+    pooled = run.table("gaps").query("task == @ALL_TASKS")
+    above = (pooled["low"] > 0).sum()
+    assert f"- Of {len(pooled)} compared with *adaptive*: {above} above, " in run.said()
+    for row in pooled.to_dict("records"):
         assert row["arm"] == f"alpha {row['alpha']:g}, beta {row['beta']:g}, upper {row['upper']:.1f}"
 
 
 def test_numbers_of_05_transfer(executed: Callable[[str], Executed]) -> None:
     run = executed("05_transfer")
-    check_success(run.table("table"), "05_transfer")
-    rows = stored("table", "05_transfer").set_index(["task", "arm"])["success"]
-    needed = run.table("needed").set_index(["task", "family"])["budget"]
-    fewer = 0
-    for task, budget in (("door-close-v3", 50), ("window-close-v3", 100), ("window-open-v3", 100)):
-        target = rows[task, "without transfer (B labels)"]
-        reached = [share for share in (4, 2, 1) if rows[task, f"with transfer ({_share(share)} labels)"] >= target]
-        expected = budget // reached[0] if reached else math.nan
-        assert needed[task, "with transfer"] == pytest.approx(expected, nan_ok=True)
-        fewer += bool(reached) and reached[0] > 1
-    assert f"*with transfer* needs fewer labels on {fewer}, as many on" in run.said()
+    check_gaps(run, "05_transfer")
     largest = run.table("largest")
-    assert set(zip(largest["task"], largest["budget"], strict=True)) == {
-        *(("door-close-v3", 50), ("window-close-v3", 100), ("window-open-v3", 100)),
-    }
-
-
-def _share(divisor: int) -> str:
-    return "B" if divisor == 1 else f"B/{divisor}"
+    budgets = {"door-close-v3": 16, "window-close-v3": 64, "window-open-v3": 64}
+    assert set(zip(largest["task"], largest["budget"], strict=True)) <= set(budgets.items())
+    by_task = run.table("gaps").query("task != @ALL_TASKS")
+    for share, divisor in (("B", 1), ("B/2", 2), ("B/4", 4)):
+        rows = by_task[by_task["arm"] == f"with transfer ({share} labels)"]
+        assert all(row.budget == budgets[row.task] / divisor for row in rows.itertuples())
 
 
 def test_numbers_of_06_component_ablation(executed: Callable[[str], Executed]) -> None:
     run = executed("06_component_ablation")
-    check_success(run.table("table"), "06_component_ablation")
-    success = stored("table", "06_component_ablation").set_index(["task", "arm"])["success"]
-    for arm, task in itertools.product(("human only", "no adaptation"), ("door-close-v3", "button-press-v3")):
-        gain = 100 * (success[task, arm] - success[task, "prefvlm"])
-        assert f"{arm} {gain:+z.0f} points" in line_about(run, task)
-    assert "% right" not in run.said()  # simulated VLMs have a figure of their own
-    simulated = run.table("table").query("group != 'errors'").dropna(subset="simulated_accuracy")
-    assert len(simulated) == 3 * 5 * 4 and set(simulated["simulated_accuracy"]) == {0.7, 0.8, 0.9, 1.0}
+    check_gaps(run, "06_component_ablation")
+    variants, inputs = run.table("variants"), run.table("inputs")
+    assert variants["simulated_accuracy"].isna().all() and set(inputs["group"]) <= {"inputs"}
+    simulated = run.table("simulated").query("group != 'errors'")
+    assert set(simulated["simulated_accuracy"]) <= {0.7, 0.8, 0.9}
     for row in simulated.to_dict("records"):
         assert row["arm"] == f"{row['family']}, VLM {100 * row['simulated_accuracy']:.0f} % right"
     rates = run.table("rates").set_index("arm")
-    assert {"prefvlm", "prefvlm, VLM 80 % right", "no filter, VLM 80 % right"} <= set(rates.index)
-    by_task = stored("labels", "06_component_ablation").query("arm == 'prefvlm, VLM 80 % right'")
-    assert rates["labels"]["prefvlm, VLM 80 % right"] == by_task["labels"].sum()
-    assert rates["correlation"]["prefvlm"] > 0.2 > abs(rates["correlation"]["prefvlm, VLM 80 % right"])
+    by_task = stored("labels", "06_component_ablation")
+    for arm in rates.index:
+        assert rates["labels"][arm] == by_task.loc[by_task["arm"] == arm, "labels"].sum()
+    independent = [arm for arm in rates.index if arm.startswith("prefvlm, VLM ")]
+    assert all(rates["correlation"]["prefvlm"] > 0.2 > abs(rates["correlation"][arm]) for arm in independent)
 
 
 def test_numbers_of_07_human_labeling(executed: Callable[[str], Executed]) -> None:
@@ -332,19 +353,19 @@ def test_numbers_of_07_human_labeling(executed: Callable[[str], Executed]) -> No
 
 def test_numbers_of_08_noisy_teacher(executed: Callable[[str], Executed]) -> None:
     run = executed("08_noisy_teacher")
-    check_success(run.table("table"), "08_noisy_teacher")
-    success = stored("table", "08_noisy_teacher").set_index(["task", "arm"])["success"]["door-close-v3"]
+    check_gaps(run, "08_noisy_teacher")
     assert set(run.table("data")["human"]) == {"mistake"}
-    assert f"pebble ends at {100 * success['pebble']:.0f} (" in line_about(run, "door-close-v3")
-    assert f"rime {100 * (success['rime'] - success['pebble']):+z.0f} points" in line_about(run, "door-close-v3")
 
 
 def test_numbers_of_09_vlm_backbones(executed: Callable[[str], Executed]) -> None:
     run = executed("09_vlm_backbones")
-    shown = run.table("runs").groupby(["task", "arm"])["success"].mean()
-    few = stored("table", "09_vlm_backbones").query("task != @ALL_TASKS and seeds <= 3").set_index(["task", "arm"])
-    assert set(shown.index) == set(few.index)
-    np.testing.assert_allclose(shown, few["success"].reindex(shown.index), atol=5.1e-5)  # of three, the mean is the IQM
+    scores, _ = scores_of("09_vlm_backbones")
+    gains = run.table("by_accuracy").set_index("arm")
+    for arm, gain in gains["mean"].items():
+        assert gain == pytest.approx((scores[arm] - scores["human only"]).mean())
+    by_task = stored("labels", "09_vlm_backbones").set_index(["arm", "task"])["error"].unstack()
+    for arm, row in gains[gains["simulated_accuracy"].isna()].iterrows():
+        assert row["accuracy"] == pytest.approx(1 - by_task.loc[arm].mean(), abs=1e-4)
     labels = pd.read_csv(STORED / "backbones" / "labels.csv")
     of_replays = labels[labels["kind"] == "replay"]
     by_reader = of_replays.groupby(["model", "reader", "labels", "task"])[["all", "late", "near_goal"]].mean()
@@ -355,14 +376,12 @@ def test_numbers_of_09_vlm_backbones(executed: Callable[[str], Executed]) -> Non
     assert set(of_replays.groupby(["model", "reader", "labels"]).size()) == {4 * 2}  # tasks x learners
     frozen = pooled.xs("zero-shot", level="reader")["all"].droplevel("labels").drop("random")
     assert f"the best model at hand, `{frozen.idxmax()}`, labels {100 * frozen.max():.0f} (" in run.said()
-    # Of three runs at most, the interquartile mean of the table is the mean.
-    by_task = stored("table", "09_vlm_backbones").query("task != @ALL_TASKS and seeds <= 3")
-    curve = by_task.groupby("arm")["area_under_curve"].mean()
-    assert f"no VLM {100 * curve['human only']:.0f} %." in run.said()
     taught = pooled.xs(("adapters", 50), level=("reader", "labels"))["all"]
     assert f"an untrained network in {100 * taught.pop('random'):.0f} (" in run.said()
-    heights = [curve[f"prefvlm, VLM {right} % right"] for right in (70, 80, 90, 100)]
-    assert f"gives {100 * np.interp(taught.max(), (0.7, 0.8, 0.9, 1), heights):.0f} % success" in run.said()
+    curve = gains[(gains["method"] == "prefvlm") & gains["simulated_accuracy"].notna()].sort_values("accuracy")
+    if len(curve):
+        gain = 100 * np.interp(taught.max(), curve["accuracy"], curve["mean"])
+        assert f"errs on its own, ends {gain:+z.0f} (".replace("-", "−") in run.said()
 
 
 def test_numbers_of_10_visual_robustness(executed: Callable[[str], Executed]) -> None:
@@ -378,7 +397,7 @@ def test_numbers_of_10_visual_robustness(executed: Callable[[str], Executed]) ->
     assert said[0].startswith("- **clean**: ") and said[1].startswith(f"- **{costliest}**: ")
     assert f"zero-shot {100 * strong.min():.0f} (" in said[1]
     if finished_runs("10_visual_robustness", "laptop", STORED.parent):
-        check_success(run.table("table"), "10_visual_robustness")
+        check_gaps(run, "10_visual_robustness")
     else:
         assert said[-1] == "- **policies**: no run is stored yet."
 

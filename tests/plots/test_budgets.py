@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from prefvlm_core.analysis.stats import run_table
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.plots.budgets import success_against_accuracy, success_against_budget
+from prefvlm_core.plots.budgets import success_against_budget
 
 ARMS = [("sac", "sac", 0), *(("pebble", f"pebble ({labels})", labels) for labels in (20, 40, 80))]
 ARMS += [("prefvlm", "prefvlm (20)", 20)]
@@ -52,20 +52,8 @@ def test_all_tasks_stand_at_their_mean_budget() -> None:
     assert not [line for line in above.lines if line.get_markersize() == 2.4]
 
 
-def test_a_simulated_vlm_stands_where_it_is_right() -> None:
-    arms = [("prefvlm", "prefvlm 70", 20), ("prefvlm", "prefvlm 100", 20), ("pebble", "human only", 20)]
-    runs = run_table(evaluated(TASKS, arms))
-    runs["simulated_accuracy"] = runs["arm"].map({"prefvlm 70": 0.7, "prefvlm 100": 1.0})
-    for axes in success_against_accuracy(runs, "quick").axes:
-        assert list(axes.get_xticks()) == [70, 100]
-        assert len(line_of(axes, "#0072B2").get_xdata()) == 2
-        assert len(set(line_of(axes, "#D55E00").get_ydata())) == 1
-
-
 def test_what_cannot_be_drawn_is_named() -> None:
     runs = run_table(evaluated(TASKS, ARMS))
-    with pytest.raises(PrefVLMError, match=r"lacks the columns \['simulated_accuracy'\]"):
-        success_against_accuracy(runs, "quick")
     with pytest.raises(PrefVLMError, match=r"lacks the columns \['budget'\]; use what stats.run_table"):
         success_against_budget(runs.drop(columns="budget"), "quick")
     many = [(method, method, 10) for method in ("pebble", "prefvlm", "surf", "rune", "mrn", "rime")]

@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from builders.figures import check_text
+from builders.evaluations import steady
+from builders.figures import check_text, footer
 from builders.scores import comparison
 from matplotlib.axes import Axes
 
-from prefvlm_core.analysis.paired import difference_table, worth_table
+from prefvlm_core.analysis.paired import difference_table, planned_differences, worth_table
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.plots.paired import differences, label_equivalents
+from prefvlm_core.plots.paired import differences, label_equivalents, planned
 
 
 def rows(axes: Axes) -> list[tuple[str, float, tuple[float, float]]]:
@@ -75,3 +76,43 @@ def test_areas_have_units_of_their_own_and_nothing_to_draw_is_said() -> None:
     assert "points" not in figure.axes[0].get_xlabel()
     with pytest.raises(PrefVLMError, match="no arm to draw"):
         differences(table[table["measure"] == "success_area"], scores, "quick", 0.1)
+
+
+def test_planned_differences_have_a_panel_per_arm_that_others_are_compared_with() -> None:
+    successes = {
+        "prefvlm": {"a": [0.5] * 5, "b": [0.3] * 5},
+        "no filter": {"a": [0.6] * 5, "b": [0.2] * 5},
+        "human only": {"a": [0.9] * 5, "b": [0.9] * 5},
+        "pictures": {"a": [0.4] * 5, "b": [0.4] * 5},
+    }
+    against = {"no filter": "prefvlm", "human only": "prefvlm", "pictures": "human only"}
+    figure = planned(planned_differences(steady(successes, against)), "laptop")
+    check_text(figure)
+    above, below = figure.axes
+    assert [axes.get_title() for axes in (above, below)] == ["compared with human only", "compared with prefvlm"]
+    ((name, mark, bar),) = rows_of(above)
+    assert (name, round(mark), [round(end) for end in bar]) == ("pictures", -50, [-50, -50])
+    assert [(name, round(mark)) for name, mark, _ in rows_of(below)] == [("human only", 50), ("no filter", 0)]
+    assert [text.get_text() for text in below.texts] == ["+50\n(+50 to +50)", "+0\n(+0 to +0)"]
+    tasks = [line.get_xdata() for line in below.lines if line.get_markersize() == 2.4]
+    assert [sorted(dots.round()) for dots in map(np.array, tasks)] == [[40, 60], [-10, 10]]
+    assert above.get_xlim() == below.get_xlim() and "10 pairs of runs" in footer(figure)
+    (level,) = below.patches
+    assert np.array(level.get_bbox()).ravel()[[0, 2]] == pytest.approx((-10, 10))
+
+
+def rows_of(axes: Axes) -> list[tuple[str, float, tuple[float, float]]]:
+    """As `rows`, of marks as large as those of means."""
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    marks = {line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if line.get_markersize() == 3.6}
+    bars = {line.get_ydata()[0]: tuple(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 2.0}
+    return [(name, marks[index], bars[index]) for index, name in enumerate(names)]
+
+
+def test_planned_differences_of_few_seeds_have_no_bars_and_of_no_arm_no_figure() -> None:
+    gaps = planned_differences(steady({"x": {"a": [0.1] * 3}, "y": {"a": [0.3] * 3}}, {"y": "x"}))
+    figure = planned(gaps, "quick")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["+20"] and "bootstrap" not in footer(figure)
+    with pytest.raises(PrefVLMError, match="no row"):
+        planned(gaps.iloc[:0], "quick")

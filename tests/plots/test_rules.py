@@ -26,7 +26,7 @@ from prefvlm_core.analysis.sanity import RewardCurve
 from prefvlm_core.analysis.stats import run_table
 from prefvlm_core.domains.maze_goals import GOALS
 from prefvlm_core.domains.perturbations import STRENGTHS
-from prefvlm_core.plots import backbones, budgets, curves, labels, paired, people, robustness, rows
+from prefvlm_core.plots import backbones, budgets, curves, gains, labels, paired, people, robustness, rows
 from prefvlm_core.plots import motion as motion_plots
 from prefvlm_core.plots import sanity as sanity_plots
 from prefvlm_core.plots import stages as stage_plots
@@ -47,24 +47,45 @@ def scores(seeds: int) -> pd.DataFrame:
     return data.assign(last_three=data["last_three"] + shift)
 
 
-def simulated(tasks: tuple[str, ...], seeds: int) -> pd.DataFrame:
-    """Runs of simulated VLMs with and without the filter, of real ones, and without any."""
-    arms = [("prefvlm", "prefvlm", right) for right in (70, 80, 100)]
-    arms += [("prefvlm-no-filter", "no filter", right) for right in (70, 80, 100)]
-    named = [(method, f"{family}, VLM {right} % right", 100) for method, family, right in arms]
+@functools.cache
+def simulated(seeds: int) -> pd.DataFrame:
+    """Planned differences of simulated VLMs with every kind of error, with and without the filter, and of real ones,
+    from runs without a VLM."""
+    kinds, filters = ("simulated", "simulated-segments", "simulated-features"), ("prefvlm", "prefvlm-no-filter")
+    settings = list(itertools.product(kinds, filters, (0.7, 0.8, 0.9)))
+    settings += [("simulated", "prefvlm-plus", right) for right in (0.7, 0.8, 0.9)]
+    named = [(method, f"{method}, {kind} {right}", 100) for kind, method, right in settings]
     named += [("pebble", "human only", 100), ("prefvlm", "TinyLIV", 100), ("prefvlm", "held-out TinyLIV", 100)]
-    runs = run_table(evaluated(tasks, named, seeds))
-    right = runs["arm"].str.extract(r"(\d+) % right")[0].astype(float) / 100
-    vlm = np.where(runs["arm"] == "human only", "", "some")
-    return runs.assign(simulated_accuracy=right, family=runs["arm"].str.split(",").str[0], vlm=vlm)
+    data = evaluated(TASKS, named, seeds)
+    right = data["arm"].str.extract(r"simulated\S* (\S+)$")[0].astype(float)
+    vlm = data["arm"].str.extract(r"(simulated\S*) ")[0].fillna("real") + ":"
+    against = np.where(data["arm"] == "human only", "", "human only")
+    return planned_differences(data.assign(simulated_accuracy=right, vlm=vlm, against=against))
 
 
-def by_accuracy(tasks: tuple[str, ...], seeds: int) -> pd.DataFrame:
+def by_accuracy(seeds: int) -> pd.DataFrame:
+    gaps = simulated(seeds)
+    gaps = gaps[gaps["vlm"].isin(["simulated:", "real:"])]
     log = [
-        label_log([("a", 1.0, 1.0, 0.1, "clean")] * right + [("a", 0.0, 1.0, 0.1, "clean")] * 20, arm=arm, task=task)
-        for task, (arm, right) in itertools.product(tasks, {"TinyLIV": 30, "held-out TinyLIV": 60}.items())
+        label_log([("a", 1.0, 1.0, 0.1, "clean")] * right + [("a", 0.0, 1.0, 0.1, "clean")] * 20, arm=arm)
+        for arm, right in {"TinyLIV": 30, "held-out TinyLIV": 60}.items()
     ]
-    return backbone_tables.runs_by_accuracy(simulated(tasks, seeds), pd.concat(log))
+    return backbone_tables.gaps_by_accuracy(gaps, pd.concat(log))
+
+
+def filtered(seeds: int) -> pd.DataFrame:
+    """Planned differences of filters, two arms that others are compared with."""
+    data = evaluated(TASKS, [*FILTERS, ("pebble", "human only", 100)], seeds)
+    against = {"no filter": "prefvlm", "adaptive thresholds": "prefvlm", "human only": "no filter", "prefvlm": ""}
+    return planned_differences(data.assign(against=data["arm"].map(against)))
+
+
+def budgeted(tasks: tuple[str, ...], seeds: int) -> pd.DataFrame:
+    """Planned differences of three budgets."""
+    arms = [("prefvlm", f"{family} {budget}", budget) for family in ("plain", "moved") for budget in (8, 16, 32)]
+    data = evaluated(tasks, arms, seeds)
+    plain = "plain " + data["budget"].astype(str)
+    return planned_differences(data.assign(against=np.where(data["arm"] == plain, "", plain)))
 
 
 def log_of_filters() -> pd.DataFrame:
@@ -180,12 +201,15 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "success_against_budget, one": lambda seeds: budgets.success_against_budget(
         run_table(evaluated(TASKS[:1], ARMS, seeds)), "quick"
     ),
-    "success_against_accuracy": lambda seeds: budgets.success_against_accuracy(
-        simulated(TASKS, seeds).query("~arm.str.contains('TinyLIV')", engine="python"), "quick"
+    "planned": lambda seeds: paired.planned(filtered(seeds), "quick"),
+    "gain_against_budget, four": lambda seeds: gains.gain_against_budget(budgeted(FOUR_TASKS, seeds), "quick"),
+    "gain_against_budget, one": lambda seeds: gains.gain_against_budget(budgeted(TASKS[:1], seeds), "quick"),
+    "gain_against_accuracy": lambda seeds: gains.gain_against_accuracy(
+        simulated(seeds).dropna(subset="simulated_accuracy"), "quick"
     ),
     "partitions": lambda seeds: labels.partitions(evaluated(TASKS, FILTERS, seeds)),
     "divergences": lambda seeds: labels.divergences(log_of_filters(), evaluated(TASKS, FILTERS, seeds)),
-    "success_map": lambda seeds: maps.success_map(run_table(thresholds(seeds)), "quick"),
+    "gain_map": lambda seeds: maps.gain_map(planned_differences(thresholds(seeds)), "quick"),
     "kept_labels_map": lambda seeds: maps.kept_labels_map(thresholds(seeds), "quick"),
     "label_equivalents": lambda seeds: paired.label_equivalents(worth_table(scores(seeds)), scores(seeds), "quick"),
     "differences": lambda seeds: paired.differences(
@@ -201,7 +225,7 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "success_and_labels_by_segment_length": lambda seeds: stage_plots.success_and_labels_by_segment_length(
         by_length(seeds), "laptop"
     ),
-    "worth_of_accuracy": lambda seeds: backbones.worth_of_accuracy(by_accuracy(TASKS, seeds), "quick"),
+    "worth_of_accuracy": lambda seeds: backbones.worth_of_accuracy(by_accuracy(seeds), "quick"),
     "accuracy_by_model": lambda _: backbones.accuracy_by_model(REPLAYS, "quick"),
     "accuracy_by_kind": lambda _: backbones.accuracy_by_kind(REPLAYS, "quick"),
     "orders": lambda _: backbones.orders(backbone_tables.film_table(judged().films), MIXED_BEDS, "quick"),
@@ -214,7 +238,8 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
 }
 """What it shows -> the figure, of so many seeds where it shows runs."""
 RUNS = (
-    *("learning", "final", "label_accuracy,", "success", "partitions", "worth", "draw", "differences_by", "labels_by"),
+    *("learning", "final", "label_accuracy,", "success", "partitions", "worth", "draw", "planned", "gain", "kept"),
+    *("differences_by", "labels_by"),
 )
 
 

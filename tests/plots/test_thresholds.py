@@ -4,32 +4,34 @@ import pytest
 from builders.evaluations import TASKS, evaluated, thresholds
 from builders.figures import footer
 
-from prefvlm_core.analysis.stats import run_table
+from prefvlm_core.analysis.paired import planned_differences
+from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.plots.thresholds import kept_labels_map, success_map
+from prefvlm_core.plots.thresholds import gain_map, kept_labels_map
 
 
-def test_every_setting_has_a_cell_with_its_mean_range_and_labels() -> None:
-    runs = run_table(thresholds(seeds=2))
-    figure = success_map(runs, "laptop")
-    low, high, adaptive = figure.axes
-    assert [axes.get_title() for axes in figure.axes] == [
-        *("upper threshold 2.0", "upper threshold 6.9", "adaptive thresholds"),
-    ]
+def test_every_setting_has_a_cell_with_its_difference_from_adaptive_thresholds() -> None:
+    gaps = planned_differences(thresholds(seeds=5, tasks=TASKS))
+    figure = gain_map(gaps, "laptop")
+    low, high = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["upper threshold 2.0", "upper threshold 6.9"]
     assert [label.get_text() for label in high.get_xticklabels()] == ["beta 0", "beta 1", "beta 3"]
+    pooled = gaps[gaps["task"] == ALL_TASKS]
     for axes, upper in ((low, 2.0), (high, 6.9)):
-        written = {text.get_position(): text.get_text() for text in axes.texts}
+        written = {text.get_position(): text for text in axes.texts}
         assert len(written) == 6
         for row, alpha in enumerate((0.25, 0.5)):
             for column, beta in enumerate((0.0, 1.0, 3.0)):
-                chosen = (runs["alpha"] == alpha) & (runs["beta"] == beta) & (runs["upper"] == upper)
-                success = 100 * runs.loc[chosen, "success"]
-                expected = f"{success.mean():.0f} % ({success.min():.0f}–{success.max():.0f})\n100 labels"
-                assert written[column, row] == expected
-                assert axes.images[0].get_array()[row, column] == pytest.approx(success.mean())
-    (only,) = adaptive.texts
-    assert only.get_text().startswith(f"{100 * runs.loc[runs['alpha'].isna(), 'success'].mean():.0f} % (")
-    assert "2 seeds" in footer(figure)
+                chosen = (pooled["alpha"] == alpha) & (pooled["beta"] == beta) & (pooled["upper"] == upper)
+                mean, *bounds = 100 * pooled.loc[chosen, ["mean", "low", "high"]].to_numpy()[0]
+                expected = f"{mean:+z.0f}\n({bounds[0]:+.0f} to {bounds[1]:+.0f})".replace("-", "−")
+                assert written[column, row].get_text() == expected
+                decided = bounds[0] > 0 or bounds[1] < 0
+                assert (written[column, row].get_weight() == "bold") == decided
+                assert axes.images[0].get_array()[row, column] == pytest.approx(mean)
+        norm = axes.images[0].norm
+        assert norm(0) == 0.5, "no difference is the middle of the colors"
+    assert "difference from adaptive, in points" in footer(figure) and "10 pairs of runs" in footer(figure)
 
 
 def test_kept_labels_are_those_at_the_end() -> None:
@@ -41,7 +43,7 @@ def test_kept_labels_are_those_at_the_end() -> None:
 
 def test_what_cannot_be_drawn_is_named() -> None:
     with pytest.raises(PrefVLMError, match=r"lacks the columns \['alpha', 'beta', 'upper'\]"):
-        success_map(run_table(evaluated(TASKS)), "quick")
-    runs = run_table(thresholds())
+        kept_labels_map(evaluated(TASKS), "quick")
+    data = thresholds()
     with pytest.raises(PrefVLMError, match="No run has thresholds set by hand"):
-        success_map(runs[runs["alpha"].isna()], "quick")
+        kept_labels_map(data[data["alpha"].isna()], "quick")
