@@ -16,7 +16,7 @@ import pandas as pd
 
 from prefvlm_core.analysis.paired import run_scores
 from prefvlm_core.config.run import Execution, RunConfig
-from prefvlm_core.experiments.other_domains import BUDGETS, TRUE_REWARD, labeled
+from prefvlm_core.experiments.other_domains import BUDGETS, labeled, true_reward
 from prefvlm_core.experiments.plan import train_missing
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.files import write_atomically
@@ -38,7 +38,7 @@ def main(results: str, numbers: Sequence[int]) -> None:
 
 def pilot_run(task: str, labels: int, seed: int) -> RunConfig:
     """PEBBLE with `labels`, or with none SAC on the true reward."""
-    method, changes = ("pebble", labeled(labels)) if labels else ("sac", TRUE_REWARD)
+    method, changes = ("pebble", labeled(task, labels)) if labels else ("sac", true_reward(task))
     return run_config(task, method, seed, "laptop", changes)
 
 
