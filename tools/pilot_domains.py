@@ -3,7 +3,7 @@
     python tools/pilot_domains.py RESULTS [LABELS ...]
 
 Trains what is missing of PEBBLE with some numbers of labels (0: SAC on the true reward) in the folder RESULTS, on pilot
-seeds only, the mazes first, and writes every run that is finished there to results/laptop/pilot_domains.csv.
+seeds only, and writes every run that is finished there to results/laptop/pilot_domains.csv.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from prefvlm_core.runs.stored import find_runs, load_metrics
 
 TABLE = Path("results/laptop/pilot_domains.csv")
 SEEDS = range(200, 204)
-ROUNDS = ([task for task in BUDGETS if "maze" in task], ["walker-walk"])
-"""Tasks that are trained first, and those that follow."""
+LATER = ("point-maze-medium", "walker-walk")
+ROUNDS = ([task for task in BUDGETS if task not in LATER], LATER)
+"""Tasks that are trained first, and those with twice the actions."""
 
 
 def main(results: str, numbers: Sequence[int]) -> None:
