@@ -440,6 +440,7 @@ SMALL_GRID = """
 from prefvlm_core.experiments import arms, grids
 small = {{"total_steps": 600, "evaluation.every": 200, "evaluation.episodes": 1, "evaluation.final_episodes": 1}}
 small |= {{"sac.width": 16, "sac.batch_size": 16, "reward.width": 16, "vlm.queries": 8}}
+small["feedback.session_every"] = 50  # so that the VLM is asked after the first session, too
 profiles = grids.EXPERIMENTS["{name}"]
 smaller = {{
     task: [arms.replace(arm, changes={{**arm.changes, **small}}) for arm in of_task]
