@@ -92,7 +92,10 @@ def check_gaps(run: Executed, experiment: str, variable: str = "gaps") -> None:
         if arm in scores and other in scores:
             pairs = (scores[arm] - scores[other]).dropna()
             truth |= {arm: pairs.mean()} if len(pairs) else {}
-    assert table["mean"].to_dict() == pytest.approx(truth) and set(kept.index) == set(truth)
+    assert set(table.index) == set(kept.index) == set(truth)
+    if not truth:  # nothing is stored yet
+        return
+    assert table["mean"].to_dict() == pytest.approx(truth)
     np.testing.assert_allclose(table[["low", "high"]], kept.loc[table.index, ["low", "high"]], atol=5.1e-5)
     for arm, mean in truth.items():
         (line,) = [line for line in run.said().splitlines() if line.startswith(f"- **{arm}** ") and "*" in line[4:]]
@@ -236,8 +239,8 @@ def test_numbers_of_00_explore(executed: Callable[[str], Executed]) -> None:
     shown = [widget["state"] for widget in widgets]
     said = " ".join(re.sub("<[^>]*>", " ", state["value"]) for state in shown if state["_model_name"] == "HTMLModel")
     said = " ".join(said.split())
-    rows = pd.read_parquet(STORED / "labels" / "button-press-v3" / "prefvlm.parquet").query("seed == 0")
-    first = ("button-press-v3", "prefvlm", 0)  # whose labels are shown before anything is chosen
+    rows = pd.read_parquet(STORED / "labels" / "button-press-v3" / "prefvlm.parquet").query("seed == 1000")
+    first = ("button-press-v3", "prefvlm", 1000)  # whose labels are shown before anything is chosen
     configs = configs_of("01_sanity_check", "laptop")
     (mine,) = [config for config in configs if (config.task, config.method, config.seed) == first]
     rows = rows[rows["hash"] == mine.run_id.rpartition("-")[2]]
@@ -267,7 +270,7 @@ def test_numbers_of_01_sanity_check(executed: Callable[[str], Executed]) -> None
     assert all(f"<td>{order:.2f} (" in shown for order in orders)
     expected = f"{100 * accuracies.loc[('tinyliv', ALL_TASKS), 'zero_shot']:.0f} %"
     assert f"- **tinyliv**, all tasks: {expected} (" in run.said()
-    assert "All 12 runs of 01_sanity_check in profile laptop are stored." in run.printed()
+    assert "All 20 runs of 01_sanity_check in profile laptop are stored." in run.printed()
 
 
 def test_numbers_of_02_learning_curves(executed: Callable[[str], Executed]) -> None:
@@ -287,7 +290,7 @@ def test_numbers_of_02_learning_curves(executed: Callable[[str], Executed]) -> N
     worth = pd.read_csv(STORED / "worth.csv").query("measure == 'last_three'").set_index("arm")["mean"]
     between, *_ = worth[(worth > 1) & (worth < 4)].items()  # the ladder's ends are said in words
     assert f"*{between[0]}* does what PEBBLE does with {between[1]:.1f} B" in run.said()
-    assert "All 1040 runs of 02_learning_curves in profile laptop are stored." in run.printed()
+    assert "All 1090 runs of 02_learning_curves in profile laptop are stored." in run.printed()
 
 
 def test_numbers_of_03_filter_ablation(executed: Callable[[str], Executed]) -> None:
