@@ -3,7 +3,7 @@
     python tools/pilot_domains.py RESULTS [LABELS ...]
 
 Trains what is missing of PEBBLE with some numbers of labels (0: SAC on the true reward) in the folder RESULTS, on pilot
-seeds only, the mazes first, and writes every run that is finished there to results/laptop/pilot_domains.csv.
+seeds only, and writes every run that is finished there to results/laptop/pilot_domains.csv.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 
 from prefvlm_core.analysis.paired import run_scores
 from prefvlm_core.config.run import Execution, RunConfig
-from prefvlm_core.experiments.other_domains import BUDGETS, TRUE_REWARD, labeled
+from prefvlm_core.experiments.other_domains import BUDGETS, labeled, true_reward
 from prefvlm_core.experiments.plan import train_missing
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.files import write_atomically
@@ -24,8 +24,9 @@ from prefvlm_core.runs.stored import find_runs, load_metrics
 
 TABLE = Path("results/laptop/pilot_domains.csv")
 SEEDS = range(200, 204)
-ROUNDS = ([task for task in BUDGETS if "maze" in task], ["walker-walk"])
-"""Tasks that are trained first, and those that follow."""
+LATER = ("point-maze-medium", "walker-walk")
+ROUNDS = ([task for task in BUDGETS if task not in LATER], LATER)
+"""Tasks that are trained first, and those with twice the actions."""
 
 
 def main(results: str, numbers: Sequence[int]) -> None:
@@ -38,7 +39,7 @@ def main(results: str, numbers: Sequence[int]) -> None:
 
 def pilot_run(task: str, labels: int, seed: int) -> RunConfig:
     """PEBBLE with `labels`, or with none SAC on the true reward."""
-    method, changes = ("pebble", labeled(labels)) if labels else ("sac", TRUE_REWARD)
+    method, changes = ("pebble", labeled(task, labels)) if labels else ("sac", true_reward(task))
     return run_config(task, method, seed, "laptop", changes)
 
 

@@ -25,6 +25,7 @@ from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import train
 from prefvlm_core.vlm.pretraining.recordings import (
+    RECORDED_STEPS,
     SEGMENT_FRAMES,
     at_frames,
     expert_episodes,
@@ -72,7 +73,7 @@ class Films:
     frames: ImageArray
     """(N, F, size, size, 3), RGB."""
     successes: BoolArray
-    """(N, F): whether the step that a frame shows meets Meta-World's success criterion."""
+    """(N, F): whether the step that a frame shows meets the task's success criterion."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,10 @@ def mixed_bed(task: str, draw: int, episodes: int, size: int) -> Bed:
     )
 
 
-def expert_films(task: str, draw: int, count: int, size: int) -> Films:
-    """Episodes of the expert with a little noise."""
+def expert_films(task: str, draw: int, count: int, size: int, steps: int = RECORDED_STEPS) -> Films:
+    """Episodes of `steps` environment steps of the expert with a little noise."""
     generator = np.random.default_rng((_SEED, draw, task_number(task)))
-    recorded = record(task, expert_episodes(task, _EXPERT_NOISE, count, generator), size)
+    recorded = record(task, expert_episodes(task, _EXPERT_NOISE, count, generator), size, steps)
     return Films(task, recorded.frames, at_frames(recorded.successes))
 
 

@@ -39,7 +39,7 @@ MODEL = "tinyliv2"
 SHOWN = ("frame", "difference")
 """The values of `vlm.shows`."""
 KINDS = (ALL, LATE)
-"""Kinds of pairs: any; both segments in the last third of a run's episodes, where bodies are upright."""
+"""Kinds of pairs: any; both segments in the last third of a run's episodes, which differ less in posture."""
 READERS = ("zero_shot", "adapted")
 COLUMNS = ("task", "seed", "shows", "pairs", "draw", *READERS)
 

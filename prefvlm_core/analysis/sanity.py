@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,13 +23,14 @@ from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.registry import task_number
+from prefvlm_core.domains.registry import MAZES, task_number
 from prefvlm_core.domains.tasks import PAPER_TASKS
 from prefvlm_core.vlm import VisionLanguageModel, load, tinyliv
 from prefvlm_core.vlm.frame_pairs import FramePairs
 from prefvlm_core.vlm.labeller import fresh_adapters
 from prefvlm_core.vlm.pretraining.recordings import (
     FRAME_EVERY,
+    RECORDED_STEPS,
     SEGMENT_FRAMES,
     Episodes,
     Recording,
@@ -41,8 +42,8 @@ from prefvlm_core.vlm.pretraining.recordings import (
 )
 
 HUMAN_LABELS = 50
-MODELS = ("tinyliv", "random")
-"""The default VLM and, for contrast, the same network untrained."""
+UNTRAINED = "random"
+"""The network of TinyLIV with random weights, beside every model for contrast."""
 
 _TEST_PAIRS = 500
 _RANDOM_EPISODES = 5  # for inverse dynamics
@@ -64,6 +65,16 @@ class SanityPlan:
     """Independent draws of trajectories, pairs and initial adapters per task, at least 2."""
     stride: int
     """Environment steps from one frame that the VLM sees to the next, a multiple of 5."""
+    model: str = "tinyliv"
+    """The VLM that is checked."""
+    film_steps: int = RECORDED_STEPS
+    """Environment steps, a multiple of 5, of the episodes along which rewards and values are followed, in which the
+    expert should succeed."""
+
+    @property
+    def models(self) -> tuple[str, str]:
+        """The VLM and, for contrast, an untrained network."""
+        return self.model, UNTRAINED
 
 
 PLANS = {
@@ -71,11 +82,18 @@ PLANS = {
     "laptop": SanityPlan(PAPER_TASKS, trajectories=24, draws=6, stride=10),
     "paper": SanityPlan(PAPER_TASKS, trajectories=60, draws=10, stride=5),
 }
+_MAZE: Any = {"stride": 10, "model": "tinyliv2-maze", "film_steps": 400}
+MAZE_PLANS = {
+    "quick": SanityPlan(("point-maze-u", "maze-two-goals"), trajectories=12, draws=2, **_MAZE),
+    "laptop": SanityPlan(MAZES, trajectories=24, draws=4, **_MAZE),
+    "paper": SanityPlan(MAZES, trajectories=60, draws=10, **_MAZE),
+}
+"""The same for the mazes (extra `navigation`)."""
 
 
 @dataclass(frozen=True)
 class RewardCurve:
-    """The VLM's and the true reward along one episode of a behavior, with F = 40 frames, one every 5 steps."""
+    """The VLM's and the true reward along one episode of a behavior, with F frames, one every 5 steps."""
 
     task: str
     behavior: str
@@ -90,8 +108,9 @@ class RewardCurve:
 
 
 @one_thread()
-def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
-    """Rewards along an episode of the expert, of a noisy expert and of random actions, from the same initial state."""
+def reward_curves(task: str, model: VisionLanguageModel, steps: int = RECORDED_STEPS) -> list[RewardCurve]:
+    """Rewards along an episode of the expert, of a noisy expert and of random actions, from the same initial state, of
+    `steps` environment steps each."""
     generator = np.random.default_rng((_SEED, task_number(task)))
     seed = int(generator.integers(2**31))
     behaviors: dict[str, Behavior] = {
@@ -99,7 +118,7 @@ def reward_curves(task: str, model: VisionLanguageModel) -> list[RewardCurve]:
         "noisy expert": Expert(task, ACTION_NOISE, generator),
         "random actions": RandomActions(task, generator),
     }
-    recording = record(task, ((behavior, seed) for behavior in behaviors.values()), tinyliv.FRAME_SIZE)
+    recording = record(task, ((behavior, seed) for behavior in behaviors.values()), tinyliv.FRAME_SIZE, steps)
     text = model.encode_task(task)
     return [
         RewardCurve(
@@ -224,7 +243,7 @@ ACCURACY_COLUMNS = ("task", "model", "draw", "zero_shot", "adapted", "value_orde
 
 
 def label_accuracies(plan: SanityPlan, labels: int = HUMAN_LABELS) -> pd.DataFrame:
-    """One row per task, draw and model of `MODELS`: the accuracy of its labels and the order of its values.
+    """One row per task, draw and model of the plan: the accuracy of its labels and the order of its values.
 
     Columns: task, model, draw, zero_shot and adapted (0..1, see `before_and_after`), value_order (-1..1, the VOC: mean
     rank correlation of value and time along 3 expert episodes, until success) and episode_order (-1..1, Kendall's tau
@@ -234,11 +253,12 @@ def label_accuracies(plan: SanityPlan, labels: int = HUMAN_LABELS) -> pd.DataFra
     All models see the same frames.
     """
     rows = []
-    for task, draw in tqdm([*itertools.product(plan.tasks, range(plan.draws))], desc="accuracy of labels", unit="draw"):
+    draws = list(itertools.product(plan.tasks, range(plan.draws)))
+    for task, draw in tqdm(draws, desc="accuracy of labels", unit="draw"):
         recorded = record_task(task, plan.trajectories, _SEED + draw)
-        films = expert_films(task, draw, _FILMS, tinyliv.FRAME_SIZE)
-        for name in MODELS:
-            model = tinyliv.random(draw) if name == "random" else load(name)
+        films = expert_films(task, draw, _FILMS, tinyliv.FRAME_SIZE, plan.film_steps)
+        for name in plan.models:
+            model = tinyliv.random(draw) if name == UNTRAINED else load(name)
             embedded = embed(model, recorded)
             scores = (embedded.features @ embedded.text).mean(1)
             orders = np.mean(value_orders(model, films)), episode_order(scores, embedded.rewards.sum(1))

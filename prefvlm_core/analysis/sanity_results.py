@@ -1,6 +1,6 @@
 """The sanity check as it is stored: computing it takes minutes, drawing it must not.
 
-results/<profile>/sanity/
+results/<profile>/sanity/, and sanity_mazes/ for the mazes
     accuracies.csv    accuracy of labels, one row per task, model and draw
     rewards.csv       VLM reward and true reward, one row per frame of an episode
     rewards.webp      those frames, losslessly: one row of pictures per episode
@@ -19,7 +19,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS, MODELS, PLANS, RewardCurve, label_accuracies, reward_curves
+from prefvlm_core.analysis.sanity import (
+    ACCURACY_COLUMNS,
+    MAZE_PLANS,
+    PLANS,
+    RewardCurve,
+    SanityPlan,
+    label_accuracies,
+    reward_curves,
+)
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.runs.files import write_atomically
@@ -27,8 +35,8 @@ from prefvlm_core.runs.rows import csv_bytes
 from prefvlm_core.vlm import load
 from prefvlm_core.vlm.tinyliv import FRAME_SIZE
 
-MODEL = "tinyliv"
-"""The VLM that is checked."""
+CHECKS = {"01_sanity_check": ("sanity", PLANS), "11_other_domains": ("sanity_mazes", MAZE_PLANS)}
+"""Notebook -> the folder of its check, and the check's plans."""
 _ACCURACY_COLUMNS = ("task", "model", "draw", "zero_shot", "adapted", "vlm_fingerprint")
 _ORDERS = ("value_order", "episode_order")  # columns that a check of an earlier release lacks
 _REWARD_COLUMNS = ("task", "behavior", "frame", "vlm_reward", "true_reward", "first_success")
@@ -45,40 +53,42 @@ class SanityResults:
     """The accuracy of labels, see `sanity.label_accuracies`."""
 
 
-def sanity_results(profile: str, results: str | Path, compute: bool) -> SanityResults:
-    """The sanity check of a profile, from `results/<profile>/sanity`.
+def sanity_results(
+    profile: str, results: str | Path, compute: bool, notebook: str = "01_sanity_check"
+) -> SanityResults:
+    """The sanity check that a notebook of `CHECKS` shows of a profile, from its folder in `results/<profile>`.
 
     With `compute`, it is computed and stored where it is missing, where what is stored belongs to other weights of the
     VLM or to another plan, and where a release stored it that measured less. Without `compute`, numbers that were not
     measured are nan. Raises `PrefVLMError` where nothing current is stored without `compute`, and for damaged files.
     """
-    folder = Path(results) / profile / "sanity"
-    if _is_current(folder, profile) and not (compute and _lacks_columns(folder)):
+    name, plans = CHECKS[notebook]
+    folder, plan = Path(results) / profile / name, plans[profile]
+    if _is_current(folder, plan) and not (compute and _lacks_columns(folder)):
         return _read(folder)
     if not compute:
         raise PrefVLMError(
-            f"No sanity check of profile {profile} with the present weights of {MODEL} is stored in {folder}; compute "
-            f"it with: prefvlm notebook 01_sanity_check --profile {profile}"
+            f"No sanity check of profile {profile} with the present weights of {plan.model} is stored in {folder}; "
+            f"compute it with: prefvlm notebook {notebook} --profile {profile}"
         )
-    _write(folder, compute_sanity(profile))
+    _write(folder, compute_sanity(plan), load(plan.model).fingerprint)
     return _read(folder)
 
 
-def compute_sanity(profile: str) -> SanityResults:
-    """Record, embed and judge what the plan of a profile names."""
-    plan, model = PLANS[profile], load(MODEL)
-    tasks = tqdm(plan.tasks, desc="rewards along episodes", unit="task")
-    curves = [curve for task in tasks for curve in reward_curves(task, model)]
+def compute_sanity(plan: SanityPlan) -> SanityResults:
+    """Record, embed and judge what a plan names."""
+    model, tasks = load(plan.model), tqdm(plan.tasks, desc="rewards along episodes", unit="task")
+    curves = [curve for task in tasks for curve in reward_curves(task, model, plan.film_steps)]
     return SanityResults(curves, label_accuracies(plan))
 
 
-def _is_current(folder: Path, profile: str) -> bool:
+def _is_current(folder: Path, plan: SanityPlan) -> bool:
     if not all((folder / name).exists() for name in (_ACCURACIES, _REWARDS, _FRAMES)):
         return False
-    plan, rows = PLANS[profile], _read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS, _ORDERS)
+    rows = _read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS, _ORDERS)
     stored = sorted((row["vlm_fingerprint"], row["task"], row["draw"], row["model"]) for row in rows)
     draws = map(str, range(plan.draws))
-    return stored == sorted(itertools.product([load(MODEL).fingerprint], plan.tasks, draws, MODELS))
+    return stored == sorted(itertools.product([load(plan.model).fingerprint], plan.tasks, draws, plan.models))
 
 
 def _lacks_columns(folder: Path) -> bool:
@@ -86,8 +96,8 @@ def _lacks_columns(folder: Path) -> bool:
     return not set(_ORDERS) <= set(_read_rows(folder / _ACCURACIES, _ACCURACY_COLUMNS, _ORDERS)[0])
 
 
-def _write(folder: Path, check: SanityResults) -> None:
-    """Store a check; the accuracies, which say what it was made with, come last."""
+def _write(folder: Path, check: SanityResults, fingerprint: str) -> None:
+    """Store a check; the accuracies, which say with what weights it was made, come last."""
     pictures = Image.fromarray(np.concatenate([np.concatenate(list(curve.frames), 1) for curve in check.curves]))
     buffer = io.BytesIO()
     pictures.save(buffer, "WEBP", lossless=True, quality=100, method=6)
@@ -105,7 +115,7 @@ def _write(folder: Path, check: SanityResults) -> None:
         for frame, (vlm, true) in enumerate(zip(curve.vlm_rewards, curve.true_rewards, strict=True))
     ]
     write_atomically(folder / _REWARDS, csv_bytes(list(rewards[0]), rewards))
-    accuracies = check.accuracies.assign(vlm_fingerprint=load(MODEL).fingerprint)
+    accuracies = check.accuracies.assign(vlm_fingerprint=fingerprint)
     write_atomically(folder / _ACCURACIES, csv_bytes(list(accuracies), accuracies.to_dict("records")))
 
 

@@ -208,11 +208,11 @@ class VLMConfig:
     """Whether the VLM labels pairs."""
     model: str = "liv"
     """Name of the VLM, an entry of `vlm.VLMS`: tinyliv, tinyliv-heldout, tinyliv-indomain, their second generation
-    tinyliv2, tinyliv2-heldout, tinyliv2-indomain, random, liv, decisionnce, open_clip:<model>, efficientnet or
-    goal:<model>; endpoint:<model>, a large model behind the OpenAI-compatible endpoint that the environment variable
-    PREFVLM_ENDPOINT names; or simulated:<p>, simulated-segments:<p> or simulated-features:<p>, which look at no frames
-    but order a pair as the true reward does with probability p: they misjudge pairs, segments, or whatever looks
-    alike."""
+    tinyliv2, tinyliv2-heldout, tinyliv2-indomain, tinyliv2-maze (for the mazes), random, liv, decisionnce,
+    open_clip:<model>, efficientnet or goal:<model>; endpoint:<model>, a large model behind the OpenAI-compatible
+    endpoint that the environment variable PREFVLM_ENDPOINT names; or simulated:<p>, simulated-segments:<p> or
+    simulated-features:<p>, which look at no frames but order a pair as the true reward does with probability p: they
+    misjudge pairs, segments, or whatever looks alike."""
     queries: int = count(128)
     """New pairs that the VLM labels per session."""
     frame_stride: int = count(1)

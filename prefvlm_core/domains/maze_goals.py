@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefvlm_core.domains.domain import Domain, Drawing, Sizes, World
 from prefvlm_core.domains.perturbations import INTENSITIES
+from prefvlm_core.domains.point_maze import OWN_VLM
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +40,7 @@ class MazeGoals(Domain):
     cameras = ("above",)
     factors = tuple(INTENSITIES)
     followed = "ball"
-    profiles = {"laptop": {"horizon": 100}}  # noqa: RUF012
+    profiles = {"quick": OWN_VLM, "laptop": OWN_VLM | {"horizon": 100}, "paper": OWN_VLM}  # noqa: RUF012
 
     def sizes(self, task: str) -> Sizes:
         """See `Domain`."""
@@ -52,8 +53,8 @@ class MazeGoals(Domain):
         return MazeGoalsWorld(GOALS[task])
 
     def drawing(self, task: str, size: int, goal_marker: bool) -> Drawing:
-        """See `Domain`. The targets that are left are always drawn: the next one red, the others yellow, smaller the
-        later they come."""
+        """See `Domain`. The targets that are left are always drawn, as discs on the floor: the next one red, the others
+        yellow, smaller the later they come."""
         from prefvlm_core.domains.maze_goals_world import model_with_goals, restore
         from prefvlm_core.domains.model_drawing import ModelDrawing
         from prefvlm_core.domains.point_maze_world import where_the_ball_is

@@ -11,7 +11,6 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.maze_goals import MOST_GOALS
 from prefvlm_core.domains.model_drawing import compiled, pose
 from prefvlm_core.domains.point_maze_world import (
-    RADIUS,
     REACHED,
     PointMazeWorld,
     follow_the_way,
@@ -90,7 +89,7 @@ def model_with_goals(count: int) -> mujoco.MjModel:
     """The maze of `model_from_above` with `count` discs as targets. Where they overlap, the smaller is on top."""
     spec = spec_from_above(_MAZE)
     for later in range(1, count):
-        lay_on_the_floor(spec.worldbody.add_site(name=f"target{later}"), RADIUS * 0.75**later, _YELLOW, later)
+        lay_on_the_floor(spec.worldbody.add_site(name=f"target{later}"), REACHED * 0.75**later, _YELLOW, later)
     return compiled(spec)
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+OWN_VLM = {"vlm.model": "tinyliv2-maze"}
+"""The one that was trained on the mazes, in place of a profile's, which never saw them."""
+
 
 class PointMaze(Domain):
     """The U-shaped and the medium point maze (extra `navigation`).
@@ -32,6 +35,7 @@ class PointMaze(Domain):
     cameras = ("above",)
     factors = tuple(INTENSITIES)
     followed = "ball"
+    profiles = dict.fromkeys(("quick", "laptop", "paper"), OWN_VLM)
 
     def sizes(self, task: str) -> Sizes:
         """See `Domain`."""
@@ -44,7 +48,8 @@ class PointMaze(Domain):
         return PointMazeWorld(task)
 
     def drawing(self, task: str, size: int, goal_marker: bool) -> Drawing:
-        """See `Domain`. The goal is always drawn, since the text speaks of it."""
+        """See `Domain`. The goal is always drawn, since the text speaks of it: a disc on the floor, on which the ball
+        stays visible."""
         from prefvlm_core.domains.model_drawing import ModelDrawing
         from prefvlm_core.domains.point_maze_world import model_from_above, restore, where_the_ball_is
 

@@ -35,9 +35,6 @@ _THICKNESS = 0.02  # of a disc, m
 REACHED = 0.45
 """Largest distance in m at which a target is reached, as in Gymnasium-Robotics."""
 
-RADIUS = 0.2
-"""Of the disc that marks a target, m: the size that Gymnasium-Robotics gives a target, and the ball."""
-
 Cell = tuple[int, int]
 Point = tuple[float, float]
 
@@ -103,14 +100,15 @@ def model_from_above(task: str) -> mujoco.MjModel:
 
 
 def spec_from_above(task: str) -> mujoco.MjSpec:
-    """What `model_from_above` compiles, to which more can be added. Its target is a red disc."""
+    """What `model_from_above` compiles, to which more can be added. Its target is a red disc of the size at which it is
+    reached, larger than the ball, so that both are seen together."""
     environment, xml = _made(task)
     spec, maze = mujoco.MjSpec.from_string(xml), environment.maze
     side = max(maze.map_length, maze.map_width) * maze.maze_size_scaling - _UNSEEN
     fovy = 2 * math.degrees(math.atan(side / 2 / (_HEIGHT - maze.maze_height)))
     spec.worldbody.add_camera(name="above", pos=[0, 0, _HEIGHT], fovy=fovy)
     spec.worldbody.add_camera(name=FREE_CAMERA)
-    lay_on_the_floor(spec.site("target"), RADIUS, (1.0, 0.0, 0.0, 1.0))
+    lay_on_the_floor(spec.site("target"), REACHED, (1.0, 0.0, 0.0, 1.0))
     return spec
 
 

@@ -42,6 +42,9 @@ DOMAINS = Domains(
 )
 """Maps names to domains; `register` adds one of your own."""
 
+MAZES = (*DOMAINS["pointmaze"].tasks, *DOMAINS["mazegoals"].tasks)
+"""The tasks of navigation, which the mazes' TinyLIV was trained on."""
+
 _AROUND = (
     r"meta|world|metaworld|mw|m[tl]\d+|sawyer|nut|robot|gym|env|task|single|goal|observable|hidden|visual|image|pixels|"
     r"rgb|state|dense|sparse|expert|medium|replay|random|the|a|and|v\d+"

@@ -130,7 +130,7 @@ def fleet_cost(configs: Sequence[RunConfig], timings: Timings, timed: bool = Tru
     work = {config: work_of(config) for config in configs}
     steps = sum(config.total_steps for config in configs)
     evaluated = sum(work[config].evaluation_episodes * config.horizon for config in configs)
-    cached = {config.vlm.model: timings.dimension(config) for config in configs if uses_vlm(config)}
+    cached = {(config.vlm.model, config.vlm.shows): timings.dimension(config) for config in configs if uses_vlm(config)}
     embedded = steps * sum(8 + 2 * dimension for dimension in cached.values())
     return FleetCost(
         runs=len(configs),

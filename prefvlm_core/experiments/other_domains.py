@@ -19,11 +19,11 @@ BUDGETS = {
 _RIGHT = "VLM 80 % right"
 HEADLINE = ("sac", "pebble", "surf", "prefvlm", _RIGHT)
 """Families of arms that figures of all arms show."""
-TRUE_REWARD = {"sac.temperature_learning_rate": 1e-3}
-"""Changes of SAC on the true reward in profile laptop, as in notebook 02."""
 LOCOMOTION = ("walker-walk", "cheetah-run")
 """Tasks whose result is the episode's return: the suite knows no success, and a threshold on one step says little."""
 _NAVIGATION = ("point-maze-u", "point-maze-medium")
+_LONGER = {"point-maze-medium": {"total_steps": 12_000, "feedback.session_every": 500, "evaluation.every": 1_000}}
+"""Task -> changes of profile laptop where SAC on the true reward needs more actions, in as many sessions."""
 _SEGMENT_TASKS = ("maze-two-goals", "maze-four-goals")
 _TWICE = "pebble (2×B)"
 _SEEDS = range(1000, 1010)
@@ -31,15 +31,21 @@ _MOTION = {"vlm.shows": "difference"}
 """What PrefVLM's VLM is shown of a body in motion: no single frame shows that it moves."""
 
 
-def labeled(labels: int) -> dict[str, int]:
+def true_reward(task: str) -> dict[str, Any]:
+    """Changes of SAC on the true reward in profile laptop, as in notebook 02."""
+    return _LONGER.get(task, {}) | {"sac.temperature_learning_rate": 1e-3}
+
+
+def labeled(task: str, labels: int) -> dict[str, Any]:
     """Changes of a run of profile laptop with so many human labels, a quarter of which are in the first session."""
-    return {"feedback.budget": labels, "feedback.first_session_queries": max(1, labels // 4)}
+    return _LONGER.get(task, {}) | {"feedback.budget": labels, "feedback.first_session_queries": max(1, labels // 4)}
 
 
 def _headline(task: str) -> list[Arm]:
     """SAC on the true reward, PEBBLE with B and 2B labels, and PrefVLM with B, to be as good as the latter."""
-    twice = Arm("pebble", labeled(2 * BUDGETS[task]), _TWICE, "pebble")
-    return [Arm("sac", TRUE_REWARD, against=_TWICE), twice, *_with_one_budget(labeled(BUDGETS[task]), _TWICE)]
+    once, twice = (labeled(task, share * BUDGETS[task]) for share in (1, 2))
+    arms = [Arm("sac", true_reward(task), against=_TWICE), Arm("pebble", twice, _TWICE, "pebble")]
+    return [*arms, *_with_one_budget(once, _TWICE)]
 
 
 def _with_one_budget(once: Mapping[str, Any], against: str) -> list[Arm]:
@@ -58,7 +64,7 @@ def _locomotion(task: str) -> list[Arm]:
 
 def _stages(task: str) -> list[Arm]:
     """The headline; PEBBLE's pairs drawn uniformly and within a stage; and on some tasks segments of other lengths."""
-    once = labeled(BUDGETS[task])
+    once = labeled(task, BUDGETS[task])
     arms = [*_headline(task), *_selections(once, ("uniform", "same-stage"))]
     return arms + (_segments(once, {"half": 5, "double": 20}) if task in _SEGMENT_TASKS else [])
 

@@ -46,7 +46,7 @@ def labels_of_motion(table: pd.DataFrame, profile: str) -> Figure:
             for offset, (reader, mark) in zip((-0.18, 0.18), READER_MARKS.items(), strict=True):
                 bounds = [100 * row[f"{reader}{bound}"] for bound in ("_low", "", "_high")]
                 draw_mark(panel.axes, line + offset, bounds, mark.color, mark.marker)
-        panel.axes.set(xlim=(25, 100), xticks=(25, 50, 75, 100))
+        panel.axes.set(xlim=(0, 100), xticks=(0, 50, 100))
         panel.name_rows(names)
         panel.axes.set_xlabel("right labels (%)")
     return figure

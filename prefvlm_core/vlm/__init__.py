@@ -15,7 +15,7 @@ from prefvlm_core.vlm.texts import task_text
 
 TINYLIV_NAMES = (
     *("tinyliv", "tinyliv-heldout", "tinyliv-indomain"),  # of the first generation
-    *("tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain", "random"),
+    *("tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain", "tinyliv2-maze", "random"),
 )
 OFFICIAL_NAMES = ("liv", "decisionnce")
 OPEN_CLIP_PREFIX = "open_clip:"
@@ -129,6 +129,7 @@ VLMS: Registry[Callable[[str, str | Path | None], VisionLanguageModel]] = Regist
         "tinyliv2": "the second generation of tinyliv, trained from cameras all around",
         "tinyliv2-heldout": "the second generation of tinyliv-heldout",
         "tinyliv2-indomain": "the second generation of tinyliv-indomain",
+        "tinyliv2-maze": "the second generation, trained on the mazes in place of Meta-World",
         "random": "tinyliv's network with random weights, for contrast",
         "liv": "LIV, the papers' model; needs prefvlm[openclip] and its checkpoint (--vlm-weights)",
         "decisionnce": "DecisionNCE; needs prefvlm[openclip] and its checkpoint (--vlm-weights)",

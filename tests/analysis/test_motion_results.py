@@ -17,6 +17,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.runs.directory import RunDirectory
 
+ROOT = Path(__file__).parents[2]
 RUNS = motion.replay_configs("laptop")
 
 
@@ -89,6 +90,18 @@ def test_nothing_is_measured_unasked_and_other_weights_and_runs_do_not_count(
     stored.motion_results("laptop", quiet(tmp_path), measure=True)
     assert measured == [*RUNS, *(RUNS if changed == "tinyliv2" else RUNS[:1])]
     assert "other" not in path.read_text()
+
+
+def test_the_stored_table_says_what_the_explanation_of_locomotion_says() -> None:
+    table = motion.accuracy_table(stored.motion_results("laptop", Execution(str(ROOT / "results")), measure=False))
+    of = table.set_index(["task", "pairs", "shows"])
+    assert (table["seeds"] == 5).all() and len(table) == 2 * 2 * 2
+    for task, shows in itertools.product(("walker-walk", "cheetah-run"), SHOWN):
+        anything, late = of.loc[task, "all", shows], of.loc[task, "late", shows]
+        assert anything["zero_shot_high"] < 0.5 < anything["adapted_low"]
+        assert late["adapted"] < anything["adapted_low"]
+    gains = of.xs("difference", level="shows")
+    assert (gains["over_frames_low"] < 0).all() and (gains["over_frames_high"] > 0).all()
 
 
 def damaged_in(column: str, value: str) -> Any:

@@ -8,6 +8,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from metaworld.policies import ENV_POLICY_MAP
 
+from prefvlm_core import vlm
 from prefvlm_core.analysis import sanity
 from prefvlm_core.analysis.sanity import EmbeddedTask, RecordedTask, RewardCurve, SanityPlan
 from prefvlm_core.common.errors import PrefVLMError
@@ -39,8 +40,9 @@ def curves():
 
 
 def test_every_profile_has_a_plan_of_enough_draws():
-    assert set(sanity.PLANS) == set(PROFILES)
-    for plan in sanity.PLANS.values():
+    assert set(sanity.PLANS) == set(sanity.MAZE_PLANS) == set(PROFILES)
+    for plan in (*sanity.PLANS.values(), *sanity.MAZE_PLANS.values()):
+        assert plan.film_steps % 5 == 0
         assert plan.trajectories >= 12 and plan.draws >= 2 and plan.stride % 5 == 0
 
 
@@ -147,9 +149,9 @@ def test_each_draw_has_recordings_and_random_weights_of_its_own(monkeypatch):
     monkeypatch.setattr(
         sanity, "before_and_after", lambda seen, *how: asked.append((*asked.pop(), *how)) or (0.5, 0.75)
     )
-    monkeypatch.setattr(sanity, "expert_films", lambda task, draw, count, size: (draw, count))
-    monkeypatch.setattr(sanity, "value_orders", lambda model, films: [0.2, films[0]])
-    plan = SanityPlan(("a", "b"), trajectories=12, draws=2, stride=5)
+    monkeypatch.setattr(sanity, "expert_films", lambda task, draw, count, size, steps: (draw, count, steps))
+    monkeypatch.setattr(sanity, "value_orders", lambda model, films: [0.2, films[0] * films[2] / 300])
+    plan = SanityPlan(("a", "b"), trajectories=12, draws=2, stride=5, film_steps=300)
     accuracies = sanity.label_accuracies(plan, labels=7)
     assert accuracies.columns.tolist() == list(sanity.ACCURACY_COLUMNS) and len(accuracies) == 8
     assert set(accuracies["zero_shot"]) == {0.5} and set(accuracies["adapted"]) == {0.75}
@@ -158,6 +160,24 @@ def test_each_draw_has_recordings_and_random_weights_of_its_own(monkeypatch):
     assert len({fingerprint for fingerprint, *_ in asked}) == 3  # tinyliv, and two untrained networks
     assert len({recorded for _, recorded, *_ in asked}) == 4
     assert {tuple(rest[:2]) for _, _, *rest in asked} == {(5, 7)}
+
+
+def test_the_mazes_are_checked_as_meta_world_is():
+    pytest.importorskip("gymnasium_robotics", reason="needs the extra navigation")
+    model = vlm.load("tinyliv2-maze")
+    of_behavior = {curve.behavior: curve for curve in sanity.reward_curves("maze-two-goals", model, steps=400)}
+    expert = of_behavior["expert"]
+    assert len(expert.vlm_rewards) == len(expert.frames) == len(expert.true_rewards) == 80
+    first = expert.first_success
+    assert first is not None and expert.true_rewards[first // 5] == 0
+    along = expert.vlm_rewards[: first // 5]
+    assert scipy.stats.spearmanr(along, np.arange(len(along))).statistic > 0.7
+    assert expert.vlm_rewards.mean() > of_behavior["random actions"].vlm_rewards.mean()
+    plan = SanityPlan(("point-maze-u",), trajectories=12, draws=2, stride=10, model="tinyliv2-maze", film_steps=200)
+    found = sanity.label_accuracies(plan)
+    means = found.groupby("model")[["zero_shot", "value_order", "episode_order"]].mean()
+    assert len(found) == 4 and (means.loc["tinyliv2-maze"] > means.loc["random"]).all()
+    assert means.loc["tinyliv2-maze", "zero_shot"] > 0.7
 
 
 def accuracies(**zero_shot_and_adapted):

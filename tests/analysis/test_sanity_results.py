@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 
 from prefvlm_core.analysis import sanity_results as stored
-from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS, MODELS, PLANS, RewardCurve
+from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS, MAZE_PLANS, PLANS, RewardCurve, SanityPlan
 from prefvlm_core.analysis.sanity_results import SanityResults, sanity_results
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.vlm import load
 
 
-def made_up() -> SanityResults:
-    """Numbers with many digits for every episode and draw of profile quick, and frames that all differ."""
+def made_up(plan: SanityPlan = PLANS["quick"]) -> SanityResults:
+    """Numbers with many digits for every episode and draw of a plan, and frames that all differ."""
     generator = np.random.default_rng(0)
     curves = [
         RewardCurve(
@@ -25,10 +26,10 @@ def made_up() -> SanityResults:
             generator.random(40) * 10,
             success,
         )
-        for task in PLANS["quick"].tasks
+        for task in plan.tasks
         for behavior, success in (("expert", 83), ("random actions", None))
     ]
-    draws = [(task, model, draw) for task in PLANS["quick"].tasks for draw in range(3) for model in MODELS]
+    draws = [(task, model, draw) for task in plan.tasks for draw in range(plan.draws) for model in plan.models]
     accuracies = pd.DataFrame(draws, columns=["task", "model", "draw"])
     for column in ACCURACY_COLUMNS[3:]:
         accuracies[column] = generator.random(len(draws))
@@ -37,10 +38,12 @@ def made_up() -> SanityResults:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Profiles whose check was computed; it is a made-up one."""
-    profiles: list[str] = []
-    monkeypatch.setattr(stored, "compute_sanity", lambda profile: profiles.append(profile) or made_up())
-    return profiles
+    """Profiles whose check was computed, of the mazes "mazes" after them; it is a made-up one."""
+    names = {id(plan): profile for profile, plan in PLANS.items()}
+    names |= {id(plan): f"{profile} mazes" for profile, plan in MAZE_PLANS.items()}
+    computed: list[str] = []
+    monkeypatch.setattr(stored, "compute_sanity", lambda plan: computed.append(names[id(plan)]) or made_up(plan))
+    return computed
 
 
 def test_what_is_stored_is_read_back_bit_by_bit(tmp_path: Path, computed: list[str]) -> None:
@@ -54,6 +57,21 @@ def test_what_is_stored_is_read_back_bit_by_bit(tmp_path: Path, computed: list[s
         assert one.vlm_rewards.dtype == np.float32
         for name in ("frames", "vlm_rewards", "true_rewards"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_the_mazes_have_a_check_of_their_own(tmp_path: Path, computed: list[str]) -> None:
+    sanity_results("quick", tmp_path, compute=True)
+    words = f"of tinyliv2-maze is stored in {tmp_path}/quick/sanity_mazes; compute it with: prefvlm notebook 11_other_d"
+    with pytest.raises(PrefVLMError, match=re.escape(words)):
+        sanity_results("quick", tmp_path, compute=False, notebook="11_other_domains")
+    sanity_results("quick", tmp_path, compute=True, notebook="11_other_domains")
+    read = sanity_results("quick", tmp_path, compute=False, notebook="11_other_domains")
+    assert tuple(read.accuracies["task"].unique()) == MAZE_PLANS["quick"].tasks
+    assert tuple(read.accuracies["model"].unique()) == ("tinyliv2-maze", "random")
+    assert len(read.curves) == 4 and computed == ["quick", "quick mazes"]
+    table = pd.read_csv(tmp_path / "quick" / "sanity_mazes" / "accuracies.csv")
+    assert set(table["vlm_fingerprint"]) == {load("tinyliv2-maze").fingerprint}
+    assert sanity_results("quick", tmp_path, compute=False).accuracies["model"].iloc[0] == "tinyliv"
 
 
 def test_nothing_is_computed_unasked(tmp_path: Path, computed: list[str]) -> None:

@@ -53,7 +53,8 @@ def test_a_simulated_vlm_differs_in_its_labels_alone() -> None:
     assert changed(arms["VLM 80 % right (1×B)"], arms["prefvlm (1×B)"]) == {"vlm.model", "adapter.enabled"}
     walker = configs("11_other_domains", "laptop", "walker-walk")
     assert walker["prefvlm (1×B)"].vlm.shows == "difference" and "prefvlm-plus (1×B)" not in walker
-    assert {config.total_steps for config in walker.values()} == {12_000}
+    medium = configs("11_other_domains", "laptop", "point-maze-medium")
+    assert {config.total_steps for config in (*walker.values(), *medium.values())} == {12_000}
 
 
 def test_profile_paper_has_the_published_settings_of_locomotion_and_hammer() -> None:

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefvlm_core.analysis import sanity_results
-from prefvlm_core.analysis.sanity import MODELS, SanityPlan
 from prefvlm_core.analysis.sanity import RewardCurve as Curve
+from prefvlm_core.analysis.sanity import SanityPlan
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains import light_model
 from prefvlm_core.experiments.batch import Record, read_record, write_record
@@ -36,10 +36,10 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Any:
             Curve(PLAN.tasks[0], behavior, generator.integers(0, 256, (4, 64, 64, 3), np.uint8), *np.eye(2, 4), success)
             for behavior, success in (("expert", 3), ("random actions", None))
         ]
-        draws = [(PLAN.tasks[0], model, draw, 0.5, 0.75) for draw in range(2) for model in MODELS]
+        draws = [(PLAN.tasks[0], model, draw, 0.5, 0.75) for draw in range(2) for model in PLAN.models]
         table = pd.DataFrame(draws, columns=["task", "model", "draw", "zero_shot", "adapted"])
         results = tmp_path_factory.mktemp("results")
-        sanity_results._write(results / "quick" / "sanity", sanity_results.SanityResults(curves, table))
+        sanity_results._write(results / "quick" / "sanity", sanity_results.SanityResults(curves, table), "tinyliv-1")
         sanity_results.sanity_results("quick", results, compute=False)
         yield results
 

@@ -127,6 +127,7 @@ FINGERPRINTS = {
     "tinyliv2": "tinyliv2-0e2b46aad641",
     "tinyliv2-heldout": "tinyliv2-heldout-33fe54e496e9",
     "tinyliv2-indomain": "tinyliv2-indomain-8e65ebb1ee6f",
+    "tinyliv2-maze": "tinyliv2-maze-90044c12f62a",
 }
 """Of the shipped weights. Stored runs name the weights that labeled their pairs, so shipped weights never change."""
 
@@ -136,7 +137,7 @@ def test_the_package_ships_the_weights_of_every_name_and_stays_small():
     assert "**/*.safetensors" in project["tool"]["setuptools"]["package-data"]["prefvlm_core"]
     shipped = {path.stem: path for path in WEIGHTS.glob("*.safetensors")}
     assert set(shipped) == set(vlm.TINYLIV_NAMES) - {"random"}
-    assert sum(path.stat().st_size for path in shipped.values()) <= 20e6
+    assert sum(path.stat().st_size for path in shipped.values()) <= 22e6
     for name, path in shipped.items():
         assert path.stat().st_size <= 6e6
         assert {tensor.dtype for tensor in safetensors.torch.load_file(path).values()} == {torch.float16}
@@ -524,7 +525,7 @@ def test_a_model_that_reads_the_reward_labels_perfectly(sign, accuracy):
 
 
 def test_each_generation_labels_better_than_the_one_before():
-    models = {name: vlm.load(name) for name in FINGERPRINTS}
+    models = {name: vlm.load(name) for name in FINGERPRINTS if name != "tinyliv2-maze"}
     accuracies = {name: [] for name in models}
     for task in PAPER_TASKS:
         recording = record_mixed_behaviors(task, 4, seed=11)

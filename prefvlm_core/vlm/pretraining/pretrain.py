@@ -21,7 +21,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.machine import one_thread
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.fields import LARGEST_SEED, check_number
-from prefvlm_core.domains.registry import DOMAINS
+from prefvlm_core.domains.registry import MAZES
 from prefvlm_core.domains.tasks import PAPER_TASKS, TASKS
 from prefvlm_core.runs.files import write_probe
 from prefvlm_core.vlm import VisionLanguageModel
@@ -70,13 +70,13 @@ class Recipe:
     """Fraction of words replaced by the unknown word, so that its embedding is learned."""
 
 
-_MAZES = (*DOMAINS["pointmaze"].tasks, *DOMAINS["mazegoals"].tasks)
-
 RECIPES: dict[Variant, Recipe] = {
     "tinyliv2": Recipe(TASKS, "around", looks=2, steps=8000),
     "tinyliv2-heldout": Recipe(tuple(task for task in TASKS if task not in PAPER_TASKS), "evaluation"),
     "tinyliv2-indomain": Recipe(TASKS, "evaluation"),
-    "tinyliv2-maze": Recipe(_MAZES, "changed", judged=_MAZES, batch=(len(_MAZES), 20)),
+    "tinyliv2-maze": Recipe(
+        MAZES, "changed", judged=MAZES, clean=24, recoveries=80, steps=1200, batch=(len(MAZES), 12)
+    ),
 }
 
 _FIRST_SCALE, _LARGEST_SCALE = 10.0, 50.0  # of cosines to logits

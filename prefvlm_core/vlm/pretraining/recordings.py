@@ -15,7 +15,7 @@ from prefvlm_core.domains.frames import FrameRenderer
 from prefvlm_core.domains.registry import main_tasks, task_number
 
 RECORDED_STEPS = 200
-"""Environment steps of a recorded episode."""
+"""Environment steps of a recorded episode, unless others are asked for."""
 FRAME_EVERY = 5
 """Environment steps from one recorded frame to the next."""
 SEGMENT_FRAMES = 10
@@ -58,16 +58,16 @@ class Episodes:
         return Recording(self.task, by_episode, self.rewards, self.successes, self.actions)
 
 
-def play(task: str, episodes: Iterable[tuple[Behavior, int]]) -> Episodes:
-    """Play one episode of 200 steps per behavior and seed of its initial state.
+def play(task: str, episodes: Iterable[tuple[Behavior, int]], steps: int = RECORDED_STEPS) -> Episodes:
+    """Play one episode of `steps`, a multiple of 5, per behavior and seed of its initial state.
 
     `episodes` is consumed lazily, each item after the episode before it, so that they may share a random generator.
     """
-    environment = Environment(task, RECORDED_STEPS, goal_visible=True)
+    environment = Environment(task, steps, goal_visible=True)
     snapshots, scenes, rewards, successes, actions = [], [], [], [], []
     for behavior, seed in episodes:
         observation = environment.reset(seed)
-        for step in range(RECORDED_STEPS):
+        for step in range(steps):
             action = behavior(observation, step)
             observation, reward, success = environment.step(action)
             actions.append(action)
@@ -76,10 +76,10 @@ def play(task: str, episodes: Iterable[tuple[Behavior, int]]) -> Episodes:
             if has_frame(step, FRAME_EVERY):
                 snapshots.append(environment.snapshot())
         scenes.append(environment.scene())
-    by_episode = (len(scenes), RECORDED_STEPS)
+    by_episode = (len(scenes), steps)
     return Episodes(
         task=task,
-        snapshots=np.reshape(snapshots, (len(scenes), RECORDED_STEPS // FRAME_EVERY, -1)),
+        snapshots=np.reshape(snapshots, (len(scenes), steps // FRAME_EVERY, -1)),
         scenes=np.stack(scenes),
         rewards=np.reshape(rewards, by_episode),
         successes=np.reshape(successes, by_episode),
@@ -87,9 +87,11 @@ def play(task: str, episodes: Iterable[tuple[Behavior, int]]) -> Episodes:
     )
 
 
-def record(task: str, episodes: Iterable[tuple[Behavior, int]], size: int = 64) -> Recording:
+def record(
+    task: str, episodes: Iterable[tuple[Behavior, int]], size: int = 64, steps: int = RECORDED_STEPS
+) -> Recording:
     """What `play` plays, in the evaluation view, with frames of `size` pixels."""
-    return _seen(play(task, episodes), size)
+    return _seen(play(task, episodes, steps), size)
 
 
 def record_mixed_behaviors(task: str, count: int, seed: int, size: int = 64) -> Recording:
