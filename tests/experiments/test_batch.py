@@ -1,6 +1,7 @@
 """The batch: the grids and their fleets, notebooks through papermill, and the records that say what is done."""
 
 import json
+import math
 import os
 import re
 from concurrent.futures import ProcessPoolExecutor
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas
 import pytest
 from builders.runs import finish
 
@@ -57,7 +59,7 @@ def test_planned_runs_are_distinct_and_complete(experiment: str, profile: str) -
     runs = plan(experiment, profile)
     grid = EXPERIMENTS[experiment][profile]
     assert len({run.config.run_id for run in runs}) == len(runs)
-    assert len(runs) == len(grid.seeds) * sum(len(arms) for arms in grid.arms.values())
+    assert len(runs) == sum(len(grid.seeds[: arm.seeds]) for arms in grid.arms.values() for arm in arms)
     assert {run.config.profile for run in runs} == {profile}
     for task in grid.arms:  # within a task a name is that of one arm: each seed once
         names = [(run.arm.display_name(run.config), run.config.seed) for run in runs if run.config.task == task]
@@ -164,16 +166,19 @@ def test_table(tmp_path: Path) -> None:
     for experiment in EXPERIMENTS:
         for config in planned(experiment, "quick"):
             finish(tmp_path, config, 0.25 if config.method == "sac" else 0.75)
-    path, scores, differences, worth = map(Path, table_step("quick", str(tmp_path)))  # there is no labels.csv
+    path, scores, differences, worth, compared = map(Path, table_step("quick", str(tmp_path)))  # there is no labels.csv
     lines = path.read_text().splitlines()
-    assert [file.name for file in (path, scores, differences, worth)] == [
-        *("table.csv", "scores.csv", "differences.csv", "worth.csv")
+    assert [file.name for file in (path, scores, differences, worth, compared)] == [
+        *("table.csv", "scores.csv", "differences.csv", "worth.csv", "planned.csv")
     ]
     assert [line.startswith("experiment,") for line in lines] == [True] + [False] * (len(lines) - 1)
     assert all((",0.2500," if ",sac," in line else ",0.7500,") in line for line in lines[1:])
     assert "drawer-close-v3,prefvlm (300 labels),last_three,0.7500,0.7500,0.7500,0.7500,4" in scores.read_text()
     assert "sac (true reward),pebble (600 labels),last_three,-0.5000,-0.5000,-0.5000,4" in differences.read_text()
     assert "pebble (600 labels),last_three,2.0000,0.7500,,,,\n" in worth.read_text()
+    (row,) = pandas.read_csv(compared).query("arm == 'no filter' and task == 'all tasks'").to_dict("records")
+    assert (row["experiment"], row["against"], row["pairs"]) == ("03_filter_ablation", "prefvlm", 1)
+    assert (row["score"], row["mean"]) == (0.75, 0) and math.isnan(row["low"])
 
 
 # ---- records
