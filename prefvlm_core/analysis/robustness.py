@@ -58,7 +58,7 @@ class RobustnessPlan:
 
     tasks: tuple[str, ...]
     trajectories: int
-    """Trajectories of mixed quality per task and draw, at least 12; see `sanity.SanityPlan`."""
+    """Trajectories of mixed quality per task and draw, at least 12; see `sanity_plans.SanityPlan`."""
     draws: int
     """Independent draws of trajectories, films, perturbations and initial adapters per task, at least 2."""
     films: int

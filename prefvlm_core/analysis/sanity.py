@@ -7,13 +7,14 @@ import itertools
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
 from prefvlm_core.analysis.beds import expert_films
+from prefvlm_core.analysis.sanity_plans import UNTRAINED, SanityPlan
 from prefvlm_core.analysis.stats import ALL_TASKS, student_interval
 from prefvlm_core.analysis.vlm_quality import episode_order, value_orders
 from prefvlm_core.common.arrays import DoubleArray, FloatArray, ImageArray, IntArray
@@ -23,8 +24,7 @@ from prefvlm_core.common.progress import tqdm
 from prefvlm_core.config.run import AdapterConfig
 from prefvlm_core.domains.experts import Behavior, Expert, RandomActions
 from prefvlm_core.domains.frames import FrameRenderer
-from prefvlm_core.domains.registry import MAZES, task_number
-from prefvlm_core.domains.tasks import PAPER_TASKS
+from prefvlm_core.domains.registry import task_number
 from prefvlm_core.vlm import VisionLanguageModel, load, tinyliv
 from prefvlm_core.vlm.frame_pairs import FramePairs
 from prefvlm_core.vlm.labeller import fresh_adapters
@@ -42,53 +42,12 @@ from prefvlm_core.vlm.pretraining.recordings import (
 )
 
 HUMAN_LABELS = 50
-UNTRAINED = "random"
-"""The network of TinyLIV with random weights, beside every model for contrast."""
-
 _TEST_PAIRS = 500
 _RANDOM_EPISODES = 5  # for inverse dynamics
 _FILMS = 3  # of the expert, per task and draw
 ACTION_NOISE = 3.0
 """Of the noisy expert."""
 _SEED = 20260301  # of everything recorded here; TinyLIV's recipe and model card are based on other seeds
-
-
-@dataclass(frozen=True)
-class SanityPlan:
-    """The size of a sanity check."""
-
-    tasks: tuple[str, ...]
-    trajectories: int
-    """Trajectories of mixed quality per task and draw, at least 12: adapters learn from pairs of two thirds and
-    are judged on pairs of the rest."""
-    draws: int
-    """Independent draws of trajectories, pairs and initial adapters per task, at least 2."""
-    stride: int
-    """Environment steps from one frame that the VLM sees to the next, a multiple of 5."""
-    model: str = "tinyliv"
-    """The VLM that is checked."""
-    film_steps: int = RECORDED_STEPS
-    """Environment steps, a multiple of 5, of the episodes along which rewards and values are followed, in which the
-    expert should succeed."""
-
-    @property
-    def models(self) -> tuple[str, str]:
-        """The VLM and, for contrast, an untrained network."""
-        return self.model, UNTRAINED
-
-
-PLANS = {
-    "quick": SanityPlan(("window-open-v3", "button-press-v3"), trajectories=24, draws=3, stride=10),
-    "laptop": SanityPlan(PAPER_TASKS, trajectories=24, draws=6, stride=10),
-    "paper": SanityPlan(PAPER_TASKS, trajectories=60, draws=10, stride=5),
-}
-_MAZE: Any = {"stride": 10, "model": "tinyliv2-maze", "film_steps": 400}
-MAZE_PLANS = {
-    "quick": SanityPlan(("point-maze-u", "maze-two-goals"), trajectories=12, draws=2, **_MAZE),
-    "laptop": SanityPlan(MAZES, trajectories=24, draws=4, **_MAZE),
-    "paper": SanityPlan(MAZES, trajectories=60, draws=10, **_MAZE),
-}
-"""The same for the mazes (extra `navigation`)."""
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from prefvlm_core.analysis.sanity import (
-    ACCURACY_COLUMNS,
-    MAZE_PLANS,
-    PLANS,
-    RewardCurve,
-    SanityPlan,
-    label_accuracies,
-    reward_curves,
-)
+from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS, RewardCurve, label_accuracies, reward_curves
+from prefvlm_core.analysis.sanity_plans import MAZE_PLANS, PLANS, SanityPlan
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.progress import tqdm
 from prefvlm_core.runs.files import write_atomically

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from prefvlm_core.analysis.sanity import HUMAN_LABELS, PLANS, SanityPlan, accuracy_table, label_accuracies
+from prefvlm_core.analysis.sanity import HUMAN_LABELS, accuracy_table, label_accuracies
+from prefvlm_core.analysis.sanity_plans import PLANS, SanityPlan
 from prefvlm_core.bench import Group, Measurement
 
 QUICK = {"plan": dataclasses.replace(PLANS["quick"], draws=2)}

@@ -10,7 +10,8 @@ from metaworld.policies import ENV_POLICY_MAP
 
 from prefvlm_core import vlm
 from prefvlm_core.analysis import sanity
-from prefvlm_core.analysis.sanity import EmbeddedTask, RecordedTask, RewardCurve, SanityPlan
+from prefvlm_core.analysis.sanity import EmbeddedTask, RecordedTask, RewardCurve
+from prefvlm_core.analysis.sanity_plans import MAZE_PLANS, PLANS, SanityPlan
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.config.profiles import PROFILES
 from prefvlm_core.config.run import AdapterConfig
@@ -40,8 +41,8 @@ def curves():
 
 
 def test_every_profile_has_a_plan_of_enough_draws():
-    assert set(sanity.PLANS) == set(sanity.MAZE_PLANS) == set(PROFILES)
-    for plan in (*sanity.PLANS.values(), *sanity.MAZE_PLANS.values()):
+    assert set(PLANS) == set(MAZE_PLANS) == set(PROFILES)
+    for plan in (*PLANS.values(), *MAZE_PLANS.values()):
         assert plan.film_steps % 5 == 0
         assert plan.trajectories >= 12 and plan.draws >= 2 and plan.stride % 5 == 0
 

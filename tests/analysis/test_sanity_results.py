@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from prefvlm_core.analysis import sanity_results as stored
-from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS, MAZE_PLANS, PLANS, RewardCurve, SanityPlan
+from prefvlm_core.analysis.sanity import ACCURACY_COLUMNS, RewardCurve
+from prefvlm_core.analysis.sanity_plans import MAZE_PLANS, PLANS, SanityPlan
 from prefvlm_core.analysis.sanity_results import SanityResults, sanity_results
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.vlm import load

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from prefvlm_core.analysis import sanity_results
 from prefvlm_core.analysis.sanity import RewardCurve as Curve
-from prefvlm_core.analysis.sanity import SanityPlan
+from prefvlm_core.analysis.sanity_plans import SanityPlan
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains import light_model
 from prefvlm_core.experiments.batch import Record, read_record, write_record
