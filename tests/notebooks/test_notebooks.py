@@ -169,6 +169,7 @@ FIGURES: dict[str, dict[str, int]] = {
             if stored_of("11", "maze")
             else {}
         ),
+        "Mazes: whether the VLM's reward": 2,
         **({"Legs: return": 2} if stored_of("11", "walker") else {}),
         "Legs: what the VLM": 1,
     },
@@ -408,6 +409,10 @@ def test_numbers_of_10_visual_robustness(executed: Callable[[str], Executed]) ->
 
 def test_numbers_of_11_other_domains(executed: Callable[[str], Executed]) -> None:
     run = executed("11_other_domains")
+    draws = pd.read_csv(STORED / "sanity_mazes" / "accuracies.csv").groupby(["model", "task"])["zero_shot"].mean()
+    told = run.table("accuracies").set_index(["model", "task"])["zero_shot"].drop(ALL_TASKS, level="task")
+    np.testing.assert_allclose(told.sort_index(), draws.sort_index())
+    assert f"- **tinyliv2-maze**, all tasks: {100 * draws['tinyliv2-maze'].mean():.0f} % (" in run.said()
     measured = pd.read_csv(STORED / "motion" / "labels.csv").query("pairs == 'all' and shows == 'frame'")
     right = 100 * measured.groupby("task")["zero_shot"].mean()
     for task, said in right.items():
@@ -456,7 +461,10 @@ profiles["quick"] = arms.Grid(smaller, range(2))
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
-        ("11_other_domains", {"Mazes: success": 1, "Mazes: runs of": 1, "Mazes: how often": 1, "Legs: what": 1}),
+        (
+            "11_other_domains",
+            {"Mazes: success": 1, "Mazes: runs": 1, "Mazes: how": 1, "Mazes: whether": 2, "Legs: what": 1},
+        ),
         (
             "12_multi_stage",
             {"Success by": 1, "The claim": 1, "The VLM's labels": 1, "Which pairs": 1, "How long segments": 1},
