@@ -285,7 +285,7 @@ EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry(
         "09_vlm_backbones": "how good a labeler of real training is each model, and what is that worth?",
         "10_visual_robustness": "what if the scene looks different?",
         "11_other_domains": "does it also work in mazes and for legs?",
-        "12_multi_stage": "what changes with the number of stages of a task?",
+        "12_multi_stage": "what changes with their number?",
     },
 )
 """Notebook name -> profile -> grid."""
