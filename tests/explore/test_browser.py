@@ -17,8 +17,10 @@ CELL = f'from prefvlm_core.explore import ThresholdExplorer\nThresholdExplorer("
 
 def divergences() -> np.ndarray:
     """Of the VLM's labels of the run that is shown first."""
-    table = run_table(stored_runs("laptop", RESULTS), "laptop").query("task == 'button-press-v3' and seed == 0")
-    labels = load_labels([table[table["method"] == "prefvlm"]["run"].iloc[0]])
+    table = run_table(stored_runs("laptop", RESULTS), "laptop").query("task == 'button-press-v3'")
+    of_setting = table.query("method == 'prefvlm'").groupby("setting", sort=False)
+    (_, first), *_ = of_setting
+    labels = load_labels([first.sort_values("seed")["run"].iloc[0]])
     return labels.loc[labels["teacher"] == "vlm", "divergence"].to_numpy()
 
 
