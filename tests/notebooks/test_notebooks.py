@@ -131,6 +131,14 @@ def stored_of(number: str, tasks: str) -> bool:
     return any(tasks in run.config.task for run in finished_runs(name, "laptop", STORED.parent))
 
 
+def stored_in_words(name: str) -> str:
+    """What the notebook has to say of how many runs are stored."""
+    planned, finished = len(configs_of(name, "laptop")), len(finished_runs(name, "laptop", STORED.parent))
+    if finished == planned:
+        return f"All {planned} runs of {name} in profile laptop are stored."
+    return f"{planned - finished} of {planned} runs of {name} in profile laptop are missing and left out."
+
+
 FIGURES: dict[str, dict[str, int]] = {
     "00_explore": {},
     "01_sanity_check": {"The VLM's reward": 1, "How many of its labels": 1, "What the KL filter makes": 1},
@@ -271,7 +279,7 @@ def test_numbers_of_01_sanity_check(executed: Callable[[str], Executed]) -> None
     assert all(f"<td>{order:.2f} (" in shown for order in orders)
     expected = f"{100 * accuracies.loc[('tinyliv', ALL_TASKS), 'zero_shot']:.0f} %"
     assert f"- **tinyliv**, all tasks: {expected} (" in run.said()
-    assert "All 20 runs of 01_sanity_check in profile laptop are stored." in run.printed()
+    assert stored_in_words("01_sanity_check") in run.printed()
 
 
 def test_numbers_of_02_learning_curves(executed: Callable[[str], Executed]) -> None:
@@ -291,7 +299,7 @@ def test_numbers_of_02_learning_curves(executed: Callable[[str], Executed]) -> N
     worth = pd.read_csv(STORED / "worth.csv").query("measure == 'last_three'").set_index("arm")["mean"]
     between, *_ = worth[(worth > 1) & (worth < 4)].items()  # the ladder's ends are said in words
     assert f"*{between[0]}* does what PEBBLE does with {between[1]:.1f} B" in run.said()
-    assert "All 1090 runs of 02_learning_curves in profile laptop are stored." in run.printed()
+    assert stored_in_words("02_learning_curves") in run.printed()
 
 
 def test_numbers_of_03_filter_ablation(executed: Callable[[str], Executed]) -> None:
