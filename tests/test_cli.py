@@ -415,4 +415,5 @@ def test_table_is_written_and_shown(prefvlm: Any, trained: list[Any], tmp_path: 
         f"{tmp_path}/quick/scores.csv",
         f"{tmp_path}/quick/differences.csv",
         f"{tmp_path}/quick/worth.csv",
+        f"{tmp_path}/quick/planned.csv",
     ]
