@@ -192,19 +192,19 @@ class Fleet:
 
     def _update(self, step: int) -> None:
         """Update the agent of every run by one gradient step, after meta-updates of the ensembles where due (MRN)."""
-        batch, noise = self.updates.draw(self.progress.updates)
+        drawn = self.updates.draw(self.progress.updates)
         for run, config in enumerate(self.configs):
             if self.feedback[run].meta_due(step):
                 self.progress.session_metrics[run] |= meta_update(
                     self.agent.of_run(run),
                     self.ensemble.of_run(run),
                     self.replay.of_run(run),
-                    batch.of_run(run),
-                    noise[0, run : run + 1],
+                    drawn.batch.of_run(run),
+                    drawn.noise[0, run : run + 1],
                     self.feedback[run].latest(),
                     config.mrn.outer_weight,
                 )
-        self.rewards.apply(batch, step, range(len(self.configs)))
+        self.rewards.apply(drawn.batch, step, range(len(self.configs)))
         self.progress.updates += 1
         self.updates.update(self.progress.updates % self.shared.sac.target_update_every == 0)
 
@@ -235,9 +235,9 @@ class Fleet:
         if not warm_starts(self.configs[run]):
             agent.reset_critic(self.generators[Stream.INITIALISATION][run])
         for update in range(self.configs[run].feedback.reset_updates):
-            batch, noise = self.updates.draw_of_run(run, update)
-            self.rewards.apply(batch, self.replay.size, [run])
-            agent.update(batch, noise, update % self.shared.sac.target_update_every == 0)
+            drawn = self.updates.draw_of_run(run, update)
+            self.rewards.apply(drawn.batch, self.replay.size, [run])
+            agent.update(drawn.batch, drawn.noise, update % self.shared.sac.target_update_every == 0)
 
     def _evaluate_if_due(self) -> None:
         """Every `evaluation.every` steps and at the end, evaluate all agents and write the metrics and the labels."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ from prefvlm_core.agent.sac import SAC, Batch
 from prefvlm_core.common.seeding import Generators, Stream, key
 
 
-class Drawn(NamedTuple):
+@dataclass(frozen=True)
+class Drawn:
     """What one update learns from."""
 
     batch: Batch
@@ -71,7 +72,7 @@ class HostUpdates(Updates):
     def update(self, update_target: bool) -> None:
         """See `Updates`."""
         assert self._drawn is not None
-        self.agent.update(*self._drawn, update_target)
+        self.agent.update(self._drawn.batch, self._drawn.noise, update_target)
 
 
 class DeviceUpdates(Updates):
@@ -88,7 +89,9 @@ class DeviceUpdates(Updates):
         self._drawn = Drawn(replay.transitions(chosen), noise)
         draw = partial(_draw, self._draws, replay, self._number, self._steps, self._drawn)
         self._draw = Captured(draw, (), device)
-        self._update = Captured(partial(agent.update, *self._drawn, False), agent.state().values(), device)
+        self._update = Captured(
+            partial(agent.update, self._drawn.batch, self._drawn.noise, False), agent.state().values(), device
+        )
 
     def draw(self, number: int) -> Drawn:
         """See `Updates`."""
