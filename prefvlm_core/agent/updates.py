@@ -89,9 +89,8 @@ class DeviceUpdates(Updates):
         self._drawn = Drawn(replay.transitions(chosen), noise)
         draw = partial(_draw, self._draws, replay, self._number, self._steps, self._drawn)
         self._draw = Captured(draw, (), device)
-        self._update = Captured(
-            partial(agent.update, self._drawn.batch, self._drawn.noise, False), agent.state().values(), device
-        )
+        update = partial(agent.update, self._drawn.batch, self._drawn.noise, False)
+        self._update = Captured(update, agent.state().values(), device)
 
     def draw(self, number: int) -> Drawn:
         """See `Updates`."""

@@ -47,7 +47,8 @@ def test_the_host_draws_what_the_runs_generators_give() -> None:
     updates = HostUpdates(agent, replay, Generators(SEEDS))
     generators = Generators(SEEDS)[Stream.LEARNING]
     for _ in range(2):
-        batch, noise = updates.draw(0)
+        drawn = updates.draw(0)
+        batch, noise = drawn.batch, drawn.noise
         wanted = replay.sample(generators, CONFIG.batch_size)
         assert all(map(torch.equal, batch, wanted)) and torch.equal(noise, agent.update_noise(generators))
     alone = updates.draw_of_run(1, 0)
@@ -59,7 +60,8 @@ def test_an_update_learns_from_what_was_drawn_and_rewritten_since() -> None:
     agent, replay = fleet()
     updates, (plain, _) = DeviceUpdates(agent, replay, SEEDS), fleet()
     for number in range(3):
-        batch, noise = updates.draw(number)
+        drawn = updates.draw(number)
+        batch, noise = drawn.batch, drawn.noise
         batch.rewards[1] = 7.0
         plain.update(batch, noise, update_target=number == 1)
         updates.update(update_target=number == 1)
