@@ -15,7 +15,8 @@ BUDGETS = {
     "walker-walk": 50,
     **dict.fromkeys(GOALS, 16),
 }
-"""Task -> label budget B of profile laptop, chosen on seeds 200 to 203 (results/laptop/PLAN.md)."""
+"""Task -> label budget B of profile laptop. Not chosen yet: the pilot that decides (results/laptop/PLAN.md) is not
+done, and no run is to be trained before it is."""
 _RIGHT = "VLM 80 % right"
 HEADLINE = ("sac", "pebble", "surf", "prefvlm", _RIGHT)
 """Families of arms that figures of all arms show."""
