@@ -42,8 +42,11 @@ def test_the_time_is_that_of_the_stored_fleets() -> None:
     estimated = pandas.Series(
         {name: sum(seconds_by_part(configs, TIMINGS["cpu"]).values()) for name, configs in fleets.items()}
     )
-    measured = STORED.groupby("fleet_hash")["seconds"].first()
-    ratio = estimated / measured[estimated.index]
+    by_fleet = STORED.groupby("fleet_hash")
+    # Later fleets were stopped for a while, with SIGSTOP, and their clocks went on.
+    measured = by_fleet["seconds"].first()[by_fleet["written"].max() < "2026-11-26T20"]
+    estimated = estimated[measured.index]
+    ratio = estimated / measured
     assert len(estimated) > 90 and 0.75 < estimated.sum() / measured.sum() < 1.33
     assert 0.8 < ratio.median() < 1.25 and ratio.between(0.5, 2).mean() > 0.9
 
