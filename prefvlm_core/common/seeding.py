@@ -29,12 +29,16 @@ class Stream(enum.IntEnum):
 
 def generator(seed: int, stream: Stream, *path: int) -> np.random.Generator:
     """A fresh generator of one stream of the run with this seed; `path` names a stream within it."""
-    return np.random.default_rng(np.random.SeedSequence([seed, int(stream), *path]))
+    return np.random.default_rng(_sequence(seed, stream, *path))
 
 
 def key(seed: int, stream: Stream, *path: int) -> int:
     """A number from 0 to 2^63 - 1 from which draws by counters start, of the stream that `generator` names."""
-    return int(np.random.SeedSequence([seed, int(stream), *path]).generate_state(1, np.uint64)[0]) >> 1
+    return int(_sequence(seed, stream, *path).generate_state(1, np.uint64)[0]) >> 1
+
+
+def _sequence(seed: int, stream: Stream, *path: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, int(stream), *path])
 
 
 class Generators:
