@@ -85,8 +85,6 @@ class Grid:
     arms: Mapping[str, Sequence[Arm]]
     """Task -> the arms run on it."""
     seeds: Sequence[int]
-    profile_changes: Mapping[str, Any] = field(default_factory=dict)
-    """Fields in which the profile differs from today's: `FIRST_EDITION` where the stored runs are still those."""
 
 
 def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:

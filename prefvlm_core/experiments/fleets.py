@@ -42,11 +42,9 @@ def plan(experiment: str, profile: str) -> list[PlannedRun]:
             for seed in grid.seeds[: arm.seeds]:
                 changes, source = dict(arm.changes), None
                 if arm.source is not None:
-                    source = run_config(
-                        arm.source.task, arm.source.method, seed, profile, arm.source.changes, grid.profile_changes
-                    )
+                    source = run_config(arm.source.task, arm.source.method, seed, profile, arm.source.changes)
                     changes["adapter.source"] = source.run_id
-                config = run_config(task, arm.method, seed, profile, changes, grid.profile_changes)
+                config = run_config(task, arm.method, seed, profile, changes)
                 planned.append(PlannedRun(config, arm, source))
     names = {run.arm.display_name(run.config) for run in planned}
     for run in planned:
