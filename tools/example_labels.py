@@ -2,9 +2,9 @@
 
     python tools/example_labels.py FOLDER
 
-Trains a short PrefVLM run, whose queries the scripted annotator answers through the queue as a person would, and
-exports them to a new FOLDER in the plain form, with a card and a license. Takes about a minute. The same versions on
-the same kind of processor give the same bytes.
+Trains a short PrefVLM run that asks about pairs drawn at random. A scripted annotator answers them through the queue as
+a person would, and they are exported to a new FOLDER in the plain form, with a card and a license. Takes about a
+minute. The same versions on the same kind of processor give the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from prefvlm_core.methods import run_config
 
 CONFIG = run_config(
     "drawer-close-v3",
-    "prefvlm",
+    "prefvlm-random-selection",
     0,
     "quick",
     {
@@ -34,7 +34,6 @@ CONFIG = run_config(
         "feedback.teacher": "human",
         "feedback.budget": 12,
         "feedback.first_session_queries": 4,
-        "feedback.session_queries": 4,
         "feedback.session_every": 300,
         "evaluation.every": 1_500,
         "evaluation.final_episodes": 1,

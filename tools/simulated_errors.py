@@ -29,7 +29,6 @@ from prefvlm_core.config.profiles import FIRST_EDITION
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
-from prefvlm_core.experiments.arms import small_budget
 from prefvlm_core.feedback import Feedback, make_feedback
 from prefvlm_core.methods import run_config
 from prefvlm_core.reward.ensemble import RewardEnsemble, reward_accuracy
@@ -43,7 +42,8 @@ ACCURACY = 0.8
 LABELS = 50
 """Of the human: ten in the first session, the others before the end."""
 BRIEF = {"total_steps": 3_100, "evaluation.every": 3_100, "evaluation.episodes": 1, "evaluation.final_episodes": 1}
-BRIEF |= {"evaluation.held_out_pairs": 10_000} | small_budget(LABELS, sessions=8)
+BRIEF |= {"evaluation.held_out_pairs": 10_000, "feedback.budget": LABELS}
+BRIEF |= {"feedback.first_session_queries": 10, "feedback.session_queries": 5}
 
 
 def seen_by_pebble(tasks: list[str]) -> Replay:

@@ -49,6 +49,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "evaluation.final_episodes": 10,
     },
 }
+PROFILES["quick"] = PROFILES["laptop"] | {"total_steps": 3_000, "evaluation.episodes": 5}
+"""Maps each profile to the dotted fields in which it differs from the defaults."""
 SUMMARIES = {
     "quick": "minutes, to see that everything works",
     "laptop": "hours on a laptop's cores, for evidence",
@@ -77,22 +79,6 @@ FIRST_EDITION = {
     "evaluation.final_episodes": 50,
 }
 """What `laptop` was when the first comparison was trained. Experiments whose runs are still those say so."""
-PROFILES["quick"] = (
-    PROFILES["laptop"]
-    | FIRST_EDITION
-    | {
-        "total_steps": 4_000,
-        "feedback.budget": 600,
-        "feedback.first_session_queries": 80,
-        "feedback.session_every": 200,
-        # Lasts until the end: without new labels, the policy exploits the reward's errors.
-        "feedback.session_queries": 31,
-        "evaluation.every": 500,
-        "evaluation.episodes": 5,
-        "evaluation.final_episodes": 10,
-    }
-)
-"""Maps each profile to the dotted fields in which it differs from the defaults."""
 
 
 def check_profile(name: str) -> str:

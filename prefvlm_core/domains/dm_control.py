@@ -28,7 +28,7 @@ class DMControl(Domain):
     cameras = ("side",)
     factors = tuple(INTENSITIES)
     profiles = {  # noqa: RUF012
-        "quick": {"horizon": 50, "action_repeat": 5},
+        "quick": {"horizon": 50, "action_repeat": 5, "reward.inputs": "state-action"},
         "laptop": {
             "total_steps": 12_000,
             "horizon": 250,

@@ -87,14 +87,10 @@ class Grid:
     seeds: Sequence[int]
 
 
-def small_budget(labels: int, sessions: int = 15) -> dict[str, Any]:
-    """Schedule of profiles `quick` and `laptop`: a fifth of the labels in the first session and the rest in equal parts
-    in the `sessions` that follow, so that runs of different budgets spend them over the same steps."""
-    return {
-        "feedback.budget": labels,
-        "feedback.first_session_queries": labels // 5,
-        "feedback.session_queries": -(-(labels - labels // 5) // sessions),
-    }
+def small_budget(labels: int) -> dict[str, Any]:
+    """Schedule of profiles `quick` and `laptop`: a quarter of the labels in the first session, the rest evenly in those
+    that follow."""
+    return {"feedback.budget": labels, "feedback.first_session_queries": max(1, labels // 4)}
 
 
 BASELINES = ("surf", "rune", "mrn", "rime")
@@ -245,6 +241,7 @@ def people(steps: int, session_every: int, segment_length: int) -> list[Arm]:
     Here the true reward answers; notebook 07 trains the same run once more with a person as the teacher.
     """
     schedule = {"feedback.budget": 30, "feedback.first_session_queries": 10, "feedback.session_queries": 5}
+    schedule |= {"feedback.schedule": "fixed"}
     sessions = {
         "total_steps": steps,
         "feedback.session_every": session_every,

@@ -71,7 +71,7 @@ _ACCURACIES = (0.7, 0.8, 0.9, 1.0)
 """How often the simulated VLMs are right."""
 _MECHANISM = {"total_steps": 2_000}
 """Length of quick runs that show a mechanism at work; their success is no evidence for anything."""
-_QUICK = _MECHANISM | small_budget(120)
+_QUICK = _MECHANISM | small_budget(32)
 _WINDOW_STEPS = {"total_steps": _PAPER["window-close-v3"][0]}
 _WINDOW = _WINDOW_STEPS | {"feedback.budget": _PAPER["window-close-v3"][1]}
 
@@ -86,8 +86,7 @@ _ABLATION_SEEDS = range(1000, 1005)
 
 def _claim(task: str, share: float = 1) -> dict[str, Any]:
     """Changes of a run of `task` in the second comparison with `share` of its budget B."""
-    labels = int(share * _CLAIM[task])
-    return {"feedback.budget": labels, "feedback.first_session_queries": labels // 4}
+    return small_budget(int(share * _CLAIM[task]))
 
 
 def _claim_arms(task: str) -> list[Arm]:
@@ -143,7 +142,6 @@ def _paper_transfer(target: str, source: str) -> list[Arm]:
 DISTURBING = ("noise", "occluder")
 """The two factors that cost zero-shot labels of `tinyliv2` most at the strength below, as stored of profile laptop."""
 DISTURBANCE = "strong"
-_SECOND = {"vlm.model": "tinyliv2"}
 
 
 _GRIDS: dict[str, dict[str, Grid]] = {
@@ -157,9 +155,9 @@ _GRIDS: dict[str, dict[str, Grid]] = {
             {
                 "drawer-close-v3": [
                     Arm("sac"),
-                    Arm("pebble", small_budget(300)),
+                    Arm("pebble", small_budget(32)),
                     Arm("pebble"),
-                    Arm("prefvlm", small_budget(300)),
+                    Arm("prefvlm", small_budget(32)),
                 ]
             },
             range(4),
@@ -187,7 +185,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
             {
                 "drawer-close-v3": transfer(
                     Source("door-close-v3", "prefvlm", _QUICK),
-                    {labels: _MECHANISM | small_budget(labels) for labels in (120, 60)},
+                    {labels: _MECHANISM | small_budget(labels) for labels in (32, 16)},
                 )
             },
             [0],
@@ -261,7 +259,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         "paper": Grid({"window-close-v3": worth(_WINDOW, _ACCURACIES)}, range(5)),
     },
     "10_visual_robustness": {
-        "quick": Grid({"drawer-close-v3": disturbed(_QUICK | _SECOND, DISTURBING[:1], DISTURBANCE)}, [0]),
+        "quick": Grid({"drawer-close-v3": disturbed(_QUICK, DISTURBING[:1], DISTURBANCE)}, [0]),
         "laptop": Grid(
             {task: disturbed(_claim(task), DISTURBING, DISTURBANCE) for task in _ABLATED}, range(1000, 1010)
         ),

@@ -39,7 +39,7 @@ def true_reward(task: str) -> dict[str, Any]:
 
 def labeled(task: str, labels: int) -> dict[str, Any]:
     """Changes of a run of profile laptop with so many human labels, a quarter of which are in the first session."""
-    return _LONGER.get(task, {}) | {"feedback.budget": labels, "feedback.first_session_queries": max(1, labels // 4)}
+    return _LONGER.get(task, {}) | small_budget(labels)
 
 
 def _headline(task: str) -> list[Arm]:
@@ -90,7 +90,7 @@ def _changed(method: str, changes: Mapping[str, Any], what: str, group: str) -> 
     return Arm(method, changes, f"{family} (1×B)", family, group, f"{method} (1×B)")
 
 
-_QUICK = {"total_steps": 1_000} | small_budget(40)
+_QUICK = {"total_steps": 1_000} | small_budget(16)
 """Runs that show a mechanism at work; their success is no evidence for anything."""
 
 

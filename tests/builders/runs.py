@@ -24,6 +24,7 @@ TINY = {
     "reward.max_epochs": 3,
     "feedback.budget": 20,
     "feedback.first_session_queries": 8,
+    "feedback.schedule": "fixed",
     "feedback.session_queries": 5,
     "feedback.session_every": 70,
     "feedback.segment_length": 10,
@@ -75,8 +76,8 @@ SCALED: dict[str, dict[str, object]] = {
 """Maps methods to the fields that they need to have an effect in a run this small."""
 
 
-def small(method: str, changes: Mapping[str, Any] = MappingProxyType({})):
-    return run_config("button-press-v3", method, 0, "quick", SMALL | SCALED.get(method, {}) | dict(changes))
+def small(method: str, changes: Mapping[str, Any] = MappingProxyType({}), seed: int = 0):
+    return run_config("button-press-v3", method, seed, "quick", SMALL | SCALED.get(method, {}) | dict(changes))
 
 
 def finish(results: Path, config: RunConfig, success: float = 0.5) -> RunDirectory:

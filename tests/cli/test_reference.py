@@ -95,7 +95,7 @@ def test_profiles_say_how_long_a_run_is(prefvlm: Any) -> None:
     for name, line in lines.items():
         config = run_config("drawer-close-v3", "pebble", 0, name)
         assert f"{config.total_steps} actions" in line and f"{config.feedback.budget} queries" in line
-    assert "4000 actions held for 5 environment steps each, 20000 in all" in lines["quick"]
+    assert "3000 actions held for 5 environment steps each, 15000 in all" in lines["quick"]
     assert "1000000 actions of one environment step each" in lines["paper"]
 
 

@@ -35,10 +35,10 @@ def test_columns_come_from_the_config() -> None:
     sac, pebble, prefvlm = columns(Arm("sac")), columns(Arm("pebble")), columns(Arm("prefvlm"))
     assert (sac["human"], sac["vlm"], pebble["human"], pebble["vlm"]) == ("", "", "oracle", "")
     assert (prefvlm["vlm"], prefvlm["alpha"], prefvlm["beta"], prefvlm["upper"]) == (
-        *("tinyliv", 0.5, 0.0),  # beta is that of profile quick
+        *("tinyliv2", 0.5, 0.0),  # beta is that of profile quick
         pytest.approx(3 * math.log(10)),
     )
-    assert columns(Arm("vlm-reward"))["vlm"] == "tinyliv" and columns(Arm("vlm-reward"))["human"] == ""
+    assert columns(Arm("vlm-reward"))["vlm"] == "tinyliv2" and columns(Arm("vlm-reward"))["human"] == ""
     for other in (sac, pebble, columns(Arm("prefvlm-adaptive")), columns(Arm("prefvlm-no-filter"))):
         assert math.isnan(other["alpha"]) and math.isnan(other["beta"]) and math.isnan(other["upper"])  # type: ignore
     assert columns(Arm("pebble", {"feedback.teacher": "mistake"}))["human"] == "mistake"

@@ -32,7 +32,7 @@ def test_how_answers_were_waited_for_is_recorded() -> None:
 
 def test_a_run_names_the_weights_of_the_vlm_that_it_asked(tmp_path: Path) -> None:
     with_vlm, without = train([small("vlm-preference"), small("pebble")], quiet(tmp_path))
-    assert with_vlm.manifest["vlm_fingerprint"] == load("tinyliv").fingerprint
+    assert with_vlm.manifest["vlm_fingerprint"] == load("tinyliv2").fingerprint
     assert without.manifest["vlm_fingerprint"] is None
     assert with_vlm.manifest["gl_backend"] == os.environ["MUJOCO_GL"]
     assert with_vlm.manifest["pairs_left_open"] == without.manifest["pairs_left_open"] == 0
