@@ -240,8 +240,12 @@ def people(steps: int, session_every: int, segment_length: int) -> list[Arm]:
 
     Here the true reward answers; notebook 07 trains the same run once more with a person as the teacher.
     """
-    schedule = {"feedback.budget": 30, "feedback.first_session_queries": 10, "feedback.session_queries": 5}
-    schedule |= {"feedback.schedule": "fixed"}
+    schedule = {
+        "feedback.budget": 30,
+        "feedback.first_session_queries": 10,
+        "feedback.session_queries": 5,
+        "feedback.schedule": "fixed",
+    }
     sessions = {
         "total_steps": steps,
         "feedback.session_every": session_every,
