@@ -47,8 +47,11 @@ def test_the_policy_acts_as_its_stored_network_says(kept: RunDirectory) -> None:
 def test_the_learned_reward_is_that_of_the_stored_ensemble(kept: RunDirectory) -> None:
     played = films.play_behavior(TASK, films.NOISY, 3)
     members = read_tensors(kept.path / "weights.safetensors").tensors["reward"].numpy()
-    inputs = np.concatenate((played.observations, played.episodes.actions[0]), axis=1)[::5].astype(np.float64)
-    sizes = [43, *[kept.config.reward.width] * kept.config.reward.hidden_layers, 1]
+    seen = played.observations[::5].astype(np.float64)
+    moved = [seen[:, 4:7] - seen[:, 0:3], seen[:, 4:7] - seen[:, 22:25]]  # from hand to object; the object in one step
+    lengths = [np.linalg.norm(vector, axis=1, keepdims=True) for vector in moved]
+    inputs = np.concatenate((seen, moved[0], lengths[0], moved[1], lengths[1]), axis=1)
+    sizes = [47, *[kept.config.reward.width] * kept.config.reward.hidden_layers, 1]
     outputs = []
     for parameters in members:
         hidden = inputs
@@ -57,14 +60,14 @@ def test_the_learned_reward_is_that_of_the_stored_ensemble(kept: RunDirectory) -
             hidden = hidden @ inner_weight + inner_bias
             hidden = np.where(hidden > 0, hidden, 0.01 * hidden)
         outputs.append(np.tanh(hidden @ weight + bias)[:, 0])
-    assert len(outputs) == 3 and kept.config.reward.inputs == "state-action"
+    assert len(outputs) == 3 and kept.config.reward.inputs == "relations"
     learned = films.learned_rewards(kept, played)
     assert learned is not None
     np.testing.assert_allclose(learned, np.mean(outputs, axis=0), atol=1e-5)
 
 
 def test_scores_are_those_of_the_frames_that_the_camera_sees(kept: RunDirectory) -> None:
-    model, camera = load("tinyliv"), films.Camera(64)
+    model, camera = load("tinyliv2"), films.Camera(64)
     played = films.play_behavior(TASK, films.EXPERT, 7, None)
     recording = record(TASK, [(Expert(TASK, 0.0, np.random.default_rng(0)), 7)])
     frames = camera.see(played.episodes, slice(None), perturbation_of("noise", "mild"))
@@ -82,7 +85,7 @@ def test_scores_are_those_of_the_frames_that_the_camera_sees(kept: RunDirectory)
     segments = np.stack((features[:10], features[20:30]))[None]  # returns are 50 x the mean cosine of a segment
     by_frames = [50 * table[films.ADAPTED].iloc[first : first + 10].mean() for first in (0, 20)]
     np.testing.assert_allclose(adapters.returns(text, segments)[0], by_frames, rtol=1e-4)
-    assert films.adapters_of(kept, load("tinyliv2"), len(text)) is None
+    assert films.adapters_of(kept, load("tinyliv"), len(text)) is None
 
 
 def test_a_disturbed_scene_is_the_renderers() -> None:

@@ -106,8 +106,13 @@ def test_the_budget_is_asked_as_the_runs_asked(runs: list[StoredRun]) -> None:
 
 
 def test_a_smaller_band_asks_less_and_never_more_than_the_budget() -> None:
-    changes = {"feedback.budget": 3, "feedback.first_session_queries": 1, "feedback.session_queries": 2}
-    config: RunConfig = run_config("button-press-v3", "prefvlm", 0, "quick", changes | {"feedback.session_every": 300})
+    changes: dict[str, object] = {
+        "feedback.budget": 3,
+        "feedback.first_session_queries": 1,
+        "feedback.session_queries": 2,
+    }
+    changes |= {"feedback.session_every": 300, "feedback.schedule": "fixed", "filter.human_selection": "uncertain"}
+    config: RunConfig = run_config("button-press-v3", "prefvlm", 0, "quick", changes)
     asked = asked_by_session(BY_HAND, config)
     assert asked[["candidates", "asked"]].to_numpy().tolist() == [[1, 1], [1, 1], [1, 1]]
     asked = asked_by_session(sorted_by(GivenThresholds(0.0, math.inf), BY_HAND), config)
