@@ -18,6 +18,7 @@ from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import train
 
 PAIRED = {"feedback.paired_start": True}
+NEW = {"filter.human_selection": "uncertain", "reward.stop_on": "all"}
 DUE = PAIRED | {"feedback.schedule": "even", "filter.human_selection": "uncertain-pool"}
 ALL_UNCERTAIN = {"filter.mode": "adaptive", "filter.adaptive_minimum": 1000}
 TWICE = {"feedback.budget": 40, "feedback.first_session_queries": 16}
@@ -56,9 +57,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]
     configs = {
         "pebble": tiny("pebble", **SMALL | PAIRED),
         "pebble, 2B": tiny("pebble", **SMALL | PAIRED | TWICE),
-        "prefvlm": tiny("prefvlm", **SMALL | PAIRED),
+        "prefvlm": tiny("prefvlm", **SMALL | PAIRED | NEW),
         "due": tiny("prefvlm", **SMALL | DUE | ALL_UNCERTAIN | {"reward.stop_on": "human"}),
-        "unpaired": tiny("prefvlm", **SMALL),
+        "unpaired": tiny("prefvlm", **SMALL | NEW | {"feedback.paired_start": False}),
     }
     return dict(zip(configs, train(list(configs.values()), quiet(tmp_path_factory.mktemp("fair"))), strict=True))
 
