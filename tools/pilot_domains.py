@@ -24,17 +24,17 @@ from prefvlm_core.runs.stored import find_runs, load_metrics
 
 TABLE = Path("results/laptop/pilot_domains.csv")
 SEEDS = range(200, 204)
-LATER = ("point-maze-medium", "walker-walk")
-ROUNDS = ([task for task in BUDGETS if task not in LATER], LATER)
-"""Tasks that are trained first, and those with twice the actions."""
 
 
 def main(results: str, numbers: Sequence[int]) -> None:
     """Train what is missing with these numbers of labels, and write the table of all that is finished."""
-    for tasks in ROUNDS:
-        for labels in numbers:
-            train_missing([pilot_run(task, labels, seed) for seed in SEEDS for task in tasks], Execution(results))
-            write_table(results)
+    train_missing(pilot_runs(numbers), Execution(results))
+    write_table(results)
+
+
+def pilot_runs(numbers: Sequence[int]) -> list[RunConfig]:
+    """Every task with these numbers of labels on every pilot seed."""
+    return [pilot_run(task, labels, seed) for seed in SEEDS for task in BUDGETS for labels in numbers]
 
 
 def pilot_run(task: str, labels: int, seed: int) -> RunConfig:
