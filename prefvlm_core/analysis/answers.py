@@ -101,8 +101,10 @@ def _signed(mean: float) -> str:
 
 
 def _of_all_tasks(gaps: pd.DataFrame) -> pd.DataFrame:
-    """The rows of all tasks together, by the arm that they are compared with, the best first."""
-    pooled = gaps[gaps["task"] == ALL_TASKS].sort_values("mean", ascending=False, kind="stable")
+    """The rows of all tasks together (those of a single task where there are no others), by the arm that they are
+    compared with, the best first."""
+    pooled = gaps if gaps["task"].nunique() == 1 else gaps[gaps["task"] == ALL_TASKS]
+    pooled = pooled.sort_values("mean", ascending=False, kind="stable")
     return pooled.sort_values("against", kind="stable")
 
 

@@ -5,6 +5,10 @@ from importlib import resources
 
 import pandas as pd
 
+from prefvlm_core.analysis.paired import planned_differences
+from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.domains.dm_control import LOCOMOTION
+
 GREATEST_RETURN = 1_000
 """Of an episode in the DeepMind Control suite."""
 _LAST = 10
@@ -15,6 +19,18 @@ def return_as_success(data: pd.DataFrame) -> pd.DataFrame:
     """Evaluations in which the return, as a fraction of `GREATEST_RETURN`, stands for the success, so that everything
     that compares success compares returns."""
     return data.assign(success=data["episode_return"] / GREATEST_RETURN)
+
+
+def planned_by_domain(data: pd.DataFrame) -> pd.DataFrame:
+    """`paired.planned_differences` of success, and of the return on tasks of `LOCOMOTION`, which stand apart: where
+    there are others, "all tasks" are these."""
+    legs = data["task"].isin(LOCOMOTION)
+    if not legs.any():
+        return planned_differences(data)
+    of_legs = planned_differences(return_as_success(data[legs]))
+    if legs.all():
+        return of_legs
+    return pd.concat([planned_differences(data[~legs]), of_legs[of_legs["task"] != ALL_TASKS]], ignore_index=True)
 
 
 def beside_published(data: pd.DataFrame) -> pd.DataFrame:

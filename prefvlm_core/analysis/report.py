@@ -29,6 +29,7 @@ from jinja2.parser import Parser
 from prefvlm_core.analysis.answers import differences_by_arm, differences_counted, differences_in_words, points
 from prefvlm_core.analysis.label_quality import error_rates
 from prefvlm_core.analysis.paired import DECIDING, verdict
+from prefvlm_core.analysis.stages import differences_by_stages_in_words, with_stages
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
@@ -286,9 +287,10 @@ def render(template: Path, folder: Path) -> str:
     rows = (numbers.run, numbers.runs, numbers.score, numbers.gap, numbers.worth, numbers.labels, numbers.judges)
     words = (percent, percents, interval, points, verdict, budgets, highest, lowest)
     compared = (numbers.change, numbers.planned, differences_in_words, differences_counted, differences_as_table)
+    by_stages = (with_stages, differences_by_stages_in_words)
     environment.globals |= {
         function.__name__: function
-        for function in (*rows, numbers.finished_seeds, numbers.table, numbers.every_run, *words, *compared)
+        for function in (*rows, numbers.finished_seeds, numbers.table, numbers.every_run, *words, *compared, *by_stages)
     }
     try:
         return environment.get_template(template.name).render()

@@ -8,6 +8,8 @@ from prefvlm_core.domains.domain import Domain, Drawing, Sizes, World
 from prefvlm_core.domains.perturbations import INTENSITIES
 
 _OBSERVED = {"walker-walk": 24, "cheetah-run": 17}
+LOCOMOTION = tuple(_OBSERVED)
+"""Tasks whose result is the episode's return: the suite knows no success, and a threshold on one step says little."""
 
 
 class DMControl(Domain):

@@ -24,10 +24,10 @@ import pandas
 from filelock import FileLock, Timeout
 
 from prefvlm_core.analysis.label_quality import judges
+from prefvlm_core.analysis.locomotion import planned_by_domain
 from prefvlm_core.analysis.paired import (
     difference_table,
     ladder_of,
-    planned_differences,
     run_scores,
     score_table,
     worth_table,
@@ -226,7 +226,7 @@ def table_step(profile: str, results: str) -> list[str]:
         summary, labels = summary_table(data), label_log(experiment, profile, Execution(results))
         tables["table"].append(with_reference(summary) if profile == "paper" else summary)
         tables["labels"].append(label_errors(labels) if len(labels) else labels)
-        tables["planned"].append(planned_differences(data))
+        tables["planned"].append(planned_by_domain(data))
         for name in ("table", "labels", "planned"):
             tables[name][-1].insert(0, "experiment", experiment)
         if experiment == README_EXPERIMENT:

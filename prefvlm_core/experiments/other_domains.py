@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from prefvlm_core.domains.dm_control import LOCOMOTION
 from prefvlm_core.domains.maze_goals import GOALS
 from prefvlm_core.experiments.arms import Arm, Grid, simulated, small_budget
 
@@ -20,8 +21,6 @@ done, and no run is to be trained before it is."""
 _RIGHT = "VLM 80 % right"
 HEADLINE = ("sac", "pebble", "surf", "prefvlm", _RIGHT)
 """Families of arms that figures of all arms show."""
-LOCOMOTION = ("walker-walk", "cheetah-run")
-"""Tasks whose result is the episode's return: the suite knows no success, and a threshold on one step says little."""
 _NAVIGATION = ("point-maze-u", "point-maze-medium")
 _LONGER = {"point-maze-medium": {"total_steps": 12_000, "feedback.session_every": 500, "evaluation.every": 1_000}}
 """Task -> changes of profile laptop where SAC on the true reward needs more actions, in as many sessions."""

@@ -2,14 +2,29 @@
 
 from builders.evaluations import evaluated
 
-from prefvlm_core.analysis.locomotion import beside_published, return_as_success
+from prefvlm_core.analysis.locomotion import beside_published, planned_by_domain, return_as_success
 from prefvlm_core.analysis.paired import run_scores
+from prefvlm_core.analysis.stats import ALL_TASKS
 
 
 def test_returns_are_compared_as_parts_of_the_greatest() -> None:
     data = evaluated(("walker-walk",), [("pebble", "pebble", 100)], 2)
     scores = run_scores(return_as_success(data.assign(episode_return=500.0)))
     assert scores["last_three"].tolist() == [0.5, 0.5]
+
+
+def test_legs_are_compared_by_their_return_and_stand_apart_from_the_other_tasks() -> None:
+    data = evaluated(("walker-walk", "point-maze-u"), [("pebble", "pebble", 100), ("prefvlm", "prefvlm", 100)], 5)
+    mine = data["arm"] == "prefvlm"
+    data = data.assign(success=0.2 + 0.1 * mine, episode_return=300.0 + 400.0 * mine, against="pebble")
+    gaps = planned_by_domain(data).set_index(["task", "arm"])["mean"]
+    assert gaps.round(9).to_dict() == {
+        ("point-maze-u", "prefvlm"): 0.1,
+        ("walker-walk", "prefvlm"): 0.4,
+        (ALL_TASKS, "prefvlm"): 0.1,
+    }
+    legs = planned_by_domain(data[data["task"] == "walker-walk"]).set_index("task")["mean"]
+    assert legs.round(9).to_dict() == {"walker-walk": 0.4, ALL_TASKS: 0.4}
 
 
 def test_published_returns_stand_beside_ours() -> None:
