@@ -10,6 +10,7 @@ import pandas as pd
 from prefvlm_core.analysis.label_quality import PARTITIONS
 from prefvlm_core.analysis.paired import DECIDING, MARGIN, direction, verdict
 from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.analysis.wording import interval, points, signed_points
 
 
 def success_by_task(table: pd.DataFrame) -> pd.DataFrame:
@@ -18,7 +19,7 @@ def success_by_task(table: pd.DataFrame) -> pd.DataFrame:
     An arm that did not run on a task has an empty cell there, one with a single seed has no interval.
     """
     table = table[table["task"] != ALL_TASKS]
-    cells = table.assign(cell=[_percent(row) for row in table.to_dict("records")])
+    cells = table.assign(cell=[interval(row, "success") for row in table.to_dict("records")])
     tasks, arms = list(table["task"].unique()), list(table["arm"].unique())
     return cells.pivot(index="arm", columns="task", values="cell").reindex(arms)[tasks].fillna("")
 
@@ -49,7 +50,7 @@ def differences_by_arm(gaps: pd.DataFrame) -> pd.DataFrame:
     table = table.set_index("arm")[list(columns)].rename(columns=columns)
     by_task = gaps[gaps["task"] != ALL_TASKS].pivot(index="arm", columns="task", values="mean").reindex(table.index)
     if by_task.shape[1] > 1:
-        table = table.join(by_task.map(lambda mean: "" if math.isnan(mean) else _signed(mean)))
+        table = table.join(by_task.map(lambda mean: "" if math.isnan(mean) else signed_points(mean)))
     return table.assign(pairs=pooled["pairs"].tolist())
 
 
@@ -85,19 +86,6 @@ def differences_counted(gaps: pd.DataFrame) -> str:
         counts = ", ".join(f"{found[name]} {name}" for name in ("above", "below", "level", "undecided"))
         lines.append(f"- Of {len(rows)} compared with *{against}*: {counts}.")
     return "\n".join(lines)
-
-
-def points(gap: Mapping[str, Any]) -> str:
-    """A difference of fractions in percentage points, with its 95 % interval where it has one: `+22 (+9 to +38)`.
-
-    A bound that is rounded to 0 keeps its sign, which says whether the interval excludes 0.
-    """
-    mean, low, high = (gap[name] for name in ("mean", "low", "high"))
-    return _signed(mean) + ("" if math.isnan(low) else f" ({100 * low:+.0f} to {100 * high:+.0f})".replace("-", "−"))
-
-
-def _signed(mean: float) -> str:
-    return f"{100 * mean:+z.0f}".replace("-", "−")
 
 
 def _of_all_tasks(gaps: pd.DataFrame) -> pd.DataFrame:
@@ -159,8 +147,7 @@ def worth_in_words(worth: pd.DataFrame, gaps: pd.DataFrame) -> str:
         gap = gap_of.loc[row.arm]
         lines.append(
             f"- *{row.arm}* does what PEBBLE does with {_at_ends(row.mean, ends)} B ({_at_ends(row.low, ends)} to "
-            f"{_at_ends(row.high, ends)}). From *{gap['against']}* it is {100 * gap['mean']:+.0f} points "
-            f"({100 * gap['low']:+.0f} to {100 * gap['high']:+.0f}) away: {verdict(gap)}."
+            f"{_at_ends(row.high, ends)}). From *{gap['against']}* it is {points(gap)} points away: {verdict(gap)}."
         )
     return "\n".join(lines)
 
@@ -171,11 +158,3 @@ def _at_ends(number: float, ends: pd.Series) -> str:
         if math.isclose(number, end, rel_tol=1e-6):
             return f"{bound} {end:g}"
     return f"{number:.1f}"
-
-
-def _percent(row: dict[str, float]) -> str:
-    """Success in percent, as "48 (0–90)"."""
-    interval = (
-        "" if math.isnan(row["success_low"]) else f" ({100 * row['success_low']:.0f}–{100 * row['success_high']:.0f})"
-    )
-    return f"{100 * row['success']:.0f}{interval}"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
-from prefvlm_core.analysis.answers import points
 from prefvlm_core.analysis.beds import REPLAY
 from prefvlm_core.analysis.label_quality import check_columns, decided_vlm_labels
 from prefvlm_core.analysis.paired import direction
 from prefvlm_core.analysis.stats import ALL_TASKS, student_interval
 from prefvlm_core.analysis.vlm_quality import ALL, KINDS, LABELS, NEAR_GOAL, STATE
+from prefvlm_core.analysis.wording import interval, points
 from prefvlm_core.vlm import VLMS
 
 UNTRAINED = "random"
@@ -74,10 +72,10 @@ def backbone_overview(
     for model in models[models["missing"].isna()].to_dict("records"):
         name, frozen = model["model"], taught.loc[(model["model"], "zero-shot", 0)]
         rows[name] = {
-            "zero-shot (%)": _percent(frozen, ALL),
-            "near the goal (%)": _percent(frozen, NEAR_GOAL),
-            f"{TAUGHT} labels (%)": _percent(taught.loc[(name, "adapters", TAUGHT)], ALL),
-            f"probe, {TAUGHT} labels (%)": _percent(taught.loc[(name, "ridge", TAUGHT)], ALL),
+            "zero-shot (%)": interval(frozen, ALL),
+            "near the goal (%)": interval(frozen, NEAR_GOAL),
+            f"{TAUGHT} labels (%)": interval(taught.loc[(name, "adapters", TAUGHT)], ALL),
+            f"probe, {TAUGHT} labels (%)": interval(taught.loc[(name, "ridge", TAUGHT)], ALL),
             "errors shared with the state": f"{frozen['error_correlation']:z.2f}",
             "VOC": f"{orders[name]:z.2f}",
             "Kendall's τ": f"{ranked.loc[(name, 'zero-shot', 0), 'episode_order']:z.2f}",
@@ -86,14 +84,8 @@ def backbone_overview(
             "ms per frame": f"{model['milliseconds']:.2g}",
             "parameters": f"{model['parameters'] / 1e6:.1f} M",
         }
-    rows[STATE] = {f"probe, {TAUGHT} labels (%)": _percent(taught.loc[(STATE, "ridge", TAUGHT)], ALL)}
+    rows[STATE] = {f"probe, {TAUGHT} labels (%)": interval(taught.loc[(STATE, "ridge", TAUGHT)], ALL)}
     return pd.DataFrame(rows).T.fillna("")
-
-
-def _percent(row: Mapping[str, float] | pd.Series, measure: str) -> str:
-    """A fraction in percent, with its interval where there is one: "65 (60–70)"."""
-    mean, low, high = (100 * row[f"{measure}{bound}"] for bound in ("", "_low", "_high"))
-    return f"{mean:.0f}" if np.isnan(low) else f"{mean:.0f} ({low:.0f}–{high:.0f})"
 
 
 def missing_in_words(models: pd.DataFrame) -> str:
@@ -141,10 +133,10 @@ def answer_in_words(table: pd.DataFrame, gaps: pd.DataFrame) -> str:
     low, high = frozen[f"{NEAR_GOAL}_low"], frozen[f"{NEAR_GOAL}_high"]
     chance = "where chance is 50 %" if low > 0.5 or high < 0.5 else "which is not told from chance"
     return (
-        f"On replays of real training the best model at hand, `{frozen['model']}`, labels {_percent(frozen, ALL)} % of "
-        f"the pairs right zero-shot and {_percent(frozen, NEAR_GOAL)} % of those near the goal, {chance}. After "
-        f"{TAUGHT} labels the best, `{taught['model']}`, is right in {_percent(taught, ALL)} %, an untrained network "
-        f"in {_percent(untrained, ALL)} %, a linear probe of the state in {_percent(state, ALL)} %."
+        f"On replays of real training the best model at hand, `{frozen['model']}`, labels {interval(frozen, ALL)} % of "
+        f"the pairs right zero-shot and {interval(frozen, NEAR_GOAL)} % of those near the goal, {chance}. After "
+        f"{TAUGHT} labels the best, `{taught['model']}`, is right in {interval(taught, ALL)} %, an untrained network "
+        f"in {interval(untrained, ALL)} %, a linear probe of the state in {interval(state, ALL)} %."
         f"{_worth_in_words(gaps, taught[ALL])}"
     )
 

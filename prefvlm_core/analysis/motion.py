@@ -22,6 +22,7 @@ from prefvlm_core.agent.replay import Replay
 from prefvlm_core.analysis.means import mean_of_runs
 from prefvlm_core.analysis.sanity import HUMAN_LABELS
 from prefvlm_core.analysis.vlm_quality import ALL, LATE, accuracy, pairs_among
+from prefvlm_core.analysis.wording import interval, points
 from prefvlm_core.common.arrays import DoubleArray, IntArray
 from prefvlm_core.common.machine import one_thread
 from prefvlm_core.common.stopwatch import Stopwatch
@@ -188,22 +189,14 @@ def motion_in_words(table: pd.DataFrame) -> str:
     for (task, pairs), rows in table.groupby(["task", "pairs"], sort=False):
         of = rows.set_index("shows").to_dict("index")
         said = [
-            f"{name}s {_percent(of[name], 'zero_shot')} zero-shot and {_percent(of[name], 'adapted')} adapted"
+            f"{name}s {interval(of[name], 'zero_shot')} % zero-shot and {interval(of[name], 'adapted')} % adapted"
             for name in SHOWN
         ]
-        gained, low, high = (100 * of["difference"][f"over_frames{bound}"] for bound in ("", "_low", "_high"))
+        gained = of["difference"]
+        low, high = gained["over_frames_low"], gained["over_frames_high"]
         certain = "" if low > 0 or high < 0 else ", which may be chance"
         lines.append(
-            f"- **{task}**, {pairs} pairs: of {'; of '.join(said)}. Shown differences, adapters are right in "
-            f"{gained:+z.0f} points{_interval(low, high)}{certain}."
+            f"- **{task}**, {pairs} pairs: of {'; of '.join(said)}. Shown differences, adapters gain "
+            f"{points(gained, 'over_frames')} points{certain}."
         )
     return "\n".join(lines)
-
-
-def _percent(row: Mapping[Any, Any], name: str) -> str:
-    mean, low, high = (100 * row[f"{name}{bound}"] for bound in ("", "_low", "_high"))
-    return f"{mean:.0f} %{_interval(low, high)}"
-
-
-def _interval(low: float, high: float) -> str:
-    return f" ({low:z.0f} to {high:z.0f})" if high >= low else ""

@@ -20,17 +20,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from prefvlm_core.analysis.answers import differences_by_arm, differences_counted, differences_in_words, points
+from prefvlm_core.analysis.answers import differences_by_arm, differences_counted, differences_in_words
 from prefvlm_core.analysis.label_quality import error_rates
 from prefvlm_core.analysis.paired import DECIDING, verdict
 from prefvlm_core.analysis.stages import differences_by_stages_in_words, with_stages
 from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.analysis.wording import interval, percent, points
 from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.runs.files import UNREADABLE, write_atomically
 
@@ -78,13 +78,6 @@ def label_errors(labels: pandas.DataFrame) -> pandas.DataFrame:
     return pandas.concat(tables, names=["task", ""]).reset_index("task") if tables else pandas.DataFrame()
 
 
-def percent(fraction: float) -> str:
-    """A fraction in percent without decimals. Raises `PrefVLMError` for nan."""
-    if np.isnan(fraction):
-        raise PrefVLMError("A number that the text shows is not a number in the stored tables.")
-    return f"{100 * fraction:.0f}"
-
-
 def percents(rows: Iterable[Mapping[str, Any]], shows: str) -> str:
     """One fraction of each of several stored rows in percent: `44, 52 and 84`."""
     *first, last = (percent(row[shows]) for row in rows)
@@ -99,12 +92,6 @@ def highest(rows: Iterable[Mapping[str, Any]], shows: str) -> float:
 def lowest(rows: Iterable[Mapping[str, Any]], shows: str) -> float:
     """The smallest number of a column."""
     return min(row[shows] for row in rows)
-
-
-def interval(row: Mapping[str, Any], shows: str = "mean") -> str:
-    """A fraction of a stored row in percent, with its 95 % interval where it has one: `61 (45–77)`."""
-    low, high = (row[name] for name in (("low", "high") if shows == "mean" else (f"{shows}_low", f"{shows}_high")))
-    return percent(row[shows]) + ("" if np.isnan(low) else f" ({percent(low)}–{percent(high)})")
 
 
 def budgets(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from prefvlm_core.analysis.robustness import CLEAN_SCENE, MEASURES, READERS, ZERO_SHOT
 from prefvlm_core.analysis.stats import student_interval
+from prefvlm_core.analysis.wording import percent, points
 from prefvlm_core.domains.perturbations import EVERYTHING
 
 
@@ -35,10 +36,10 @@ def change_table(measured: pd.DataFrame) -> pd.DataFrame:
 
 def change_summary(table: pd.DataFrame) -> pd.DataFrame:
     """A `change_table` as people read it: one row per scene, for each measure and reader its mean (labels in percent)
-    and the change in parentheses."""
+    and the change."""
     rows = table.assign(
         scene=[scene_title(row["factor"], row["strength"]) for row in table.to_dict("records")],
-        labels=[_percent(row) for row in table.to_dict("records")],
+        labels=[_labels(row) for row in table.to_dict("records")],
         values=[f"{row['value_order']:z.2f} ({row['value_order_change']:+z.2f})" for row in table.to_dict("records")],
     )
     cells = rows.pivot(index="scene", columns="reader", values=["labels", "values"])
@@ -57,20 +58,20 @@ def changes_in_words(table: pd.DataFrame, strength: str, count: int = 2) -> str:
     lines = []
     for factor, of_strength in {CLEAN_SCENE: "", **named}.items():
         rows = table[(table["factor"] == factor) & (table["strength"] == of_strength)].set_index("reader")
-        said = ", ".join(f"{reader} {_percent(rows.loc[reader])}" for reader in READERS)
+        said = "; ".join(f"{reader} {_labels(rows.loc[reader])}" for reader in READERS)
         order = rows.loc[ZERO_SHOT, "value_order"]
         lines.append(
-            f"- **{scene_title(factor, of_strength)}**: right labels in percent (and the change in points): {said}; "
+            f"- **{scene_title(factor, of_strength)}**: right labels in percent, and the change in points: {said}; "
             f"zero-shot values and time: ρ = {order:z.2f}."
         )
     return "\n".join(lines)
 
 
-def _percent(row: Mapping[str, Any]) -> str:
-    """Labels that are right in percent, and the change in points with its interval, as "61 (-9, -15 to -3)"."""
-    mean, low, high = (100 * row[f"accuracy_change{bound}"] for bound in ("", "_low", "_high"))
-    interval = f", {low:+z.0f} to {high:+z.0f}" if high > low else ""
-    return f"{100 * row['accuracy']:.0f} ({mean:+z.0f}{interval})"
+def _labels(row: Mapping[Any, Any]) -> str:
+    """Labels that are right in percent, and the change in points: `61, −9 (−15 to −3)`; nothing of the latter for what
+    all is compared with."""
+    changed = any(row[f"accuracy_change{bound}"] for bound in ("", "_low", "_high"))
+    return percent(row["accuracy"]) + (f", {points(row, 'accuracy_change')}" if changed else "")
 
 
 def scene_title(factor: str, strength: str) -> str:

@@ -17,6 +17,7 @@ from prefvlm_core.analysis.beds import expert_films
 from prefvlm_core.analysis.sanity_plans import UNTRAINED, SanityPlan
 from prefvlm_core.analysis.stats import ALL_TASKS, student_interval
 from prefvlm_core.analysis.vlm_quality import episode_order, value_orders
+from prefvlm_core.analysis.wording import interval, points
 from prefvlm_core.common.arrays import DoubleArray, FloatArray, ImageArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.machine import one_thread
@@ -270,14 +271,10 @@ def accuracies_in_words(table: pd.DataFrame, labels: int = HUMAN_LABELS) -> str:
     """Markdown that states the last row of each model in an `accuracy_table`: of all tasks, or of the only task."""
     lines = []
     for row in table.groupby("model", sort=False).tail(1).to_dict("records"):
-        before, after, gain = (
-            f"{100 * row[name]:z.0f}{unit} ({100 * row[f'{name}_low']:z.0f} to {100 * row[f'{name}_high']:z.0f})"
-            for name, unit in (("zero_shot", " %"), ("adapted", " %"), ("gain", " points"))
-        )
         certain = "" if row["gain_low"] > 0 or row["gain_high"] < 0 else ", which may be chance"
         lines.append(
-            f"- **{row['model']}**, {row['task']}: {before} of its labels are right zero-shot and {after} after "
-            f"{labels} human labels; the difference is {gain}{certain}."
+            f"- **{row['model']}**, {row['task']}: {interval(row, 'zero_shot')} % of its labels are right zero-shot "
+            f"and {interval(row, 'adapted')} % after {labels} human labels: {points(row, 'gain')} points{certain}."
         )
     return "\n".join(lines)
 

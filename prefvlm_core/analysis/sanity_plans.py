@@ -23,7 +23,7 @@ class SanityPlan:
     """Independent draws of trajectories, pairs and initial adapters per task, at least 2."""
     stride: int
     """Environment steps from one frame that the VLM sees to the next, a multiple of 5."""
-    model: str = "tinyliv"
+    model: str = "tinyliv2"
     """The VLM that is checked."""
     film_steps: int = RECORDED_STEPS
     """Environment steps, a multiple of 5, of the episodes along which rewards and values are followed, in which the

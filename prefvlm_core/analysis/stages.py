@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from prefvlm_core.analysis.answers import points
 from prefvlm_core.analysis.label_quality import PARTITIONS, check_columns, decided_vlm_labels
 from prefvlm_core.analysis.paired import DECIDING, run_scores
+from prefvlm_core.analysis.wording import points
 from prefvlm_core.domains.maze_goals import GOALS
 
 LABEL_MEASURES = ("right", *PARTITIONS, "clean_right")

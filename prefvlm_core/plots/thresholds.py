@@ -8,11 +8,11 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prefvlm_core.analysis.answers import points
 from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.means import mean_of_runs
 from prefvlm_core.analysis.paired import DECIDING, MEASURES, direction
 from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.analysis.wording import points
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.plots.layout import Row, footer_line, make_footer, make_panels, task_titles
 from prefvlm_core.plots.style import LABEL_SIZE, Color, contrast, project_style

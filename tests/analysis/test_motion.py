@@ -143,11 +143,10 @@ def test_the_words_say_the_table() -> None:
     for name in ("zero_shot", "adapted"):
         table = table.assign(**{f"{name}_low": 0.3, f"{name}_high": 0.7})
     assert motion_in_words(table) == (
-        "- **walker-walk**, all pairs: of frames 50 % (30 to 70) zero-shot and 52 % (30 to 70) adapted; of differences "
-        "40 % (30 to 70) zero-shot and 66 % (30 to 70) adapted. Shown differences, adapters are right in +14 points "
-        "(11 to 17)."
+        "- **walker-walk**, all pairs: of frames 50 (30–70) % zero-shot and 52 (30–70) % adapted; of differences "
+        "40 (30–70) % zero-shot and 66 (30–70) % adapted. Shown differences, adapters gain +14 (+11 to +17) points."
     )
-    assert motion_in_words(accuracy_table(rows_of(2))).endswith("in +11 points, which may be chance.")
+    assert motion_in_words(accuracy_table(rows_of(2))).endswith("gain +11 points, which may be chance.")
 
 
 def test_the_runs_are_those_of_the_plan_and_fresh() -> None:

@@ -121,8 +121,8 @@ def test_worth_in_words() -> None:
     scores = comparison()
     said = worth_in_words(worth_table(scores), difference_table(scores, "pebble 2B"))
     assert said == (
-        "- *ours* does what PEBBLE does with at least 2 B (at least 2 to at least 2). From *pebble 2B* it is +0 points "
-        "(+0 to +0) away: not inferior."
+        "- *ours* does what PEBBLE does with at least 2 B (at least 2 to at least 2). From *pebble 2B* it is +0 (+0 to "
+        "+0) points away: not inferior."
     )
 
 

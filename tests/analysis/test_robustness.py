@@ -146,11 +146,11 @@ def test_the_costliest_factor_is_named_first():
     table = change_table(made_up())
     assert costliest(table, "strong") == ["color", "light"]
     clean, first, second, everything = changes_in_words(table, "strong").splitlines()
-    assert clean.startswith("- **clean**: ") and "zero-shot 80 (+0), adapted before 80 (+0)" in clean
+    assert clean.startswith("- **clean**: ") and "zero-shot 80; adapted before 80" in clean
     assert first.startswith("- **color, strong**: ") and "zero-shot 60" in first
-    assert second.startswith("- **light, strong**: ") and "zero-shot 70 (-10, -25 to +5)" in second
+    assert second.startswith("- **light, strong**: ") and "zero-shot 70, −10 (−25 to +5)" in second
     assert everything.startswith("- **everything, strong**: ")
-    assert change_summary(table).loc["light, strong", ("labels", ZERO_SHOT)] == "70 (-10, -25 to +5)"
+    assert change_summary(table).loc["light, strong", ("labels", ZERO_SHOT)] == "70, −10 (−25 to +5)"
 
 
 def test_pictures_show_every_scene_once():

@@ -224,11 +224,11 @@ def test_words_say_before_after_and_whether_it_may_be_chance():
     table = sanity.accuracy_table(accuracies(door=[(0.60, 0.80), (0.62, 0.80)], drawer=[(0.60, 0.62), (0.62, 0.61)]))
     said = sanity.accuracies_in_words(table, 50)
     assert said == (
-        "- **tinyliv**, all tasks: 61 % (58 to 64) of its labels are right zero-shot and 71 % (70 to 72) after 50 "
-        "human labels; the difference is 10 points (6 to 14)."
+        "- **tinyliv**, all tasks: 61 (58–64) % of its labels are right zero-shot and 71 (70–72) % after 50 "
+        "human labels: +10 (+6 to +14) points."
     )
     unchanged = sanity.accuracy_table(accuracies(door=[(0.60, 0.62), (0.62, 0.60)]))
-    assert "0 points (-25 to 25), which may be chance." in sanity.accuracies_in_words(unchanged)
+    assert "+0 (−25 to +25) points, which may be chance." in sanity.accuracies_in_words(unchanged)
 
 
 def test_orders_are_shown_where_they_were_measured():

@@ -72,12 +72,12 @@ def test_the_mazes_have_a_check_of_their_own(tmp_path: Path, computed: list[str]
     assert len(read.curves) == 4 and computed == ["quick", "quick mazes"]
     table = pd.read_csv(tmp_path / "quick" / "sanity_mazes" / "accuracies.csv")
     assert set(table["vlm_fingerprint"]) == {load("tinyliv2-maze").fingerprint}
-    assert sanity_results("quick", tmp_path, compute=False).accuracies["model"].iloc[0] == "tinyliv"
+    assert sanity_results("quick", tmp_path, compute=False).accuracies["model"].iloc[0] == "tinyliv2"
 
 
 def test_nothing_is_computed_unasked(tmp_path: Path, computed: list[str]) -> None:
     words = (
-        f"No sanity check of profile quick with the present weights of tinyliv is stored in {tmp_path}/quick/sanity;"
+        f"No sanity check of profile quick with the present weights of tinyliv2 is stored in {tmp_path}/quick/sanity;"
     )
     with pytest.raises(PrefVLMError, match=re.escape(words)):
         sanity_results("quick", tmp_path, compute=False)

@@ -274,11 +274,11 @@ def test_numbers_of_01_sanity_check(executed: Callable[[str], Executed]) -> None
             accuracies[column].xs(ALL_TASKS, level="task").sort_index(), by_task.groupby("model").mean()
         )
     assert len(by_task) == 2 * 8 and set(draws.size()) == {6}
-    orders = draws[["value_order", "episode_order"]].mean().loc[("tinyliv", "door-close-v3")]
+    orders = draws[["value_order", "episode_order"]].mean().loc[("tinyliv2", "door-close-v3")]
     (shown,) = [o.data["text/html"] for o in run.outputs() if "VOC" in o.get("data", {}).get("text/html", "")]
     assert all(f"<td>{order:.2f} (" in shown for order in orders)
-    expected = f"{100 * accuracies.loc[('tinyliv', ALL_TASKS), 'zero_shot']:.0f} %"
-    assert f"- **tinyliv**, all tasks: {expected} (" in run.said()
+    expected = f"{100 * accuracies.loc[('tinyliv2', ALL_TASKS), 'zero_shot']:.0f}"
+    assert f"- **tinyliv2**, all tasks: {expected} (" in run.said()
     assert stored_in_words("01_sanity_check") in run.printed()
 
 
@@ -422,11 +422,11 @@ def test_numbers_of_11_other_domains(executed: Callable[[str], Executed]) -> Non
     draws = pd.read_csv(STORED / "sanity_mazes" / "accuracies.csv").groupby(["model", "task"])["zero_shot"].mean()
     told = run.table("accuracies").set_index(["model", "task"])["zero_shot"].drop(ALL_TASKS, level="task")
     np.testing.assert_allclose(told.sort_index(), draws.sort_index())
-    assert f"- **tinyliv2-maze**, all tasks: {100 * draws['tinyliv2-maze'].mean():.0f} % (" in run.said()
+    assert f"- **tinyliv2-maze**, all tasks: {100 * draws['tinyliv2-maze'].mean():.0f} (" in run.said()
     measured = pd.read_csv(STORED / "motion" / "labels.csv").query("pairs == 'all' and shows == 'frame'")
     right = 100 * measured.groupby("task")["zero_shot"].mean()
     for task, said in right.items():
-        assert f"- **{task}**, all pairs: of frames {said:.0f} % (" in run.said()
+        assert f"- **{task}**, all pairs: of frames {said:.0f} (" in run.said()
     if not stored_of("11", "maze"):
         assert run.said().startswith("- **mazes**: no run is stored yet.")
         return

@@ -1,0 +1,41 @@
+"""How a number and its 95 % interval are written, in every table and every sentence."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from prefvlm_core.common.errors import PrefVLMError
+
+
+def percent(fraction: float) -> str:
+    """A fraction in percent without decimals. Raises `PrefVLMError` for nan."""
+    if math.isnan(fraction):
+        raise PrefVLMError("A number that the text shows is not a number in the stored tables.")
+    return f"{100 * fraction:z.0f}"
+
+
+def interval(row: Mapping[Any, Any], shows: str = "mean") -> str:
+    """A fraction of a row in percent, with its 95 % interval where it has one: `61 (45–77)`."""
+    low, high = _bounds(row, shows)
+    return percent(row[shows]) + ("" if math.isnan(low) else f" ({percent(low)}–{percent(high)})")
+
+
+def points(row: Mapping[Any, Any], shows: str = "mean") -> str:
+    """A difference of fractions in percentage points, with its 95 % interval where it has one: `+22 (+9 to +38)`.
+
+    A bound that is rounded to 0 keeps its sign, which says whether the interval excludes 0.
+    """
+    low, high = _bounds(row, shows)
+    bounds = "" if math.isnan(low) else f" ({100 * low:+.0f} to {100 * high:+.0f})".replace("-", "−")
+    return signed_points(row[shows]) + bounds
+
+
+def signed_points(difference: float) -> str:
+    """A difference of fractions in percentage points: `+22`, `−3` or `+0`."""
+    return f"{100 * difference:+z.0f}".replace("-", "−")
+
+
+def _bounds(row: Mapping[Any, Any], shows: str) -> tuple[float, float]:
+    """The columns low and high of `mean`, those of any other column with its name before them."""
+    of = "" if shows == "mean" else f"{shows}_"
+    return row[f"{of}low"], row[f"{of}high"]
