@@ -410,7 +410,7 @@ def test_numbers_of_10_visual_robustness(executed: Callable[[str], Executed]) ->
     strong = means["accuracy"].xs(("strong", "zero-shot"), level=("strength", "reader")).drop("everything")
     said, costliest = run.said().splitlines(), scene_title(strong.idxmin(), "strong")
     assert said[0].startswith("- **clean**: ") and said[1].startswith(f"- **{costliest}**: ")
-    assert f"zero-shot {100 * strong.min():.0f} (" in said[1]
+    assert f"zero-shot {100 * strong.min():.0f}, −" in said[1]
     if finished_runs("10_visual_robustness", "laptop", STORED.parent):
         check_gaps(run, "10_visual_robustness")
     else:
