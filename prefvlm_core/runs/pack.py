@@ -140,9 +140,10 @@ def _write_tables(folder: Path, runs: Mapping[str, Run]) -> None:
         of_method = {run.row["run_id"]: run for run in group}
         metrics = {run_id: run.metrics() for run_id, run in of_method.items()}
         _replace(folder / "metrics" / task / f"{method}.csv", metrics_table(metrics))
-        labels = {run_id: rows for run_id, run in of_method.items() if (rows := run.labels()) is not None}
-        if labels:
-            _replace(folder / "labels" / task / f"{method}.parquet", labels_table(labels))
+        for seed, of_seed in itertools.groupby(of_method.values(), key=lambda run: run.row["seed"]):
+            labels = {run.row["run_id"]: rows for run in of_seed if (rows := run.labels()) is not None}
+            if labels:
+                _replace(folder / "labels" / task / f"{method}-{seed}.parquet", labels_table(labels))
     _replace(folder / RUNS_FILE, runs_table([run.row for run in runs.values()]))
 
 

@@ -1,9 +1,9 @@
 """Published tables: the record of finished runs, which git keeps and any program can read.
 
     results/<profile>/
-        runs.csv                          one row per run: name, versions, commit, machine, hashes, config
-        metrics/<task>/<method>.csv       one row per evaluation, behind the seed and hash that end the run's name
-        labels/<task>/<method>.parquet    one row per label, likewise
+        runs.csv                                one row per run: name, versions, commit, machine, hashes, config
+        metrics/<task>/<method>.csv             one row per evaluation, behind the seed and hash that end the run's name
+        labels/<task>/<method>-<seed>.parquet   one row per label, likewise
 
 `pack.py` writes them, everything else reads them as it reads run folders. A run's row in runs.csv holds the hashes of
 its metrics and of its labels, and what does not fit them is refused. Rows of the other tables that no run in runs.csv
@@ -107,7 +107,7 @@ class PublishedRun:
         if "labels_hash" not in self.row:
             return None
         _, task, method, name = self.row["run_id"].split("/")
-        path = self.folder / "labels" / task / f"{method}.parquet"
+        path = self.folder / "labels" / task / f"{method}-{self.row['seed']}.parquet"
         return self._checked(_labels_by_run(path, _version(path)).get(seed_and_hash(name)), "labels", path)
 
     def _checked(self, rows: pandas.DataFrame | None, kind: str, path: Path) -> pandas.DataFrame:
@@ -169,7 +169,7 @@ def _metrics_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.D
         raise _damaged_table(path, error) from error
 
 
-@functools.lru_cache(maxsize=8)  # of millions of rows where every label of a large budget is logged
+@functools.lru_cache(maxsize=64)  # of many rows where every label of a large budget is logged
 def _labels_by_run(path: Path, version: Hashable) -> Mapping[Hashable, pandas.DataFrame]:
     import pyarrow.parquet
 

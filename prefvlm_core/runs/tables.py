@@ -99,7 +99,7 @@ def metrics_table(metrics: Mapping[str, pandas.DataFrame]) -> bytes:
 
 
 def labels_table(labels: Mapping[str, pandas.DataFrame]) -> bytes:
-    """labels/<task>/<method>.parquet of runs, by name, in their order."""
+    """labels/<task>/<method>-<seed>.parquet of runs, by name, in their order."""
     parts = [
         pandas.concat([pandas.DataFrame(_keys(run_id), index=rows.index), rows], axis=1)
         for run_id, rows in labels.items()

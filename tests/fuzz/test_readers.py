@@ -96,7 +96,7 @@ def refused_or(test: Callable[[], None]) -> bool:
 FEW = settings(max_examples=max(25, settings().max_examples // 20))
 """Damaging a copy of whole results takes longer than other examples."""
 
-TABLES = ("runs.csv", "drawer-close-v3/pebble.csv", "button-press-v3/sac.csv", "drawer-close-v3/pebble.parquet")
+TABLES = ("runs.csv", "drawer-close-v3/pebble.csv", "button-press-v3/sac.csv", "drawer-close-v3/pebble-0.parquet")
 
 
 @pytest.mark.parametrize("file", TABLES)

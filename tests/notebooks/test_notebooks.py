@@ -248,7 +248,7 @@ def test_numbers_of_00_explore(executed: Callable[[str], Executed]) -> None:
     shown = [widget["state"] for widget in widgets]
     said = " ".join(re.sub("<[^>]*>", " ", state["value"]) for state in shown if state["_model_name"] == "HTMLModel")
     said = " ".join(said.split())
-    rows = pd.read_parquet(STORED / "labels" / "button-press-v3" / "prefvlm.parquet").query("seed == 1000")
+    rows = pd.read_parquet(STORED / "labels" / "button-press-v3" / "prefvlm-1000.parquet")
     first = ("button-press-v3", "prefvlm", 1000)  # whose labels are shown before anything is chosen
     configs = configs_of("01_sanity_check", "laptop")
     (mine,) = [config for config in configs if (config.task, config.method, config.seed) == first]

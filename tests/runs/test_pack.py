@@ -101,8 +101,9 @@ def test_the_tables_can_be_read_without_this_package(results: Path) -> None:
     assert set(runs["status"]) == {FINISHED} and set(runs["success"]) == {1 / 3} and set(runs["versions.torch"]) == {2}
     metrics = pandas.read_csv(results / "quick" / "metrics" / TASKS[0] / "pebble.csv")
     assert list(metrics.columns[:4]) == ["seed", "hash", "step", "success"] and list(metrics["seed"]) == [0, 0, 1, 1]
-    labels = pandas.read_parquet(results / "quick" / "labels" / TASKS[0] / "pebble.parquet")
-    assert list(labels.columns[:3]) == ["seed", "hash", "step"] and set(labels["seed"]) == {0, 1}
+    for seed in (0, 1):
+        labels = pandas.read_parquet(results / "quick" / "labels" / TASKS[0] / f"pebble-{seed}.parquet")
+        assert list(labels.columns[:3]) == ["seed", "hash", "step"] and set(labels["seed"]) == {seed}
 
 
 def test_the_config_of_a_row_restores_the_run(tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_a_row_that_was_changed_is_refused(results: Path, table: str) -> None:
         path = results / "quick" / "metrics" / TASKS[0] / "pebble.csv"
         path.write_text(path.read_text().replace("0.30000000000000004", "0.3", 1))
     else:
-        path = results / "quick" / "labels" / TASKS[0] / "pebble.parquet"
+        path = results / "quick" / "labels" / TASKS[0] / f"pebble-{configs()[2].seed}.parquet"
         rows = pandas.read_parquet(path)
         rows.loc[0, "first"] += 1
         rows.to_parquet(path)
@@ -239,7 +240,7 @@ def test_a_row_that_was_changed_is_refused(results: Path, table: str) -> None:
         pack(results)
 
 
-@pytest.mark.parametrize("name", ["runs.csv", f"metrics/{TASKS[0]}/pebble.csv", f"labels/{TASKS[0]}/pebble.parquet"])
+@pytest.mark.parametrize("name", ["runs.csv", f"metrics/{TASKS[0]}/pebble.csv", f"labels/{TASKS[0]}/pebble-0.parquet"])
 def test_a_table_with_a_merge_conflict_is_named(results: Path, name: str) -> None:
     pack(results)
     path = results / "quick" / name
