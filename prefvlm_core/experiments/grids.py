@@ -5,7 +5,8 @@ Each experiment is a notebook's name. To have a task, a method or a setting draw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefvlm_core.common.registry import Registry
@@ -82,6 +83,9 @@ _AGENT_AND_INPUTS = ("sac.critic_norm", "sac.standardise", "reward.inputs", "rew
 _ABLATED = ("door-close-v3", "button-press-v3")
 """Tasks of profile laptop's ablations."""
 _ABLATION_SEEDS = range(1000, 1005)
+_FURTHER_SEEDS = range(1000, 1010)
+"""Those of profile laptop's arms of which five more seeds may tell what the first five did not, and of what these are
+compared with (results/laptop/PLAN.md)."""
 
 
 def _claim(task: str, share: float = 1) -> dict[str, Any]:
@@ -107,6 +111,13 @@ def _claim_arms(task: str) -> list[Arm]:
         arms += [Arm(method, once, method, **few) for method in BASELINES]
         arms.append(Arm("rlvlmf", {}, "rlvlmf", **few))
     return arms
+
+
+def _further(arms: Sequence[Arm], undecided: Collection[str]) -> list[Arm]:
+    """Arms of a grid with `_FURTHER_SEEDS`: those named and what they are compared with have all of them, the others
+    the first five."""
+    compared = {arm.against for arm in arms if arm.name in undecided}
+    return [arm if arm.name in {*undecided, *compared} else replace(arm, seeds=len(_ABLATION_SEEDS)) for arm in arms]
 
 
 def _equal_band(changes: Mapping[str, Any]) -> Arm:
@@ -167,7 +178,7 @@ _GRIDS: dict[str, dict[str, Grid]] = {
     },
     "03_filter_ablation": {
         "quick": Grid({"drawer-close-v3": filters(_QUICK)}, [0]),
-        "laptop": Grid({task: filters(_claim(task)) for task in _ABLATED}, _ABLATION_SEEDS),
+        "laptop": Grid({task: _further(filters(_claim(task)), ["no filter"]) for task in _ABLATED}, _FURTHER_SEEDS),
         "paper": Grid({"window-close-v3": filters(_WINDOW)}, range(5)),
     },
     "04_threshold_sensitivity": {
@@ -217,16 +228,19 @@ _GRIDS: dict[str, dict[str, Grid]] = {
         ),
         "laptop": Grid(
             {
-                task: [
-                    *components(_claim(task), {}, recent=10),
-                    *backbones(_claim(task)),
-                    *simulated(_claim(task), _ACCURACIES[:3]),
-                    *structured_errors(_claim(task), _ACCURACIES[:3]),
-                    *embedded(_claim(task), _claim(task, 2)),
-                ]
+                task: _further(
+                    [
+                        *components(_claim(task), {}, recent=10),
+                        *backbones(_claim(task)),
+                        *simulated(_claim(task), _ACCURACIES[:3]),
+                        *structured_errors(_claim(task), _ACCURACIES[:3]),
+                        *embedded(_claim(task), _claim(task, 2)),
+                    ],
+                    ["held-out TinyLIV", "in-domain TinyLIV", "prefvlm, errors by segments, VLM 90 % right"],
+                )
                 for task in _ABLATED
             },
-            _ABLATION_SEEDS,
+            _FURTHER_SEEDS,
         ),
         "paper": Grid(
             {
@@ -248,8 +262,11 @@ _GRIDS: dict[str, dict[str, Grid]] = {
     "08_noisy_teacher": {
         "quick": Grid({"drawer-close-v3": noisy_teacher(("pebble", *BASELINES, "prefvlm"), _QUICK)}, [0]),
         "laptop": Grid(
-            {task: noisy_teacher(("pebble", "rime", "prefvlm", "prefvlm-plus"), _claim(task)) for task in _ABLATED},
-            _ABLATION_SEEDS,
+            {
+                task: _further(noisy_teacher(("pebble", "rime", "prefvlm", "prefvlm-plus"), _claim(task)), ["prefvlm"])
+                for task in _ABLATED
+            },
+            _FURTHER_SEEDS,
         ),
         "paper": Grid({"window-close-v3": noisy_teacher(("pebble", "rime", "prefvlm"), _WINDOW)}, range(5)),
     },
