@@ -39,7 +39,9 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Any:
         draws = [(PLAN.tasks[0], model, draw, 0.5, 0.75) for draw in range(2) for model in PLAN.models]
         table = pd.DataFrame(draws, columns=["task", "model", "draw", "zero_shot", "adapted"])
         results = tmp_path_factory.mktemp("results")
-        sanity_results._write(results / "quick" / "sanity", sanity_results.SanityResults(curves, table), "tinyliv-1")
+        sanity_results._write(
+            results / "quick" / "sanity", sanity_results.SanityResults(curves, table), f"{PLAN.model}-1"
+        )
         sanity_results.sanity_results("quick", results, compute=False)
         yield results
 
