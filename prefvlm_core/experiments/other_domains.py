@@ -11,13 +11,15 @@ from prefvlm_core.domains.maze_goals import GOALS
 from prefvlm_core.experiments.arms import Arm, Grid, simulated, small_budget
 
 BUDGETS = {
-    "point-maze-u": 16,
-    "point-maze-medium": 16,
-    "walker-walk": 50,
-    **dict.fromkeys(GOALS, 16),
+    "point-maze-u": 8,
+    "point-maze-medium": 32,
+    "walker-walk": 64,
+    "maze-one-goal": 8,
+    "maze-two-goals": 64,
+    "maze-three-goals": 8,
+    "maze-four-goals": 8,
 }
-"""Task -> label budget B of profile laptop. Not chosen yet: the pilot that decides (results/laptop/PLAN.md) is not
-done, and no run is to be trained before it is."""
+"""Task -> label budget B of profile laptop, chosen on seeds 200 to 203 (results/laptop/PLAN.md)."""
 _RIGHT = "VLM 80 % right"
 HEADLINE = ("sac", "pebble", "surf", "prefvlm", _RIGHT)
 """Families of arms that figures of all arms show."""
