@@ -26,7 +26,8 @@ HEADLINE = ("sac", "pebble", "surf", "prefvlm", _RIGHT)
 _NAVIGATION = ("point-maze-u", "point-maze-medium")
 _LONGER = {"point-maze-medium": {"total_steps": 12_000, "feedback.session_every": 500, "evaluation.every": 1_000}}
 """Task -> changes of profile laptop where SAC on the true reward needs more actions, in as many sessions."""
-_SEGMENT_TASKS = ("maze-two-goals", "maze-four-goals")
+_LEARNED = ("maze-one-goal", "maze-two-goals")
+"""The tasks of a series of stages that PEBBLE learns with any of the pilot's budgets."""
 _TWICE = "pebble (2×B)"
 _SEEDS = range(1000, 1010)
 _MOTION = {"vlm.shows": "difference"}
@@ -65,10 +66,16 @@ def _locomotion(task: str) -> list[Arm]:
 
 
 def _stages(task: str) -> list[Arm]:
-    """The headline; PEBBLE's pairs drawn uniformly and within a stage; and on some tasks segments of other lengths."""
+    """The headline; on tasks that are learned PEBBLE's pairs drawn uniformly and within a stage, and segments of other
+    lengths; on the others five seeds."""
+    if task not in _LEARNED:
+        return [replace(arm, seeds=5) for arm in _headline(task)]
     once = labeled(task, BUDGETS[task])
-    arms = [*_headline(task), *_selections(once, ("uniform", "same-stage"))]
-    return arms + (_segments(once, {"half": 5, "double": 20}) if task in _SEGMENT_TASKS else [])
+    return [
+        *_headline(task),
+        *_selections(once, ("uniform", "same-stage")),
+        *_segments(once, {"half": 5, "double": 20}),
+    ]
 
 
 def _selections(once: Mapping[str, Any], samplings: Sequence[str]) -> list[Arm]:

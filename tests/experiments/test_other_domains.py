@@ -24,7 +24,7 @@ def changed(one: RunConfig, other: RunConfig) -> set[str]:
     return {name for name in first if first[name] != second[name]}
 
 
-@pytest.mark.parametrize("task", ["maze-two-goals", "maze-four-goals"])
+@pytest.mark.parametrize("task", ["maze-one-goal", "maze-two-goals"])
 def test_segments_and_selections_differ_from_their_arm_in_nothing_else(task: str) -> None:
     arms = configs("12_multi_stage", "laptop", task)
     for run in plan("12_multi_stage", "laptop"):
@@ -34,6 +34,14 @@ def test_segments_and_selections_differ_from_their_arm_in_nothing_else(task: str
         assert changed(run.config, arms[run.arm.against]) == {field}, run.arm.name
     assert {config.feedback.segment_length for config in arms.values()} == {5, 10, 20}
     assert {config.feedback.sampling for config in arms.values()} == {"uniform", "disagreement", "same-stage"}
+
+
+def test_tasks_that_are_not_learned_have_the_headline_and_five_seeds() -> None:
+    runs = [
+        run for run in plan("12_multi_stage", "laptop") if run.config.task in ("maze-three-goals", "maze-four-goals")
+    ]
+    assert {run.arm.group for run in runs} == {""} and {run.config.seed for run in runs} == set(range(1000, 1005))
+    assert {run.config.method for run in runs} == {"sac", "pebble", "prefvlm", "prefvlm-plus"}
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
