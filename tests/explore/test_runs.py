@@ -17,7 +17,7 @@ def evaluations() -> pd.DataFrame:
 def test_a_curve_is_the_mean_over_tasks_of_the_mean_over_seeds(evaluations: pd.DataFrame) -> None:
     rows = evaluations[evaluations["arm"] == "prefvlm"]
     runs = curve(rows, "step", "success")
-    assert len(runs.columns) == rows["run_id"].nunique() == 10
+    assert len(runs.columns) == rows["run_id"].nunique() == 20
     by_step = 100 * rows.groupby(["step", "task"])["success"].mean().groupby("step").mean()
     np.testing.assert_allclose(mean_over_tasks(runs), by_step)
     assert list(runs.index) == list(range(2_500, 30_001, 2_500))
