@@ -63,9 +63,10 @@ def plain_sac(config: RunConfig, capacity: int) -> PlainSAC:
 def stable_baselines(config: RunConfig, capacity: int) -> Any:
     """The SAC of stable-baselines3, with a replay of `capacity` transitions and an environment."""
     from stable_baselines3 import SAC
+    from stable_baselines3.common.logger import Logger
 
     sac = config.sac
-    return SAC(
+    agent = SAC(
         "MlpPolicy",
         gym_environment(config),
         batch_size=sac.batch_size,
@@ -79,3 +80,6 @@ def stable_baselines(config: RunConfig, capacity: int) -> Any:
         device="cpu",
         seed=0,
     )
+    # Without a logger of its own, each agent leaves a folder among the system's temporary ones.
+    agent.set_logger(Logger(folder=None, output_formats=[]))
+    return agent
