@@ -23,8 +23,16 @@ class DMControlWorld:
 
     def __init__(self, task: str) -> None:
         self._random = np.random.RandomState(0)
+        self._name = task
         body, what = task.split("-")
-        self.env = _imported("suite").load(body, what, task_kwargs={"random": self._random})
+        self.env = env = _imported("suite").load(body, what, task_kwargs={"random": self._random})
+        self._task, self._physics = env.task, env.physics
+        self._substeps = round(env.control_timestep() / env.physics.timestep())
+        self._model, self._data = env.physics.model.ptr, env.physics.data.ptr
+        # Views, which follow the simulation:
+        self._positions: NDArray[np.float64] = self._data.qpos
+        self._control: NDArray[np.float64] = self._data.ctrl
+        self._warnings: NDArray[np.int32] = self._data.warning.number
 
     def reset(self, seed: int) -> NDArray[np.float64]:
         """See `World`."""
@@ -33,12 +41,19 @@ class DMControlWorld:
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
         """See `World`."""
-        step = self.env.step(action)
-        return _flat(step.observation), float(step.reward), bool(step.reward >= _SUCCESS)
+        self._control[:] = action
+        # As the suite orders the parts of its steps, so that what it observes is of the last position.
+        mujoco.mj_step2(self._model, self._data)
+        mujoco.mj_step(self._model, self._data, nstep=self._substeps - 1)
+        mujoco.mj_step1(self._model, self._data)
+        if self._warnings.any():
+            raise PrefVLMError(f"The simulation of '{self._name}' has become unstable at {self._data.time:.3f} s.")
+        reward = float(self._task.get_reward(self._physics))
+        return _flat(self._task.get_observation(self._physics)), reward, reward >= _SUCCESS
 
     def snapshot(self) -> NDArray[np.float32]:
         """The positions of the joints (nq,)."""
-        return np.asarray(self.env.physics.data.qpos, np.float32).copy()
+        return self._positions.astype(np.float32)
 
     def scene(self) -> NDArray[np.float32]:
         """Nothing, as a single 0."""
@@ -70,4 +85,4 @@ def _imported(name: str) -> ModuleType:
 
 
 def _flat(observation: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.concatenate([np.ravel(values) for values in observation.values()])
+    return np.concatenate(list(observation.values()), axis=None)

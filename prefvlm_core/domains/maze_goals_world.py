@@ -52,14 +52,15 @@ class MazeGoalsWorld:
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool]:
         """See `World`."""
         observation = self._maze.move(action)
-        if self._visited < self._count and math.dist(observation[:2], self._goals[self._visited]) <= REACHED:
+        x, y = observation[:2].tolist()
+        if self._ahead and math.dist((x, y), self._ahead[0]) <= REACHED:
             self._visit(self._visited + 1)
-        seen = np.concatenate((observation[:4], self._left))
-        return seen, -way_left_in_order(seen), self._visited == self._count
+        ways = [way_left(_MAZE, (x, y), self._ahead[0]), *self._ways_between] if self._ahead else []
+        return np.concatenate((observation[:4], self._left)), -sum(ways), not self._ahead
 
     def snapshot(self) -> NDArray[np.float32]:
         """The ball's position and the number of targets that were visited, (3,)."""
-        return np.append(self._maze.snapshot(), np.float32(self._visited))
+        return np.array((*self._maze.snapshot(), self._visited), np.float32)
 
     def scene(self) -> NDArray[np.float32]:
         """The positions of all targets (2 * count,)."""
@@ -70,14 +71,8 @@ class MazeGoalsWorld:
         left = self._goals[targets:]
         padded = [*left, *[self._goals[-1]] * (MOST_GOALS - len(left))]
         self._visited, self._left = targets, np.concatenate((*padded, [len(left)]))
-
-
-def way_left_in_order(observation: NDArray[np.float64]) -> float:
-    """Length in m of the way from the ball through all the targets that are left, of an observation (13,)."""
-    left = round(observation[-1])
-    numbers = observation[:12].tolist()
-    points = [(numbers[at], numbers[at + 1]) for at in (0, *range(4, 4 + 2 * left, 2))]
-    return sum(way_left(_MAZE, before, after) for before, after in itertools.pairwise(points))
+        self._ahead = [(x, y) for x, y in np.reshape(left, (-1, 2)).tolist()]
+        self._ways_between = [way_left(_MAZE, before, after) for before, after in itertools.pairwise(self._ahead)]
 
 
 def follow_the_ways(observation: NDArray[np.float64]) -> NDArray[np.float64]:

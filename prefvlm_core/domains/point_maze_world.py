@@ -46,6 +46,12 @@ class PointMazeWorld:
         self._task = task
         self.env, _ = _made(task)
         self._model, self._frame_skip = self.env.model, self.env.point_env.frame_skip
+        self._data = data = self.env.data
+        self._position, self._speed, self._control = (
+            data.qpos,
+            data.qvel,
+            data.ctrl,
+        )  # views: they follow the simulation
         self.reset(0)  # before which it has no target
 
     def reset(self, seed: int) -> NDArray[np.float64]:
@@ -62,16 +68,16 @@ class PointMazeWorld:
 
     def move(self, action: NDArray[np.float32]) -> NDArray[np.float64]:
         """Apply an action as the environment's own step does, and return the observation alone."""
-        data = self.env.data
-        np.clip(data.qvel, -_FASTEST, _FASTEST, out=data.qvel)
+        data = self._data
+        np.minimum(np.maximum(self._speed, -_FASTEST, out=self._speed), _FASTEST, out=self._speed)
         mujoco.mj_forward(self._model, data)
-        data.ctrl[:] = np.clip(action, -1, 1)
+        np.minimum(np.maximum(action, -1), 1, out=self._control)
         mujoco.mj_step(self._model, data, nstep=self._frame_skip)
-        return np.concatenate((data.qpos, data.qvel, self._target))
+        return np.concatenate((self._position, self._speed, self._target))
 
     def snapshot(self) -> NDArray[np.float32]:
         """The ball's position (2,)."""
-        return np.asarray(self.env.data.qpos, np.float32).copy()
+        return self._position.astype(np.float32)
 
     def scene(self) -> NDArray[np.float32]:
         """The target's position (2,)."""
@@ -176,10 +182,16 @@ def _maze(task: str) -> Any:
     return _made(task)[0].maze
 
 
-def _cell(task: str, point: Point) -> Cell:
+@functools.cache
+def _middle_and_side(task: str) -> tuple[Point, float]:
+    """The middle of a maze, from its upper left corner, and the side of a cell, m."""
     maze = _maze(task)
-    row = math.floor((maze.y_map_center - point[1]) / maze.maze_size_scaling)
-    return row, math.floor((point[0] + maze.x_map_center) / maze.maze_size_scaling)
+    return (maze.x_map_center, maze.y_map_center), maze.maze_size_scaling
+
+
+def _cell(task: str, point: Point) -> Cell:
+    (x, y), side = _middle_and_side(task)
+    return math.floor((y - point[1]) / side), math.floor((point[0] + x) / side)
 
 
 @functools.cache

@@ -75,3 +75,11 @@ def test_pebble_and_prefvlm_train_on_bodies(tmp_path) -> None:
 def test_relations_are_refused_in_a_sentence() -> None:
     with pytest.raises(PrefVLMError, match=r"reward\.inputs is relations, but DMControl names none of 'walker-walk'"):
         check_names(run_config("walker-walk", "pebble", 0, "quick", {"reward.inputs": "relations"}))
+
+
+def test_an_unstable_simulation_is_named() -> None:
+    environment = Environment("cheetah-run")
+    environment.reset(0)
+    environment.world.env.physics.data.qpos[0] = np.nan
+    with pytest.raises(PrefVLMError, match="'cheetah-run' has become unstable at"):
+        environment.step(np.zeros(6, np.float32))

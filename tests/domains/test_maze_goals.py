@@ -1,5 +1,9 @@
 """The maze with targets in order: against the maze with one, ways that can be counted by hand, and its own pictures."""
 
+import itertools
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -45,17 +49,29 @@ def test_tasks_begin_alike_and_longer_ones_add_targets() -> None:
         assert between.min() > 1
 
 
-def test_the_reward_is_the_way_through_all_targets_that_are_left() -> None:
-    from prefvlm_core.domains.maze_goals_world import way_left_in_order
+# The centers of the U's cells of 1 m along the only way through it.
+WAY = [(-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]
 
-    # The U's two arms are rows of three cells of 1 m, joined at the right: 2 m along one, 6 m from end to end.
-    goals = [(-1, -1), (1, -1), (-1, 1), (-1, 1)]
-    seen = np.array([-1, 1, 0, 0, *np.ravel(goals), 3], float)
-    assert way_left_in_order(seen) == pytest.approx(6 + 2 + 4)
-    seen[-1] = 1
-    assert way_left_in_order(seen) == pytest.approx(6)
-    seen[-1] = 0
-    assert way_left_in_order(seen) == 0
+
+def length_of_the_way(start: Sequence[float], end: Sequence[float]) -> float:
+    """Within a cell straight, else through the centers of the cells between."""
+    first, last = (int(np.argmin([math.dist(point, center) for center in WAY])) for point in (start, end))
+    between = WAY[first + 1 : last] if first < last else WAY[last + 1 : first][::-1]
+    points = [start, *between, end]
+    return sum(math.dist(*pair) for pair in itertools.pairwise(points))
+
+
+@EACH
+def test_the_reward_is_the_way_through_all_targets_that_are_left(task: str, count: int) -> None:
+    environment, expert = Environment(task, 500), Expert(task, 0.3, np.random.default_rng(0))
+    for seed in range(3):
+        observation, success = environment.reset(seed), False
+        while not success:
+            observation, reward, success = environment.step(expert(observation, 0))
+            left = round(observation[12])
+            points = [observation[:2], *observation[4 : 4 + 2 * left].reshape(-1, 2)]
+            way = sum(length_of_the_way(*pair) for pair in itertools.pairwise(points))
+            assert reward == pytest.approx(-way, abs=1e-9)
 
 
 @EACH
