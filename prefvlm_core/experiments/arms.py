@@ -149,9 +149,16 @@ def components(changes: Mapping[str, Any], unlabeled: Mapping[str, Any], recent:
     return [Arm("prefvlm", changes, "prefvlm"), *_against("prefvlm", changed), *_against("prefvlm-plus", [without_vlm])]
 
 
-def backbones(changes: Mapping[str, Any]) -> list[Arm]:
-    """PrefVLM with another VLM."""
-    names = {"random": "random VLM", "tinyliv-heldout": "held-out TinyLIV", "tinyliv-indomain": "in-domain TinyLIV"}
+_BACKBONES = {"random": "random VLM", "tinyliv2-heldout": "held-out TinyLIV", "tinyliv2-indomain": "in-domain TinyLIV"}
+FIRST_GENERATION = {
+    "tinyliv-heldout": "held-out TinyLIV, first generation",
+    "tinyliv-indomain": "in-domain TinyLIV, first generation",
+}
+"""Backbones of the first comparison, which differ from `tinyliv2` in more than in what they saw."""
+
+
+def backbones(changes: Mapping[str, Any], names: Mapping[str, str] = _BACKBONES) -> list[Arm]:
+    """PrefVLM with another VLM: `names` by model."""
     arms = [Arm("prefvlm", {**changes, "vlm.model": model}, name, group="backbone") for model, name in names.items()]
     return _against("prefvlm", arms)
 

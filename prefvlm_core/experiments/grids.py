@@ -14,6 +14,7 @@ from prefvlm_core.config.profiles import FIRST_EDITION
 from prefvlm_core.experiments.arms import (
     BASELINES,
     EQUAL_BAND,
+    FIRST_GENERATION,
     RIME_UPPER,
     Arm,
     Grid,
@@ -232,11 +233,12 @@ _GRIDS: dict[str, dict[str, Grid]] = {
                     [
                         *components(_claim(task), {}, recent=10),
                         *backbones(_claim(task)),
+                        *backbones(_claim(task), FIRST_GENERATION),
                         *simulated(_claim(task), _ACCURACIES[:3]),
                         *structured_errors(_claim(task), _ACCURACIES[:3]),
                         *embedded(_claim(task), _claim(task, 2)),
                     ],
-                    ["held-out TinyLIV", "in-domain TinyLIV", "prefvlm, errors by segments, VLM 90 % right"],
+                    [*FIRST_GENERATION.values(), "prefvlm, errors by segments, VLM 90 % right"],
                 )
                 for task in _ABLATED
             },
@@ -300,7 +302,7 @@ EXPERIMENTS: Registry[Mapping[str, Grid]] = Registry(
         "09_vlm_backbones": "how good a labeler of real training is each model, and what is that worth?",
         "10_visual_robustness": "what if the scene looks different?",
         "11_other_domains": "does it also work in mazes and for legs?",
-        "12_multi_stage": "what changes with their number?",
+        "12_multi_stage": "what changes with the number of a task's stages?",
     },
 )
 """Notebook name -> profile -> grid."""
