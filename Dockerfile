@@ -7,6 +7,6 @@ RUN apt-get update \
 COPY pyproject.toml README.md LICENSE /opt/prefvlm/
 COPY prefvlm_core /opt/prefvlm/prefvlm_core
 RUN python3 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir torch==2.13.0 -e '/opt/prefvlm[batch,openclip]'
+    && /opt/venv/bin/pip install --no-cache-dir torch==2.13.0 -e '/opt/prefvlm[batch,openclip,dmc]'
 ENV PATH=/opt/venv/bin:$PATH
 CMD ["prefvlm", "--help"]
