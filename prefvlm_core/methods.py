@@ -56,7 +56,7 @@ METHODS: Registry[Method] = Registry(
             "RIME: PEBBLE that drops and flips doubtful human labels, and starts warm (Cheng et al. 2024)",
             # RIME's Meta-World command: alpha, beta and the flipping threshold are the defaults of `filter` and `rime`.
             {"reward.learning": "rime", "filter.beta_sessions": 600},
-            {"filter.beta_sessions": 60, "rime.warm_up_epochs": 18},
+            {"filter.beta_max": 3.0, "filter.beta_min": 1.0, "filter.beta_sessions": 60, "rime.warm_up_epochs": 18},
         ),
         "prefvlm": Method(
             "PrefVLM: the VLM labels, the KL filter sorts the labels, the human answers uncertain pairs", _PREFVLM

@@ -8,6 +8,7 @@ import torch
 from builders.rewards import CPU, accuracy, ensemble, labelled, random_replay, setting
 
 from prefvlm_core.config.run import FilterConfig, RewardConfig, RIMEConfig
+from prefvlm_core.methods import run_config
 from prefvlm_core.preferences.filters import RIMEThresholds
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward import rime
@@ -100,3 +101,10 @@ def test_without_labels_nothing_is_learned() -> None:
     before = rewards.networks.values.clone()
     learning = rime.RIMELearner(setting(replay, rewards, 2)).learn(PreferenceBuffer(), 0)
     assert learning.epochs == 0 and learning.metrics == {} and torch.equal(rewards.networks.values, before)
+
+
+@pytest.mark.parametrize("profile", ["quick", "laptop", "paper"])
+def test_the_method_has_the_thresholds_of_rimes_own_command_in_every_profile(profile: str) -> None:
+    thresholds = run_config("button-press-v3", "rime", 0, profile).filter
+    assert (thresholds.mode, thresholds.alpha, thresholds.beta_max, thresholds.beta_min) == ("rime", 0.5, 3.0, 1.0)
+    assert thresholds.upper == pytest.approx(3 * np.log(10))
