@@ -113,7 +113,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class Table:
-    """Compute results/<profile>/table.csv from the stored runs and print it."""
+    """Write the tables of results/<profile> from the stored runs and print table.csv; for profile laptop, also write
+    the texts that are made from them: README.md, NOTES.md and pages of docs."""
 
     profile: Profile = "quick"
     results: Results = "results"
