@@ -111,7 +111,7 @@ class Feedback:
         return every > 0 and step % every == 0 and remain and len(self.labels.human) > 0
 
     def latest(self) -> PreferenceBuffer:
-        """The pairs of MRN's outer loss: as many of the newest human labels as a session asks for."""
+        """The pairs of MRN's outer loss: `feedback.session_queries` of the newest human labels."""
         return self.labels.newest_human(self.config.feedback.session_queries)
 
     def _queries(self) -> int:
