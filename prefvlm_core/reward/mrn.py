@@ -13,8 +13,8 @@ Deliberate deviations from the reference code:
 - If the first session brings less than a batch of labels, its outer loss reads labels that were never written; here it
   takes the existing ones.
 - Its meta-update treats the time limit as the end of the task, although its other updates do not; here none does.
-- Its outer loss reads the labels of the latest session. Here it reads `feedback.session_queries` of the newest ones, which
-  are as many with a fixed schedule, and nearly all of a small budget that is spread evenly.
+- Its outer loss reads the labels of the latest session. Here it reads `feedback.session_queries` of the newest ones:
+  as many with a fixed schedule, nearly all of a small budget that is spread evenly.
 
 As in the reference code, the copy of the critic takes a plain gradient step although the critic itself is trained by
 Adam, and there are no meta-updates once the budget is spent.
