@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders.runs import SMALL, content_hash, quiet, small, weights_hash, without_seconds
+from builders.runs import SMALL, content_hash, quiet, small, train_until_300, weights_hash, without_seconds
 
 from prefvlm_core.common.arrays import BoolArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.config.run import Execution, RunConfig
+from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.feedback import Feedback
 from prefvlm_core.methods import METHODS, run_config
@@ -112,20 +112,6 @@ def test_rime_flips_some_labels(trained: dict[str, RunDirectory]) -> None:
 def test_frames_are_rendered_only_for_runs_that_show_them_to_a_vlm(tmp_path: Path) -> None:
     directory = train([small("pebble")], quiet(tmp_path))[0]
     assert not any("rendering" in name for row in directory.read_metrics() for name in row)
-
-
-def train_until_300(configs: list[RunConfig], execution: Execution, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train, and stop as if killed after 300 steps."""
-    evaluate = Fleet._evaluate_if_due
-
-    def stop_after_300(fleet: Fleet) -> None:
-        evaluate(fleet)
-        if fleet.replay.size == 300:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Fleet, "_evaluate_if_due", stop_after_300)
-        train(configs, execution)
 
 
 def test_resumed_from_a_checkpoint_ends_bit_identical(
