@@ -26,7 +26,7 @@ from prefvlm_core.agent.replay import make_replay
 from prefvlm_core.agent.sac import SAC
 from prefvlm_core.agent.updates import make_updates
 from prefvlm_core.checks.start import check_start
-from prefvlm_core.common.machine import memory_errors
+from prefvlm_core.common.machine import learner_settings, memory_errors
 from prefvlm_core.common.memory import keep_freed_memory
 from prefvlm_core.common.progress import paused, tqdm
 from prefvlm_core.common.seeding import Generators, Stream, episode_seed
@@ -62,10 +62,9 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
         for directory in waiting:
             directory.open()
         if waiting:
-            torch.set_num_threads(execution.threads)
-            torch.backends.cuda.matmul.allow_tf32 = True  # on a GPU, products in a fraction of the time
             keep_freed_memory()
             with (
+                learner_settings(execution.threads),
                 memory_errors(),
                 EnvironmentFleet(
                     [directory.config.task for directory in waiting],

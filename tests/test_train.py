@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from prefvlm_core.methods import run_config
 from prefvlm_core.runs.checkpoint import FleetCheckpoint, unfinished
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_json
-from prefvlm_core.train import train
+from prefvlm_core.train import Fleet, train
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_a_finished_run_is_never_touched(trained: list[RunDirectory]) -> None:
 TRAIN = """
 import json, sys
 from prefvlm_core.config.run import Execution, RunConfig
-from prefvlm_core.train import train
+from prefvlm_core.train import Fleet, train
 if __name__ == "__main__":
     configs = [RunConfig.from_json(text) for text in json.loads(sys.argv[1])]
     train(configs, Execution(results=sys.argv[2], progress=False, workers=1, checkpoint_seconds=0))
@@ -161,6 +162,28 @@ def test_runs_finished_in_another_fleet_are_not_put_back(tmp_path: Path, monkeyp
     assert all(directory.finished and directory.read_metrics() for directory in directories)
     assert [len(directory.manifest["fleet"]) for directory in directories] == [2, 2, 2, 2]
     assert not list(tmp_path.glob("quick/fleets/*"))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_training_leaves_torchs_settings_as_they_were(
+    ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, seen = lambda: (torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32), []
+
+    def end(fleet: Fleet) -> None:
+        seen.append(settings())
+        if not ends:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fleet, "train", end)
+    torch.set_num_threads(2)
+    try:
+        before = settings()
+        with nullcontext() if ends else pytest.raises(KeyboardInterrupt):
+            train([tiny("sac")], quiet(tmp_path, threads=3))
+        assert (seen, settings()) == ([(3, True)], before)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_a_stored_run_of_another_config_version_is_refused(tmp_path: Path) -> None:
