@@ -33,6 +33,7 @@ from prefvlm_core.common.seeding import Generators, Stream, episode_seed
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
+from prefvlm_core.domains.registry import domain_of
 from prefvlm_core.feedback import evaluation_columns, make_feedback
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
@@ -43,6 +44,7 @@ from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory
 from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
 from prefvlm_core.runs.tensorboard import curves_of
+from prefvlm_core.vlm import distributions_of
 from prefvlm_core.vlm.encoder import FleetEncoder
 
 
@@ -290,7 +292,9 @@ class Fleet:
 
     def _manifest(self, run: int, status: str) -> dict[str, Any]:
         fleet = [config.run_id for config in self.configs]
-        return describe_training(self.execution, self.device, self.environments.workers) | {
+        config = self.configs[run]
+        distributions = domain_of(config.task).distributions + distributions_of(config)
+        return describe_training(self.execution, self.device, self.environments.workers, distributions) | {
             "status": status,
             "fleet": fleet,
             "seconds": round(self.stopwatch.seconds, 1),
