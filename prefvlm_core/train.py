@@ -26,13 +26,14 @@ from prefvlm_core.agent.replay import make_replay
 from prefvlm_core.agent.sac import SAC
 from prefvlm_core.agent.updates import make_updates
 from prefvlm_core.checks.start import check_start
-from prefvlm_core.common.machine import memory_errors
+from prefvlm_core.common.machine import learner_settings, memory_errors
 from prefvlm_core.common.memory import keep_freed_memory
 from prefvlm_core.common.progress import paused, tqdm
 from prefvlm_core.common.seeding import Generators, Stream, episode_seed
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
+from prefvlm_core.domains.registry import domain_of
 from prefvlm_core.feedback import evaluation_columns, make_feedback
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
@@ -43,6 +44,7 @@ from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory
 from prefvlm_core.runs.fleet_state import FleetState, InPlace, Part
 from prefvlm_core.runs.manifest import describe_training
 from prefvlm_core.runs.tensorboard import curves_of
+from prefvlm_core.vlm import distributions_of
 from prefvlm_core.vlm.encoder import FleetEncoder
 
 
@@ -62,10 +64,9 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
         for directory in waiting:
             directory.open()
         if waiting:
-            torch.set_num_threads(execution.threads)
-            torch.backends.cuda.matmul.allow_tf32 = True  # on a GPU, products in a fraction of the time
             keep_freed_memory()
             with (
+                learner_settings(execution.threads),
                 memory_errors(),
                 EnvironmentFleet(
                     [directory.config.task for directory in waiting],
@@ -291,7 +292,9 @@ class Fleet:
 
     def _manifest(self, run: int, status: str) -> dict[str, Any]:
         fleet = [config.run_id for config in self.configs]
-        return describe_training(self.execution, self.device, self.environments.workers) | {
+        config = self.configs[run]
+        distributions = domain_of(config.task).distributions + distributions_of(config)
+        return describe_training(self.execution, self.device, self.environments.workers, distributions) | {
             "status": status,
             "fleet": fleet,
             "seconds": round(self.stopwatch.seconds, 1),

@@ -22,7 +22,7 @@ from prefvlm_core.train import train
 CHANGES = SMALL | {"filter.beta_max": 3.0, "filter.beta_min": 1.0}
 """Of every run: the thresholds of RIME as in the papers, so that every part of the range has labels."""
 VARIANTS = {
-    "pebble standardised": ("pebble", {"reward.standardise": True}),
+    "pebble, not standardized": ("pebble", {"reward.standardise": False}),
     "pebble with ties": ("pebble", {"feedback.teacher": "equal", "feedback.teacher_margin": 2.0}),
     "pebble with skips": ("pebble", {"feedback.teacher": "skip", "feedback.teacher_margin": 1.0}),
     "pebble with a noisy teacher": ("pebble", {"feedback.teacher": "noisy"}),

@@ -70,7 +70,8 @@ def test_features_that_do_not_fit_are_told_before_one_is_stored(disk: tuple[Path
     cache = FeatureCache(folder / "fleet", "model", runs=1, capacity=4000, dimension=64)
     with filled(folder):
         steps = np.arange(4000)
-        features = cache.get(np.zeros(4000, int), steps, lambda runs, steps: np.tile(steps[:, None] % 100, 64))
+        shown = np.zeros((4000, 1), np.float32)
+        features = cache.get(np.zeros(4000, int), steps, shown, lambda runs, steps: np.tile(steps[:, None] % 100, 64))
     np.testing.assert_array_equal(features, np.tile(steps[:, None] % 100, 64))
 
 
@@ -136,7 +137,8 @@ def test_a_figure_that_was_drawn_stays(disk: tuple[Path, Resize]) -> None:
 def test_what_the_system_cannot_reserve_is_still_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fallocate")
     cache = FeatureCache(tmp_path, "model", runs=1, capacity=10, dimension=3)
-    assert cache.get(np.array([0]), np.array([3]), lambda runs, steps: np.ones((1, 3))).tolist() == [[1, 1, 1]]
+    one = np.ones(1, int)
+    assert cache.get(0 * one, 3 * one, np.float32([[0]]), lambda runs, steps: np.ones((1, 3))).tolist() == [[1, 1, 1]]
 
 
 def test_features_that_do_not_fit_are_told_on_any_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,18 @@
 """Tests of all methods in one small fleet: every part acts, the counts agree, and an interruption changes nothing."""
 
 import math
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from builders.runs import SMALL, content_hash, quiet, small, weights_hash, without_seconds
+from builders.runs import SMALL, content_hash, quiet, small, train_until_300, weights_hash, without_seconds
 
 from prefvlm_core.common.arrays import BoolArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.config.run import Execution, RunConfig
+from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
 from prefvlm_core.feedback import Feedback
 from prefvlm_core.methods import METHODS, run_config
@@ -114,20 +116,6 @@ def test_frames_are_rendered_only_for_runs_that_show_them_to_a_vlm(tmp_path: Pat
     assert not any("rendering" in name for row in directory.read_metrics() for name in row)
 
 
-def train_until_300(configs: list[RunConfig], execution: Execution, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train, and stop as if killed after 300 steps."""
-    evaluate = Fleet._evaluate_if_due
-
-    def stop_after_300(fleet: Fleet) -> None:
-        evaluate(fleet)
-        if fleet.replay.size == 300:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Fleet, "_evaluate_if_due", stop_after_300)
-        train(configs, execution)
-
-
 def test_resumed_from_a_checkpoint_ends_bit_identical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: dict[str, RunDirectory]
 ) -> None:
@@ -146,11 +134,16 @@ def test_resumed_from_a_checkpoint_ends_bit_identical(
             assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    (directory,) = train([small("prefvlm")], quiet(tmp_path_factory.mktemp("alone")))
+    return directory
+
+
 def test_embeddings_on_a_nodes_disk_are_made_again_on_the_next_node(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, results = small("prefvlm"), tmp_path / "results"
-    (alone,) = train([config], quiet(tmp_path / "alone"))
     train_until_300([config], quiet(results, checkpoint_seconds=0, scratch=str(tmp_path / "first")), monkeypatch)
     (kept,) = tmp_path.rglob("*.bin")
     assert kept.is_relative_to(tmp_path / "first") and kept.name.startswith("frames-")
@@ -160,6 +153,47 @@ def test_embeddings_on_a_nodes_disk_are_made_again_on_the_next_node(
     (resumed,) = train([config], quiet(results, scratch="env:NODE_DISK"))
     assert content_hash(resumed) == content_hash(alone)
     assert list(tmp_path.rglob("*.bin")) == [kept]  # the second's is gone
+    assert not list((tmp_path / "second").iterdir())
+
+
+def test_embeddings_of_frames_that_a_resumed_run_never_sees_are_not_used(
+    alone: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after 300 steps, of which the last checkpoint holds 200: those in between were others, as on another
+    processor, and the session at step 260 has embedded them."""
+    loop, execution = sys.modules["prefvlm_core.train"], quiet(tmp_path, checkpoint_seconds=0)
+    act, save, session = loop.exploring_actions, Fleet._save, Fleet._session
+    sessions: list[int] = []
+
+    def other_actions(*values: Any) -> torch.Tensor:
+        return act(*values) * (-1 if fleets[-1].replay.size >= 200 else 1)
+
+    def spy(fleet: Fleet, *values: Any) -> None:
+        sessions.append(fleet.replay.size)
+        session(fleet, *values)
+
+    fleets: list[Fleet] = []
+    episode = Fleet._episode
+    with monkeypatch.context() as patched:
+        patched.setattr(Fleet, "_episode", lambda fleet, progress: (fleets.append(fleet), episode(fleet, progress)))
+        patched.setattr(loop, "exploring_actions", other_actions)
+        patched.setattr(Fleet, "_session", spy)
+        patched.setattr(Fleet, "_save", lambda fleet: fleet.replay.size > 200 or save(fleet))
+        train_until_300([alone.config], execution, monkeypatch)
+    assert sessions == [120, 190, 260]
+    (resumed,) = train([alone.config], execution)
+    assert load_labels([resumed]).equals(load_labels([alone]))
+    assert content_hash(resumed) == content_hash(alone)
+
+
+def test_each_results_folder_has_its_own_place_on_a_nodes_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = [
+        quiet(Path(results), scratch="scratch").cache_folder(Path(results, "quick", "fleets", "0123456789ab"))
+        for results in ("one", "two", str(tmp_path / "one"))
+    ]
+    assert folders[0] == folders[2] != folders[1]
+    assert all(str(folder.parent) == "scratch" and folder.name.startswith("0123456789ab-") for folder in folders)
 
 
 def test_the_vlms_cosine_rewards_whole_episodes(trained: dict[str, RunDirectory]) -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders.rewards import CONFIG, ensemble, labelled, random_replay, setting
-from builders.runs import SMALL, quiet, tiny
+from builders.runs import SMALL, content_hash, quiet, tiny, train_until_300, weights_hash, without_seconds
 
 from prefvlm_core.preferences.budget import Budget
 from prefvlm_core.preferences.labels import RunLabels
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward.learning import PlainLearner
+from prefvlm_core.runs.checkpoint import FleetCheckpoint
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import train
 
@@ -127,7 +128,18 @@ def test_the_accuracy_of_a_pass_is_that_of_the_judged_pairs() -> None:
     assert judged < 0.1 and 0.7 < whole < 0.8
 
 
-def test_a_fair_run_resumes_bit_identical(trained: dict[str, RunDirectory], tmp_path: Path) -> None:
-    again = train([run.config for run in trained.values()], quiet(tmp_path, checkpoint_seconds=0))
-    for run, other in zip(trained.values(), again, strict=True):
-        assert run.labels().equals(other.labels())
+def test_a_fair_run_resumes_bit_identical(
+    trained: dict[str, RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after sessions that have asked the pool, kept to the even schedule and stopped on human labels."""
+    due = trained["due"].config
+    asked = due.filter.human_selection, due.feedback.schedule, due.reward.stop_on
+    assert asked == ("uncertain-pool", "even", "human")
+    configs = [run.config for run in trained.values()]
+    train_until_300(configs, quiet(tmp_path, checkpoint_seconds=0), monkeypatch)
+    assert [FleetCheckpoint(tmp_path, [config.run_id for config in configs]).load().step] == [250]
+    for run, resumed in zip(trained.values(), train(configs, quiet(tmp_path)), strict=True):
+        assert without_seconds(run) == without_seconds(resumed)
+        assert weights_hash(run) == weights_hash(resumed)
+        assert run.labels().equals(resumed.labels())
+        assert content_hash(run) == content_hash(resumed)

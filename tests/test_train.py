@@ -2,24 +2,26 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from builders.runs import quiet, tiny, weights_hash, without_seconds
+from builders.runs import contents, quiet, tiny, train_until_300, weights_hash, without_seconds
 
 from prefvlm_core.agent.sac import SAC
 from prefvlm_core.methods import run_config
-from prefvlm_core.runs.checkpoint import unfinished
+from prefvlm_core.runs.checkpoint import FleetCheckpoint, unfinished
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_json
-from prefvlm_core.train import train
+from prefvlm_core.train import Fleet, train
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_a_finished_run_is_never_touched(trained: list[RunDirectory]) -> None:
 TRAIN = """
 import json, sys
 from prefvlm_core.config.run import Execution, RunConfig
-from prefvlm_core.train import train
+from prefvlm_core.train import Fleet, train
 if __name__ == "__main__":
     configs = [RunConfig.from_json(text) for text in json.loads(sys.argv[1])]
     train(configs, Execution(results=sys.argv[2], progress=False, workers=1, checkpoint_seconds=0))
@@ -141,6 +143,47 @@ def test_killed_while_declaring_its_runs_finished_ends_bit_identical(
         assert weights_hash(resumed) == weights_hash(uninterrupted)
         assert resumed.manifest["fleet"] == uninterrupted.manifest["fleet"]
     assert not list(tmp_path.glob("quick/fleets/*"))
+
+
+def test_runs_finished_in_another_fleet_are_not_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four runs are interrupted, two of them are trained to the end alone, then all four are asked for again."""
+    configs = [tiny("pebble", seed) for seed in range(4)]
+    train_until_300(configs, quiet(tmp_path, checkpoint_seconds=0), monkeypatch)
+    whole = FleetCheckpoint(tmp_path, [config.run_id for config in configs])
+    assert whole.file.exists()
+    kept = tmp_path / "checkpoint"
+    shutil.copytree(whole.path, kept)
+    first, second = train(configs[:2], quiet(tmp_path))
+    assert not whole.path.exists()  # no training could go on from it
+    shutil.copytree(kept, whole.path)  # an earlier release left it
+    before = contents(first.path), contents(second.path)
+    directories = train(configs, quiet(tmp_path))
+    assert (contents(first.path), contents(second.path)) == before
+    assert all(directory.finished and directory.read_metrics() for directory in directories)
+    assert [len(directory.manifest["fleet"]) for directory in directories] == [2, 2, 2, 2]
+    assert not list(tmp_path.glob("quick/fleets/*"))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_training_leaves_torchs_settings_as_they_were(
+    ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, seen = lambda: (torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32), []
+
+    def end(fleet: Fleet) -> None:
+        seen.append(settings())
+        if not ends:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fleet, "train", end)
+    torch.set_num_threads(2)
+    try:
+        before = settings()
+        with nullcontext() if ends else pytest.raises(KeyboardInterrupt):
+            train([tiny("sac")], quiet(tmp_path, threads=3))
+        assert (seen, settings()) == ([(3, True)], before)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_a_stored_run_of_another_config_version_is_refused(tmp_path: Path) -> None:

@@ -237,7 +237,8 @@ class RunReplay:
         """First steps (count, 2) of `count` random pairs of segments.
 
         As in B-Pref, each of the two segments is drawn independently: uniformly one of the `recent_episodes` newest
-        complete episodes, and uniformly a start in it.
+        complete episodes, and uniformly a start in it. Unlike in B-Pref, which leaves out the last possible start, a
+        segment may end with its episode.
         """
         first = max(0, self.complete_episodes - recent_episodes)
         episodes = generator.integers(first, self.complete_episodes, size=(count, 2))
@@ -246,7 +247,6 @@ class RunReplay:
 
 def make_replay(configs: Sequence[RunConfig], environments: EnvironmentFleet, device: torch.device) -> Replay:
     """An empty replay for the runs of a fleet."""
-    environments.reset([0] * len(configs))  # only to find out the sizes of snapshots and scenes
     replay = Replay(
         len(configs),
         configs[0].total_steps,

@@ -227,7 +227,10 @@ class Execution(EndpointLimits):
         scratch, variable = self.scratch, self.scratch.removeprefix("env:")
         if variable != scratch and not (scratch := os.environ.get(variable, "")):
             raise PrefVLMError(f"scratch is {self.scratch}, but the environment variable {variable} is not set.")
-        return Path(scratch) / fleet.name if scratch else fleet
+        if not scratch:
+            return fleet
+        place = hashlib.sha256(str(fleet.resolve()).encode()).hexdigest()[:12]  # two results folders may hold one fleet
+        return Path(scratch) / f"{fleet.name}-{place}"
 
     def __post_init__(self) -> None:
         for name, kind in fields.types_of(Execution).items():  # what is as good as the type that is declared

@@ -27,6 +27,7 @@ class DMControl(Domain):
     }
     longest_episode = 1_000
     extra = ("dm_control", "dmc")
+    distributions = ("dm-control",)
     cameras = ("side",)
     factors = tuple(INTENSITIES)
     profiles = {  # noqa: RUF012

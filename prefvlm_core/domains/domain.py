@@ -104,6 +104,8 @@ class Domain(ABC):
     """Environment steps."""
     extra: tuple[str, str] | None = None
     """A module that its tasks need, and the extra of this package that brings it."""
+    distributions: tuple[str, ...] = ()
+    """What is installed for it beside what every run needs; the manifests of its runs name the versions."""
     cameras: tuple[str, ...] = ("default",)
     """The names of the views, of which the first one is what the VLM and people see."""
     factors: tuple[str, ...] = FACTORS_OF_PICTURES

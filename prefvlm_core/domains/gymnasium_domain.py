@@ -24,6 +24,8 @@ class GymnasiumDomain(Domain):
     terminates stays as it is for the rest of the episode, with a reward of 0, so that all episodes are equally long.
     """
 
+    distributions = ("gymnasium", "pillow")
+
     @abstractmethod
     def make(self, task: str) -> gymnasium.Env[Any, Any]:
         """A new environment of a task, whose episodes can last `longest_episode` steps."""

@@ -37,6 +37,7 @@ class MazeGoals(Domain):
     }
     longest_episode = 700
     extra = ("gymnasium_robotics", "navigation")
+    distributions = ("gymnasium", "gymnasium-robotics")
     cameras = ("above",)
     factors = tuple(INTENSITIES)
     followed = "ball"

@@ -29,6 +29,7 @@ class Metaworld(Domain):
     tasks = {task: TASK_TEXTS[task] for task in TASKS}  # noqa: RUF012
     main_tasks = PAPER_TASKS
     longest_episode = MAX_HORIZON
+    distributions = ("gymnasium",)
     cameras = CAMERAS
     factors = tuple(INTENSITIES)
     followed = "gripper"

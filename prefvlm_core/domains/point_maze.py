@@ -32,6 +32,7 @@ class PointMaze(Domain):
     }
     longest_episode = 600
     extra = ("gymnasium_robotics", "navigation")
+    distributions = ("gymnasium", "gymnasium-robotics")
     cameras = ("above",)
     factors = tuple(INTENSITIES)
     followed = "ball"

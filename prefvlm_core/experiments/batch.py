@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from prefvlm_core.analysis.label_quality import judges
 from prefvlm_core.analysis.locomotion import planned_by_domain
@@ -49,6 +49,7 @@ from prefvlm_core.experiments.plan import evaluations, finished_runs, label_log
 from prefvlm_core.experiments.project import check_notebook
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.files import write_atomically, write_json, write_probe
+from prefvlm_core.runs.locks import file_lock
 
 LOCAL = "local"
 """The executor whose jobs run on this machine."""
@@ -286,10 +287,11 @@ def cost_of_missing(jobs: Jobs) -> str:
 
 @contextmanager
 def _one_batch(records: Path) -> Iterator[None]:
-    """Hold the folder of records for this batch. Raises `PrefVLMError` where another one does."""
+    """Hold the folder of records for this batch. Raises `PrefVLMError` where another one does, and where it cannot be
+    locked."""
     write_probe(records)
     try:
-        with FileLock(records / ".lock", timeout=0):
+        with file_lock(records / ".lock", timeout=0):
             yield
     except Timeout as error:
         raise PrefVLMError(

@@ -33,12 +33,14 @@ class Heartbeat:
         self._tell(None)
 
     def _beat(self) -> None:
-        earlier = time.monotonic(), 0  # when the replay held how many steps
+        earlier: tuple[float, int] | None = None  # when the replay held how many steps
         while (replay := self._replay()) is not None:
             now = time.monotonic(), replay.size
             del replay
+            # A fleet that was resumed holds steps already, which say nothing of its speed.
+            speed = (now[1] - earlier[1]) / (now[0] - earlier[0]) if earlier and now[0] > earlier[0] else 0.0
             with contextlib.suppress(PrefVLMError):  # training itself will meet the error when it asks
-                self._tell(seconds_to_session(self._config, now[1], (now[1] - earlier[1]) / (now[0] - earlier[0])))
+                self._tell(seconds_to_session(self._config, now[1], speed))
             earlier = now
             time.sleep(BEAT_SECONDS)
 

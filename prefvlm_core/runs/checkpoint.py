@@ -21,6 +21,7 @@ from prefvlm_core.runs.files import (
     UNREADABLE,
     content_digest,
     damaged,
+    read_metadata,
     read_tensors,
     remove_temporary_files,
     write_probe,
@@ -116,27 +117,47 @@ class FleetCheckpoint:
 
 def unfinished(directories: Sequence[RunDirectory], results: str | Path) -> list[RunDirectory]:
     """Runs still to train. A fleet killed while it declared its runs finished comes back whole, in its order: alone,
-    the others would end with other numbers."""
+    the others would end with other numbers. Where one of its runs was finished in another fleet, only the others are
+    left to train: a checkpoint from before would put that run back."""
     waiting = [directory for directory in directories if not directory.finished]
     asked = {directory.config.run_id: directory for directory in directories}
     for fleet in _fleets(directories):
         left = {directory.config.run_id for directory in waiting}
         if left <= set(fleet) <= set(asked) and FleetCheckpoint(results, fleet).file.exists():
-            return [asked[run_id] for run_id in fleet]
+            if all(_fleet(asked[run_id]) == fleet for run_id in set(fleet) - left):
+                return [asked[run_id] for run_id in fleet]
     return waiting
 
 
 def remove_checkpoints(directories: Sequence[RunDirectory], results: str | Path) -> None:
-    """Delete the checkpoints of fleets of which every run is among `directories`, all finished."""
-    asked = {directory.config.run_id for directory in directories}
-    for fleet in _fleets(directories):
-        if set(fleet) <= asked:
-            FleetCheckpoint(results, fleet).remove()
+    """Delete the checkpoints that no training will go on from, now that all of `directories` are finished: those of
+    fleets of which every run is among them, or of which one was finished in another fleet."""
+    fleet_of = {directory.config.run_id: _fleet(directory) for directory in directories}
+    for fleet in _fleets(directories) | _with_checkpoint(results):
+        if set(fleet) <= fleet_of.keys() or any(fleet_of.get(run_id, fleet) != fleet for run_id in fleet):
+            with suppress(PermissionError):  # in a folder that may only be read
+                FleetCheckpoint(results, fleet).remove()
+
+
+def _with_checkpoint(results: str | Path) -> set[tuple[str, ...]]:
+    """Fleets that have a checkpoint below `results`; one that cannot be read counts as none."""
+    fleets = set()
+    for file in Path(results).glob("*/fleets/*/checkpoint.safetensors"):
+        with suppress(PrefVLMError, *UNREADABLE):
+            fleet = tuple(read_metadata(file)["run_ids"])
+            if FleetCheckpoint(results, fleet).file == file:
+                fleets.add(fleet)
+    return fleets
 
 
 def _fleets(directories: Sequence[RunDirectory]) -> set[tuple[str, ...]]:
     """Fleets that the runs were last trained in, from their manifests."""
-    return {tuple(fleet) for directory in directories if (fleet := directory.manifest.get("fleet"))}
+    return {fleet for directory in directories if (fleet := _fleet(directory))}
+
+
+def _fleet(directory: RunDirectory) -> tuple[str, ...]:
+    """The fleet that a run was last trained in, from its manifest; empty where that names none."""
+    return tuple(directory.manifest.get("fleet", ()))
 
 
 @contextmanager

@@ -143,6 +143,20 @@ def read_tensors(path: Path) -> StoredTensors:
     return StoredTensors(tensors, metadata, digest)
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The values that `write_tensors` stored, without reading the tensors and so without verifying them.
+
+    Raises `PrefVLMError` where they cannot be read.
+    """
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return dict(json.loads(file.metadata()[_ENTRY])["metadata"])
+    except (safetensors.SafetensorError, RuntimeError, *UNREADABLE) as error:
+        raise damaged(path, error) from error
+
+
 def damaged(path: Path, reason: Exception | str) -> PrefVLMError:
     """What to say of a file of a run or of a checkpoint that cannot be read."""
     words = " ".join(str(reason).split()) or type(reason).__name__

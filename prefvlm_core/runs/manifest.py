@@ -7,8 +7,10 @@ import math
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,18 @@ import torch
 from prefvlm_core import __version__
 from prefvlm_core.config.run import Execution
 
+_DISTRIBUTIONS = ("torch", "numpy", "scipy", "metaworld", "mujoco", "fast-simplification")
+"""Whose versions every manifest names."""
 
-def describe_training(execution: Execution, device: torch.device, workers: int) -> dict[str, Any]:
-    """Manifest entries that say how the numbers were made."""
+
+def describe_training(
+    execution: Execution, device: torch.device, workers: int, distributions: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Manifest entries that say how the numbers were made. `distributions` are what the run's domain and VLM need
+    beside those of every run."""
     return {
         "versions": {"prefvlm": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "numpy", "scipy", "metaworld", "mujoco", "fast-simplification")},
+        | _versions([*_DISTRIBUTIONS, *distributions]),
         "platform": platform.platform(),
         "processor": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),  # torch rounds differently with AVX2 and AVX512
@@ -37,6 +45,15 @@ def describe_training(execution: Execution, device: torch.device, workers: int) 
         "git_commit": git_commit(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _versions(distributions: Sequence[str]) -> dict[str, str]:
+    """By distribution, as far as they are installed: a model of one's own may have the name of one that needs them."""
+    found = {}
+    for name in distributions:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 @functools.cache  # asked once per run of a fleet

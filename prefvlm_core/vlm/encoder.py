@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,11 @@ class FleetEncoder:
         """Embeddings (n, D) of the frames of one run at `steps` (n,)."""
         config = self.configs[run]
         cache = self._caches[seen_fingerprint(self._models[config.vlm.model], config)]
-        return cache.get(np.full(len(steps), run), steps, self._embed)
+        runs = np.full(len(steps), run)
+        episodes, within = np.divmod(steps, self.replay.horizon)
+        before = self.replay.snapshots[run, episodes, within]  # seen where `vlm.shows` is difference
+        shown = np.concatenate((before, *self.replay.shown(runs, steps)), axis=1)
+        return cache.get(runs, steps, shown, self._embed)
 
     def _embed(self, runs: IntArray, steps: IntArray) -> FloatArray:
         run = int(runs[0])
@@ -138,6 +143,8 @@ class FleetEncoder:
         """Release the memory of the renderers, and remove the embeddings."""
         for cache in self._caches.values():
             cache.path.unlink(missing_ok=True)
+            with suppress(OSError):  # there is more in it, such as the checkpoint
+                cache.path.parent.rmdir()
         for renderer in self._renderers.values():
             renderer.close()
 

@@ -20,11 +20,12 @@ class FeatureCache:
     """A ring buffer of the last `capacity` steps of each run, in one memory-mapped file of float16.
 
     The file is named after the model's fingerprint and the cache's sizes, so a resumed fleet finds it again. Entries
-    whose checksum is wrong, because a killed process has half written them or a bit has flipped, count as absent. The
+    whose checksum is wrong count as absent: a killed process has half written them, a bit has flipped, or they were
+    made of another frame, because a fleet resumed on another processor has gone another way since its checkpoint. The
     file takes runs × capacity × (8 + 2 D) bytes.
 
     Args:
-        folder: Folder of one fleet, in which a run and a step always mean the same frame; created if missing.
+        folder: Folder of one fleet; created if missing.
         fingerprint: `VisionLanguageModel.fingerprint`.
         runs: Number of runs in the fleet.
         capacity: Number of steps kept per run; the replay's capacity suffices.
@@ -55,10 +56,11 @@ class FeatureCache:
                 "choose another results folder."
             ) from error
 
-    def get(self, runs: IntArray, steps: IntArray, embed: Embed) -> FloatArray:
+    def get(self, runs: IntArray, steps: IntArray, shown: FloatArray, embed: Embed) -> FloatArray:
         """Embeddings (K, D) float32 of the frames of `runs` (K,) at `steps` (K,), counted from a run's first step.
 
-        Absent ones are computed in one call of `embed`, each once and in the order of run and step, and stored. All are
+        `shown` (K, S) float32 is all that the frames show, and tells apart those that one step had on two ways. Absent
+        ones are computed in one call of `embed`, each once and in the order of run and step, and stored. All are
         rounded to float16, whether they were stored before or not. Raises PrefVLMError for runs or steps out of range,
         for steps that do not fit into the ring together, and for embeddings of another shape or that are not finite.
         """
@@ -67,19 +69,19 @@ class FeatureCache:
             raise PrefVLMError(f"Runs and steps must be of one shape (K,), got {runs.shape} and {steps.shape}.")
         if len(runs) and not (0 <= runs.min() and runs.max() < count and 0 <= steps.min()):
             raise PrefVLMError(f"Runs must be 0 to {count - 1} and steps at least 0, got {runs} and {steps}.")
-        wanted = np.unique(np.stack([runs, steps], axis=1), axis=0)
+        wanted, first = np.unique(np.stack([runs, steps], axis=1), axis=0, return_index=True)
         slots = np.stack([wanted[:, 0], wanted[:, 1] % capacity], axis=1)
         if len(np.unique(slots, axis=0)) < len(wanted):
             raise PrefVLMError(
                 f"Steps of one run lie {capacity} or more apart, but the cache keeps {capacity} per run."
             )
         stored = self._entries[slots[:, 0], slots[:, 1]]
-        absent = wanted[stored["checksum"] != _checksums(stored["feature"], wanted[:, 1])]
+        absent = first[stored["checksum"] != _checksums(stored["feature"], wanted[:, 1], shown[first])]
         if len(absent):
-            self._keep(absent[:, 0], absent[:, 1], embed(absent[:, 0], absent[:, 1]))
+            self._keep(runs[absent], steps[absent], shown[absent], embed(runs[absent], steps[absent]))
         return self._entries["feature"][runs, steps % capacity].astype(np.float32)
 
-    def _keep(self, runs: IntArray, steps: IntArray, features: FloatArray) -> None:
+    def _keep(self, runs: IntArray, steps: IntArray, shown: FloatArray, features: FloatArray) -> None:
         expected = (len(runs), *self._entries.dtype["feature"].shape)
         if features.shape != expected or not np.isfinite(features).all():
             raise PrefVLMError(
@@ -89,16 +91,17 @@ class FeatureCache:
         slots = steps % self._entries.shape[1]
         rounded = features.astype("<f2")
         self._entries["feature"][runs, slots] = rounded
-        self._entries["checksum"][runs, slots] = _checksums(rounded, steps)
+        self._entries["checksum"][runs, slots] = _checksums(rounded, steps, shown)
 
 
-def _checksums(features: NDArray[np.float16], steps: IntArray) -> NDArray[np.uint64]:
-    """Checksums (K,) of embeddings (K, D) at `steps` (K,): sums of their bits with random odd weights, modulo 2^64.
+def _checksums(features: NDArray[np.float16], steps: IntArray, shown: FloatArray) -> NDArray[np.uint64]:
+    """Checksums (K,) of embeddings (K, D) at `steps` (K,), of frames that show `shown` (K, S): sums of all their bits
+    with random odd weights, modulo 2^64.
 
-    Every single flipped bit changes the sum, and no checksum fits the zeros of a new file.
+    Every single flipped bit changes the sum. The zeros of a new file fit one checksum in 2^64.
     """
-    weights = np.random.default_rng(0).integers(2**63, size=features.shape[1] + 1, dtype=np.uint64) * 2 + 1
-    words = np.ascontiguousarray(features).view("<u2")
+    words = np.hstack([np.ascontiguousarray(each).view("<u2") for each in (features, shown)])
+    weights = np.random.default_rng(0).integers(2**63, size=words.shape[1] + 1, dtype=np.uint64) * 2 + 1
     return np.einsum("kd,d->k", words, weights[1:]) + (steps + 1).astype(np.uint64) * weights[0]
 
 

@@ -1,17 +1,19 @@
 """Builders of small runs for tests."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 import torch
 
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import FINISHED, RunDirectory
 from prefvlm_core.runs.files import read_tensors
+from prefvlm_core.train import Fleet, train
 
 TINY = {
     "total_steps": 400,
@@ -42,6 +44,20 @@ def tiny(method: str, seed: int = 0, **changes):
 
 def quiet(results: Path, **changes) -> Execution:
     return Execution(results=str(results), progress=False, workers=1, **changes)
+
+
+def train_until_300(configs: Sequence[RunConfig], execution: Execution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and stop as if killed after 300 steps."""
+    evaluate = Fleet._evaluate_if_due
+
+    def stop_after_300(fleet: Fleet) -> None:
+        evaluate(fleet)
+        if fleet.replay.size == 300:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Fleet, "_evaluate_if_due", stop_after_300)
+        train(configs, execution)
 
 
 def without_seconds(directory: RunDirectory) -> list[dict[str, str]]:

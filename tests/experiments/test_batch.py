@@ -1,5 +1,6 @@
 """The batch: the grids and their fleets, notebooks through papermill, and the records that say what is done."""
 
+import errno
 import json
 import math
 import os
@@ -403,3 +404,14 @@ def test_a_kernel_that_dies_is_tried_once_more(tmp_path: Path, no_kernel: list[A
     with pytest.raises(PrefVLMError, match=r"The kernel of a.ipynb did not start or died, 2 times: Kernel died."):
         run_notebook(source, {}, tmp_path / "out.ipynb")
     assert not no_kernel
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are others on Windows")
+def test_records_that_cannot_be_locked_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", without)
+    words = f"The folder {tmp_path} cannot be locked ({os.strerror(errno.ENOLCK)}), so two processes could write to it"
+    with pytest.raises(PrefVLMError, match=re.escape(words)), batch._one_batch(tmp_path):
+        pass

@@ -68,6 +68,18 @@ def test_a_training_says_that_it_lives_until_its_replay_is_gone(
     assert heard(queue) == []
 
 
+def test_a_resumed_training_says_nothing_of_its_speed_before_it_has_stepped(tmp_path: Path) -> None:
+    """Its replay is full of steps that it has not made now."""
+    queue, steps = LabelQueue(f"sqlite:///{tmp_path}/labels.sqlite"), Steps()
+    steps.size = 150
+    Heartbeat(queue, tiny("pebble", **SESSIONS), steps)  # type: ignore[arg-type]
+    deadline = time.monotonic() + 60
+    while not heard(queue):
+        time.sleep(0.01)
+        assert time.monotonic() < deadline
+    assert heard(queue) == [(None, 0)]
+
+
 def test_the_line_to_paste_names_the_queue_and_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = line_to_paste(Execution(str(tmp_path)))
     assert line == f"from prefvlm_core import Labeller; Labeller('sqlite:///{tmp_path}/labels.sqlite', \"your name\")"

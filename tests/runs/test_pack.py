@@ -106,6 +106,18 @@ def test_the_tables_can_be_read_without_this_package(results: Path) -> None:
         assert list(labels.columns[:3]) == ["seed", "hash", "step"] and set(labels["seed"]) == {seed}
 
 
+def test_runs_that_name_the_versions_of_more_are_packed_beside_those_that_do_not(results: Path) -> None:
+    later = RunDirectory(results, configs()[0])
+    later.write_manifest(later.manifest | {"versions": {"torch": "2", "gymnasium": "1.2.3"}})
+    pack(results)
+    runs = published_runs(results / "quick")
+    versions = {run_id: run.manifest.get("versions.gymnasium") for run_id, run in runs.items()}
+    assert versions.pop(later.run_id) == "1.2.3" and set(versions.values()) == {None}
+    before = tables(results)
+    pack(results, remove_folders=True)
+    assert tables(results) == before
+
+
 def test_the_config_of_a_row_restores_the_run(tmp_path: Path) -> None:
     config = run_config(TASKS[0], "pebble", 3, "quick", {"feedback.budget": 90, "sac.discount": 0.9})
     finish(tmp_path, config)

@@ -11,6 +11,7 @@ from builders.runs import quiet, tiny, without_seconds
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.runs import tensorboard
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import train
 
@@ -70,6 +71,25 @@ def test_a_resumed_run_has_no_point_twice(tmp_path: Path, monkeypatch: pytest.Mo
     train([config], execution)
     assert len(calls) == 5  # that at 300 twice
     assert curves(directory) == expected(directory)
+
+
+def test_curves_that_cannot_be_opened_close_those_before_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    class Curves:
+        def __init__(self, run: RunDirectory) -> None:
+            if events:
+                raise OSError("too many open files")
+            events.append(f"opened {run.config.seed}")
+
+        def close(self) -> None:
+            events.append("closed")
+
+    monkeypatch.setattr(tensorboard, "LiveCurves", Curves)
+    runs = [RunDirectory(tmp_path, tiny("pebble", seed)) for seed in range(2)]
+    with pytest.raises(OSError, match="too many open files"), tensorboard.curves_of(runs):
+        pass
+    assert events == ["opened 0", "closed"] and runs[0].curves is runs[1].curves is None
 
 
 def test_without_tensorboard_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -569,19 +569,24 @@ class Counter:
         return np.stack([runs, steps, runs * steps / 1000], axis=1).astype(np.float32)
 
 
+def look(cache, runs, steps, embed):
+    """Embeddings of frames that show nothing but their step."""
+    return cache.get(runs, steps, steps[:, None].astype(np.float32), embed)
+
+
 def test_each_frame_is_embedded_once(tmp_path):
     embed = Counter()
     cache = FeatureCache(tmp_path, "model:x", runs=3, capacity=100, dimension=3)
     runs, steps = np.array([2, 0, 2, 2]), np.array([7, 5, 7, 99])
-    features = cache.get(runs, steps, embed)
+    features = look(cache, runs, steps, embed)
     expected = np.array([[2, 7, 0.014], [0, 5, 0], [2, 7, 0.014], [2, 99, 0.198]]).astype(np.float16)
     np.testing.assert_array_equal(features, expected)
     assert features.dtype == np.float32 and embed.asked == [(0, 5), (2, 7), (2, 99)]
-    np.testing.assert_array_equal(cache.get(runs, steps, embed), features)
+    np.testing.assert_array_equal(look(cache, runs, steps, embed), features)
     resumed = FeatureCache(tmp_path, "model:x", runs=3, capacity=100, dimension=3)
-    np.testing.assert_array_equal(resumed.get(runs, steps, embed), features)
+    np.testing.assert_array_equal(look(resumed, runs, steps, embed), features)
     assert len(embed.asked) == 3
-    FeatureCache(tmp_path, "other", runs=3, capacity=100, dimension=3).get(runs, steps, embed)
+    look(FeatureCache(tmp_path, "other", runs=3, capacity=100, dimension=3), runs, steps, embed)
     assert len(embed.asked) == 6
 
 
@@ -589,12 +594,23 @@ def test_the_cache_is_a_ring_of_fixed_size(tmp_path):
     embed = Counter()
     cache = FeatureCache(tmp_path, "model", runs=1, capacity=10, dimension=3)
     for step in range(25):
-        assert cache.get(np.array([0]), np.array([step]), embed)[0, 1] == step
+        assert look(cache, np.array([0]), np.array([step]), embed)[0, 1] == step
     assert cache.path.stat().st_size == 10 * (8 + 2 * 3)
-    np.testing.assert_array_equal(cache.get(np.zeros(10, int), np.arange(15, 25), embed)[:, 1], np.arange(15, 25))
+    np.testing.assert_array_equal(look(cache, np.zeros(10, int), np.arange(15, 25), embed)[:, 1], np.arange(15, 25))
     assert len(embed.asked) == 25
-    assert cache.get(np.array([0]), np.array([3]), embed)[0, 1] == 3  # steps 13 and 23 had taken the place of step 3
+    assert look(cache, np.array([0]), np.array([3]), embed)[0, 1] == 3  # steps 13 and 23 had taken the place of step 3
     assert len(embed.asked) == 26
+
+
+def test_an_entry_made_of_another_frame_is_embedded_again(tmp_path):
+    """A resumed run may go another way, on which its steps show something else."""
+    runs, steps, embed = np.zeros(3, int), np.array([4, 5, 6]), Counter()
+    cache = FeatureCache(tmp_path, "model", runs=1, capacity=10, dimension=3)
+    shown = np.random.default_rng(0).random((3, 7), np.float32)
+    cache.get(runs, steps, shown, lambda runs, steps: np.full((len(steps), 3), -1.0))
+    shown[1, 6] = np.nextafter(shown[1, 6], 2, dtype=np.float32)
+    features = FeatureCache(tmp_path, "model", runs=1, capacity=10, dimension=3).get(runs, steps, shown, embed)
+    assert features.tolist() == [[-1, -1, -1], [0, 5, 0], [-1, -1, -1]] and embed.asked == [(0, 5)]
 
 
 def test_a_damaged_entry_of_the_cache_is_embedded_again(tmp_path):
@@ -602,7 +618,7 @@ def test_a_damaged_entry_of_the_cache_is_embedded_again(tmp_path):
     embed = Counter()
     runs, steps = np.zeros(2, int), np.array([0, 63])
     cache = FeatureCache(tmp_path, "model", runs=1, capacity=100, dimension=3)
-    expected = cache.get(runs, steps, embed)
+    expected = look(cache, runs, steps, embed)
     content = np.fromfile(cache.path, np.uint8)
     for step in (0, 63, 64):
         for bit in range(8 * 14):
@@ -610,11 +626,12 @@ def test_a_damaged_entry_of_the_cache_is_embedded_again(tmp_path):
             damaged[14 * step + bit // 8] ^= 1 << bit % 8
             cache.path.write_bytes(damaged.tobytes())
             embed.asked.clear()
-            features = FeatureCache(tmp_path, "model", runs=1, capacity=100, dimension=3).get(runs, steps, embed)
+            features = look(FeatureCache(tmp_path, "model", runs=1, capacity=100, dimension=3), runs, steps, embed)
             np.testing.assert_array_equal(features, expected)
             assert embed.asked == [(0, step)] * (step < 64)
             if step == 64:
-                FeatureCache(tmp_path, "model", runs=1, capacity=100, dimension=3).get(runs[:1], np.array([64]), embed)
+                again = FeatureCache(tmp_path, "model", runs=1, capacity=100, dimension=3)
+                look(again, runs[:1], np.array([64]), embed)
                 assert embed.asked == [(0, 64)]
 
 
@@ -622,14 +639,14 @@ def test_the_cache_names_bad_input(tmp_path):
     cache = FeatureCache(tmp_path, "model", runs=2, capacity=10, dimension=3)
     one, two = np.array([1]), np.array([1, 2])
     with pytest.raises(PrefVLMError, match=r"finite and of shape \(1, 3\), got shape \(1, 3\), 1 values not finite"):
-        cache.get(one, one, lambda runs, steps: np.array([[1, np.nan, 2]], np.float32))
+        look(cache, one, one, lambda runs, steps: np.array([[1, np.nan, 2]], np.float32))
     with pytest.raises(PrefVLMError, match=r"of shape \(1, 3\), got shape \(1, 4\)"):
-        cache.get(one, one, lambda runs, steps: np.zeros((1, 4), np.float32))
+        look(cache, one, one, lambda runs, steps: np.zeros((1, 4), np.float32))
     with pytest.raises(PrefVLMError, match="Runs must be 0 to 1"):
-        cache.get(two, two, Counter())
+        look(cache, two, two, Counter())
     with pytest.raises(PrefVLMError, match="keeps 10 per run"):
-        cache.get(np.array([1, 1]), np.array([3, 13]), Counter())
+        look(cache, np.array([1, 1]), np.array([3, 13]), Counter())
     with pytest.raises(PrefVLMError, match=r"one shape \(K,\)"):
-        cache.get(one, two, Counter())
+        look(cache, one, two, Counter())
     with pytest.raises(PrefVLMError, match="needs capacity of at least 1, got 0"):
         FeatureCache(tmp_path, "model", runs=2, capacity=0, dimension=3)
