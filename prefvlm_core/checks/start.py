@@ -19,7 +19,7 @@ from prefvlm_core.labelling.teacher import check_queue
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.tensorboard import check_tensorboard
-from prefvlm_core.vlm import load, seen_fingerprint, uses_vlm
+from prefvlm_core.vlm import has_weights, load, seen_fingerprint, uses_vlm, weights_for
 from prefvlm_core.vlm.encoder import asks_endpoint
 from prefvlm_core.vlm.endpoint.source import check_endpoint
 from prefvlm_core.vlm.labeller import source_adapters
@@ -47,6 +47,8 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
         _check_machine(waiting, execution)
         if execution.tensorboard:
             check_tensorboard()
+        if execution.vlm_weights:
+            _check_weights(configs, execution.vlm_weights)
         _check_models(waiting, execution)
         if any(config.feedback.teacher == HUMAN for config in waiting):
             check_queue(execution)
@@ -62,10 +64,17 @@ def _check_machine(configs: Sequence[RunConfig], execution: Execution) -> None:
     )
 
 
+def _check_weights(configs: Sequence[RunConfig], weights: str) -> None:
+    """Raise `PrefVLMError` for a checkpoint file that no run of the fleet takes, finished ones included."""
+    models = sorted({config.vlm.model for config in configs if uses_vlm(config)})
+    if models and all(map(has_weights, models)):
+        load(models[0], weights)  # refuses the file
+
+
 def _check_models(configs: Sequence[RunConfig], execution: Execution) -> None:
     seeing = [config for config in configs if uses_vlm(config)]
     for name in sorted({config.vlm.model for config in seeing}):
-        model = load(name, execution.vlm_weights or None)
+        model = load(name, weights_for(name, execution.vlm_weights))
         for config in (config for config in seeing if config.vlm.model == name and config.adapter.source):
             dimension = len(model.encode_task(config.task))
             source_adapters(config, seen_fingerprint(model, config), dimension, Path(execution.results))
