@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.registry import check_horizon
+from prefvlm_core.domains.registry import all_tasks, check_horizon
 
 if TYPE_CHECKING:
     from prefvlm_core.config.run import RunConfig
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def check_together(config: RunConfig) -> None:
     """Raise `PrefVLMError` for the first combination of values that is not allowed."""
-    check_horizon(config.task, config.horizon, config.action_repeat)
+    if config.task in all_tasks():  # others are refused where they are to be trained, see `checks.names`
+        check_horizon(config.task, config.horizon, config.action_repeat)
     for name, steps in (("total_steps", config.total_steps), ("evaluation.every", config.evaluation.every)):
         if steps % config.horizon:
             raise PrefVLMError(f"{name} must be a multiple of horizon {config.horizon}, got {steps}.")
