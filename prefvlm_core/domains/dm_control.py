@@ -29,6 +29,7 @@ class DMControl(Domain):
     extra = ("dm_control", "dmc")
     cameras = ("side",)
     factors = tuple(INTENSITIES)
+    scene, agent = "a two-legged robot on a floor, seen from the side", "the robot"
     profiles = {  # noqa: RUF012
         "quick": {"horizon": 50, "action_repeat": 5, "reward.inputs": "state-action"},
         "laptop": {
