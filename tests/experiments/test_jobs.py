@@ -60,6 +60,7 @@ def test_the_config_goes_to_snakemake_and_comes_back() -> None:
     jobs = Jobs("laptop", "my results", "cuda", "liv.pt", "env:TMPDIR", 4, "02_learning_curves 05_transfer")
     assert Jobs.of(dict(word.split("=", 1) for word in jobs.config) | {"fleet_size": 4}) == jobs
     assert Jobs().config == ["profile=quick"]
+    assert Jobs.of({"results": 2026, "scratch": 7, "fleet_size": 4}) == Jobs(results="2026", scratch="7", fleet_size=4)
 
 
 def test_only_fleets_that_need_weights_are_given_them(tmp_path: Path) -> None:
