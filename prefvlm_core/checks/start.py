@@ -10,6 +10,7 @@ import torch
 from prefvlm_core.checks.names import check_names
 from prefvlm_core.common.errors import PrefVLMError, shown
 from prefvlm_core.common.machine import usable_memory
+from prefvlm_core.config.combinations import check_trainable
 from prefvlm_core.config.fleets import check_compatible
 from prefvlm_core.config.memory import check_memory
 from prefvlm_core.config.run import Execution, RunConfig
@@ -28,7 +29,8 @@ from prefvlm_core.vlm.labeller import source_adapters
 def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
     """Raise `PrefVLMError` for what would stop the training of a fleet.
 
-    For all runs these are names that no registry knows, and runs that cannot share a fleet. For those that are not
+    For all runs these are names that no registry knows, values with which a training cannot go on, and runs that cannot
+    share a fleet. For those that are not
     finished they are also a package, a device or memory that this machine does not have, a model whose weights cannot
     be read, adapters to start from that are missing or do not fit, TensorBoard if it is asked for and not installed,
     and a label queue or an endpoint that does not answer.
@@ -41,6 +43,7 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
     check_compatible(configs)
     for config in configs:
         check_names(config)
+        check_trainable(config)
     if waiting := [config for config in configs if not RunDirectory(execution.results, config).finished]:
         for config in waiting:
             domain_of(config.task).check_installed()
