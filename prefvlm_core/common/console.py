@@ -26,7 +26,11 @@ def exit_code(command: Callable[[], int]) -> int:
     try:
         if any(name.startswith("TQDM_") for name in os.environ):
             importlib.import_module("prefvlm_core.common.progress")  # before torch imports tqdm
-        code = command()
+        try:
+            code = command()
+        except SystemExit:  # as after --help
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
         return code
     except PrefVLMError as error:

@@ -68,7 +68,7 @@ class Jobs:
                 raise unknown_name("--config", name, defaults)
         # Snakemake takes a folder named 2026 for a number.
         texts = {name: str(value) for name, value in config.items() if isinstance(defaults[name], str)}
-        return Jobs(**config | texts)
+        return Jobs(**{**config, **texts})
 
     @property
     def config(self) -> list[str]:
