@@ -9,6 +9,7 @@ from typing import Any
 
 from prefvlm_core.common.errors import PrefVLMError, shown
 from prefvlm_core.common.registry import Registry
+from prefvlm_core.config.combinations import check_trainable
 from prefvlm_core.config.profiles import PROFILES, check_profile
 from prefvlm_core.config.run import RunConfig, from_fields
 from prefvlm_core.domains.registry import domain_of
@@ -146,4 +147,6 @@ def run_config(
     fields: dict[str, Any] = {"task": task, "method": method, "seed": seed, "profile": profile}
     for changed in layers(task, method, profile, changes, profile_changes).values():
         fields |= changed
-    return from_fields(fields)
+    config = from_fields(fields)
+    check_trainable(config)
+    return config

@@ -374,6 +374,19 @@ def test_output_that_nobody_reads_is_not_worth_a_word() -> None:
     assert (finished.returncode, finished.stderr) == (141, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("line", ["list tasks", "--help"])
+def test_output_that_cannot_be_written_is_told(line: str, unbuffered: str) -> None:
+    paths = os.pathsep.join([str(ROOT), *filter(None, sys.path[1:])])
+    environment = os.environ | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "prefvlm_core", *line.split()]
+    with Path("/dev/full").open("w") as full:
+        finished = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert finished.returncode == 2
+    assert finished.stderr == "prefvlm: The output cannot be written: No space left on device.\n"
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 @pytest.mark.parametrize(
     "variable",

@@ -157,6 +157,22 @@ EXPERIMENTS.register("hasty_humans", {"quick": Grid({"drawer-close-v3": [Arm("ha
 """
 
 
+TASK_OF_ITS_OWN = """
+from prefvlm_core import DOMAINS
+from prefvlm_core.domains.metaworld_domain import Metaworld
+
+
+class Mine(Metaworld):
+    title, tasks, main_tasks = "Mine", {"my-drawer": "close my drawer"}, ()
+
+    def world(self, task, goal_visible):
+        return super().world("drawer-close-v3", goal_visible)
+
+
+DOMAINS.register("mine", Mine())
+"""
+
+
 @pytest.fixture
 def plugin(registries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module in the working directory, which nobody has imported."""
@@ -208,6 +224,16 @@ def test_training_in_another_process_finds_a_plugins_names(plugin: str) -> None:
     assert process.wait(timeout=120) == 0, log.read_text()
     manifest = RunDirectory("results", config).manifest
     assert (manifest["status"], manifest["plugin"]) == ("finished", plugin)
+
+
+def test_training_in_another_process_finds_a_plugins_task(plugin: str) -> None:
+    Path(f"{plugin}.py").write_text(PLUGIN + TASK_OF_ITS_OWN)
+    execution = quiet(Path("results"), plugin=plugin)
+    config = run_config("my-drawer", "pebble", 0, "quick", TINY | {"total_steps": 150})
+    process = train_in_background(config, execution)
+    log = Path("results/logs") / f"{config.hash}.log"
+    assert process.wait(timeout=120) == 0, log.read_text()
+    assert RunDirectory("results", config).finished
 
 
 def test_a_stored_run_is_readable_without_its_plugin(plugin: str) -> None:

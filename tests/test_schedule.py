@@ -53,6 +53,14 @@ def test_pairs_left_open_are_not_asked_twice() -> None:
     assert budget.queries(1) == 2
 
 
+@pytest.mark.parametrize("schedule", ["fixed", "even"])
+def test_without_a_budget_nobody_is_asked(tmp_path: Path, schedule: str) -> None:
+    changes = SMALL | {"feedback.budget": 0, "feedback.first_session_queries": 16, "feedback.schedule": schedule}
+    (directory,) = train([tiny("prefvlm", **changes)], quiet(tmp_path))
+    last = directory.read_metrics()[-1]
+    assert last["human_labels"] == 0 and last["sessions"] == 4
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     configs = {

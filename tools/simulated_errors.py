@@ -62,10 +62,9 @@ def seen_by_pebble(tasks: list[str]) -> Replay:
 
 def hold_sessions(replay: Replay, configs: list[RunConfig]) -> list[Feedback]:
     """Every feedback session that the runs would have held, over the replay as it was then, and what they learned."""
-    generators, size = Generators([config.seed for config in configs]), replay.size
-    first, size = configs[0], OBSERVATION_SIZE + ACTION_SIZE
-    initialization = generators[Stream.INITIALISATION]
-    ensemble = RewardEnsemble(first.reward, size, initialization, torch.device("cpu"), first.task)
+    generators, first, size = Generators([config.seed for config in configs]), configs[0], replay.size
+    inputs, initialization = OBSERVATION_SIZE + ACTION_SIZE, generators[Stream.INITIALISATION]
+    ensemble = RewardEnsemble(first.reward, inputs, initialization, torch.device("cpu"), first.task)
     encoder = FleetEncoder(configs, replay, Path(), Stopwatch())
     held = make_feedback(configs, replay, ensemble, encoder, generators, Stopwatch(), Execution())
     for feedback in held:

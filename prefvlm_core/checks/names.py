@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefvlm_core.config.run import RunConfig
+from prefvlm_core.domains.registry import check_horizon
 from prefvlm_core.methods import METHODS
 from prefvlm_core.preferences.filters import FILTERS
 from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS
@@ -16,8 +17,9 @@ def check_names(config: RunConfig) -> None:
     """Raise `PrefVLMError`, with a suggestion, for the first name in a config that no registry knows.
 
     The config does not check them itself, so that a stored run stays readable where the user's notebook that registered
-    its teacher or model has not been run.
+    its task, teacher or model has not been run.
     """
+    check_horizon(config.task, config.horizon, config.action_repeat)
     METHODS.check(config.method)
     if config.feedback.teacher != HUMAN:
         TEACHERS.check(config.feedback.teacher)

@@ -26,7 +26,11 @@ def exit_code(command: Callable[[], int]) -> int:
     try:
         if any(name.startswith("TQDM_") for name in os.environ):
             importlib.import_module("prefvlm_core.common.progress")  # before torch imports tqdm
-        code = command()
+        try:
+            code = command()
+        except SystemExit:  # as after --help
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
         return code
     except PrefVLMError as error:
@@ -35,9 +39,12 @@ def exit_code(command: Callable[[], int]) -> int:
         _discard(sys.stdout)
         return BROKEN_PIPE
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            return _refused(f"{error.filename} cannot be used: {error.strerror}.")
+        if not _fails(sys.stdout):
             raise
-        return _refused(f"{error.filename} cannot be used: {error.strerror}.")
+        _discard(sys.stdout)
+        return _refused(f"The output cannot be written: {error.strerror}.")
     except KeyboardInterrupt:
         print("prefvlm: stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
         return STOPPED
@@ -46,6 +53,15 @@ def exit_code(command: Callable[[], int]) -> int:
 def _refused(reason: str) -> int:
     print(f"prefvlm: {' '.join(reason.splitlines())}", file=sys.stderr)
     return 2
+
+
+def _fails(stream: TextIO) -> bool:
+    """Whether nothing can be written to `stream`; where it can, it has an empty line more."""
+    try:
+        print(file=stream, flush=True)  # an unbuffered stream would not be tried by flushing alone
+    except OSError:
+        return True
+    return False
 
 
 def _discard(stream: TextIO) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.domains.registry import check_horizon
+from prefvlm_core.domains.registry import all_tasks, check_horizon
 
 if TYPE_CHECKING:
     from prefvlm_core.config.run import RunConfig
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def check_together(config: RunConfig) -> None:
     """Raise `PrefVLMError` for the first combination of values that is not allowed."""
-    check_horizon(config.task, config.horizon, config.action_repeat)
+    if config.task in all_tasks():  # others are refused where they are to be trained, see `checks.names`
+        check_horizon(config.task, config.horizon, config.action_repeat)
     for name, steps in (("total_steps", config.total_steps), ("evaluation.every", config.evaluation.every)):
         if steps % config.horizon:
             raise PrefVLMError(f"{name} must be a multiple of horizon {config.horizon}, got {steps}.")
@@ -38,11 +39,32 @@ def check_together(config: RunConfig) -> None:
         _check_schedule(config)
 
 
-def _check_vlm(config: RunConfig) -> None:
-    if config.reward.source == "vlm" and config.first_session_step < config.horizon:
+def check_trainable(config: RunConfig) -> None:
+    """Raise `PrefVLMError` for values with which a training could begin, but not go on.
+
+    A config itself may have them, so that the folder of a run that ended so stays readable.
+    """
+    exploration, horizon = config.exploration, config.horizon
+    if exploration.random_steps < horizon and (config.reward.source == "vlm" or config.reward.embedded):
         raise PrefVLMError(
-            f"exploration.random_steps must cover one episode ({config.horizon} actions): the VLM rewards whole ones."
+            f"exploration.random_steps must cover one episode ({horizon} actions), got {exploration.random_steps}: the "
+            "agent learns after them, and the VLM's frames give rewards to whole episodes only."
         )
+    if not exploration.random_steps:
+        raise PrefVLMError(
+            "exploration.random_steps must be at least 1, got 0: learning starts after them and needs a step."
+        )
+    adapter = config.adapter
+    learns_dynamics = adapter.enabled and adapter.kind == "mlp" and adapter.dynamics_weight > 0
+    if config.vlm.labels and learns_dynamics and config.feedback.segment_length == config.vlm.frame_stride:
+        raise PrefVLMError(
+            f"feedback.segment_length {config.feedback.segment_length} with vlm.frame_stride {config.vlm.frame_stride} "
+            "leaves one frame of a segment, but adapters learn dynamics from two; lower vlm.frame_stride, or set "
+            "adapter.dynamics_weight to 0."
+        )
+
+
+def _check_vlm(config: RunConfig) -> None:
     embeds = not (config.vlm.simulated_accuracy or config.vlm.endpoint)
     if not embeds and (config.adapter.enabled or config.reward.source == "vlm"):
         raise PrefVLMError(

@@ -11,6 +11,7 @@ from prefvlm_core.domains.registry import sizes_of
 
 _FLOAT = 4  # bytes of a float32
 _EMBEDDING = 1_280  # numbers of the largest model's embedding
+_SMALL_EMBEDDING = 128  # of the models that come with the package
 _REWARDS = 2  # per step: the true and the learned one
 _ADAM = 4  # copies of a parameter in training: itself, its gradient, and Adam's two moments
 
@@ -56,8 +57,10 @@ def memory_needed(config: RunConfig) -> dict[str, int]:
         parts["the pairs of the VLM (vlm.queries, feedback.segment_length)"] = (
             2 * config.vlm.queries * feedback.segment_length * (step + reward.width)
         )
-    if adapter.enabled and config.vlm.labels:
-        parts["the adapters (adapter.hidden, adapter.output)"] = 2 * _ADAM * adapter.hidden * (adapter.output + 1)
+    if adapter.enabled and config.vlm.labels and adapter.kind == "mlp":  # kernel adapters are small
+        parts["the adapters (adapter.hidden, adapter.output, adapter.folds)"] = (
+            _ADAM * (adapter.folds + 1) * _adapter_parameters(config)
+        )
     return {part: _FLOAT * floats for part, floats in parts.items()}
 
 
@@ -78,6 +81,16 @@ def check_memory(configs: Sequence[RunConfig], available: int) -> None:
 def _parameters(inputs: int, width: int, hidden_layers: int) -> int:
     """Number of parameters of a network with one output, about."""
     return width * (inputs + 2) + (hidden_layers - 1) * width * (width + 1)
+
+
+def _adapter_parameters(config: RunConfig) -> int:
+    """Number of parameters of an adapter of text and one of frames, and of the head that predicts actions."""
+    adapter, embedding = config.adapter, _EMBEDDING
+    if config.vlm.model.removeprefix("goal:").startswith(("tinyliv", "random")):
+        embedding = _SMALL_EMBEDDING
+    adapted = embedding if adapter.residual else adapter.output
+    either = (embedding + 1) * adapter.hidden + (adapter.hidden + 1) * adapted
+    return 2 * either + (2 * adapted + 1) * adapter.output + (adapter.output + 1) * sizes_of(config.task).action
 
 
 def _replay_numbers(config: RunConfig) -> int:

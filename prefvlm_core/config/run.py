@@ -40,7 +40,6 @@ from prefvlm_core.config.groups import (
 from prefvlm_core.config.limits import EndpointLimits
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.config.view import ViewConfig
-from prefvlm_core.domains.registry import check_task
 
 if TYPE_CHECKING:
     import torch
@@ -180,7 +179,8 @@ class Execution(EndpointLimits):
     """Number of processes that step environments, at most four per core (0: one less than the cores, but at least
     1)."""
     vlm_weights: str = ""
-    """Checkpoint file of a VLM that does not come with the package (liv, decisionnce, open_clip:<model>)."""
+    """Checkpoint file of a VLM that does not come with the package (liv, decisionnce, open_clip:<model>). Models that
+    do come with it may be trained beside that one."""
     scratch: str = ""
     """Folder for the embeddings of frames while a fleet is trained, for example on the machine's own disk, or env:NAME
     for the folder in the environment variable NAME; what is missing in it is made again (empty: the fleet's folder
@@ -292,7 +292,7 @@ def _with(known: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
 def _check(config: RunConfig) -> None:
     """Raise `PrefVLMError` for the first field whose value is not allowed, alone or together with others."""
     fields.check_types(config)
-    check_task(config.task)
+    check_part_of_path("task", config.task)
     check_part_of_path("method", config.method)
     check_profile(config.profile)
     fields.check_bounds(config)

@@ -30,6 +30,7 @@ class DMControl(Domain):
     distributions = ("dm-control",)
     cameras = ("side",)
     factors = tuple(INTENSITIES)
+    scene, agent = "a two-legged robot on a floor, seen from the side", "the robot"
     profiles = {  # noqa: RUF012
         "quick": {"horizon": 50, "action_repeat": 5, "reward.inputs": "state-action"},
         "laptop": {

@@ -112,6 +112,10 @@ class Domain(ABC):
     """The factors of `Perturbation` that its pictures can show."""
     followed: str = ""
     """What the path that is drawn into clips for people follows, such as the gripper (empty: nothing)."""
+    scene: str = "an agent in its environment"
+    """What its pictures show, as a model behind an endpoint is told."""
+    agent: str = "the agent"
+    """Who is to do a task in them."""
     profiles: Mapping[str, Mapping[str, Any]] = {}
     """Name of a profile -> the dotted fields, such as horizon and action_repeat, in which it is another one here."""
 

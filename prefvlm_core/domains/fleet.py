@@ -106,6 +106,8 @@ def _work(
             pipe.send(("done", None))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent closed the fleet or died
+    except PrefVLMError as error:
+        pipe.send(("refused", f"Task '{task}': {error}"))
     except Exception:
         pipe.send(("error", f"in task '{task}':\n{traceback.format_exc()}"))
 
@@ -141,8 +143,8 @@ class EnvironmentFleet:
 
     The results are the same for any number of workers. Workers are spawned, so a script that creates a fleet needs the
     usual `if __name__ == "__main__":` guard. They end when the fleet is closed or when this process ends for whatever
-    reason. An exception in a worker closes the fleet and is raised here as a `RuntimeError` that names the task and
-    holds the worker's traceback.
+    reason. A `PrefVLMError` in a worker closes the fleet and is raised here, with the task's name in front; any other
+    exception closes it too and becomes a `RuntimeError` that names the task and holds the worker's traceback.
 
     Args:
         tasks: One task name per environment; names may repeat.
@@ -274,6 +276,9 @@ class EnvironmentFleet:
                         'put what it does below the line `if __name__ == "__main__":`.'
                     ) from None
                 kind, answer = "error", f"with tasks {self.tasks[worker :: self.workers]}: its process died."
+            if kind == "refused":
+                self.close()
+                raise PrefVLMError(answer)
             if kind == "error":
                 self.close()
                 raise RuntimeError(f"Environment worker {worker} failed {answer}")

@@ -80,7 +80,7 @@ class GymnasiumWorld:
         """See `World`."""
         if self._last is not None:
             return self._last
-        scaled = self._low + (action + 1) / 2 * self._range
+        scaled = self._low + (action.reshape(self._low.shape) + 1) / 2 * self._range
         seen, reward, terminated, _, info = self.env.step(scaled.astype(self._low.dtype))
         observation, success = self._flat(seen), self._domain.succeeded(self.env, float(reward), info)
         if terminated:

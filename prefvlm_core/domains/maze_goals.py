@@ -41,6 +41,7 @@ class MazeGoals(Domain):
     cameras = ("above",)
     factors = tuple(INTENSITIES)
     followed = "ball"
+    scene = "a green ball in a maze, seen from above"
     profiles = {  # noqa: RUF012
         "quick": OWN_VLM,
         "laptop": OWN_VLM  # the expert needs up to 500 steps, so a policy that still learns is given all 700

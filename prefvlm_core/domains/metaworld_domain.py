@@ -33,6 +33,7 @@ class Metaworld(Domain):
     cameras = CAMERAS
     factors = tuple(INTENSITIES)
     followed = "gripper"
+    scene, agent = "a robot arm above a table", "the robot"
 
     def sizes(self, task: str) -> Sizes:
         """See `Domain`."""

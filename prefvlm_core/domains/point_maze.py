@@ -36,6 +36,7 @@ class PointMaze(Domain):
     cameras = ("above",)
     factors = tuple(INTENSITIES)
     followed = "ball"
+    scene = "a green ball in a maze, seen from above"
     profiles = dict.fromkeys(("quick", "laptop", "paper"), OWN_VLM)
 
     def sizes(self, task: str) -> Sizes:

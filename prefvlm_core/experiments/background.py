@@ -23,7 +23,8 @@ import json, sys
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.train import train
 config, execution = json.load(sys.stdin)
-train([RunConfig.from_json(config)], Execution(**execution))
+execution = Execution(**execution)  # first, because it imports the plugin
+train([RunConfig.from_json(config)], execution)
 """
 
 

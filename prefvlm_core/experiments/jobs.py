@@ -62,11 +62,13 @@ class Jobs:
     @staticmethod
     def of(config: Mapping[str, Any]) -> Jobs:
         """What Snakemake's config says. Raises `PrefVLMError` for a name that is none of the fields above."""
-        fields = {field.name for field in dataclasses.fields(Jobs)}
+        defaults = {field.name: field.default for field in dataclasses.fields(Jobs)}
         for name in config:
-            if name not in fields:
-                raise unknown_name("--config", name, fields)
-        return Jobs(**config)
+            if name not in defaults:
+                raise unknown_name("--config", name, defaults)
+        # Snakemake takes a folder named 2026 for a number.
+        texts = {name: str(value) for name, value in config.items() if isinstance(defaults[name], str)}
+        return Jobs(**{**config, **texts})
 
     @property
     def config(self) -> list[str]:

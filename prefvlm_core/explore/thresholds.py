@@ -294,7 +294,8 @@ class ThresholdExplorer(Explorer):
     def _set_sliders(self, own: OwnThresholds) -> None:
         """Bring the sliders to the run's own thresholds."""
         config = self._config.filter
-        progress = min(1.0, self._shown["session"].max() / config.beta_sessions)
+        observed = self._shown["session"].max() - 1  # the filter sees no trusted labels in the first session
+        progress = min(1.0, observed / config.beta_sessions)
         beta = config.beta_max - (config.beta_max - config.beta_min) * progress
         trusted = trusted_divergences(own.lower, config.alpha, beta)
         wanted = {self.lower: own.lower, self.upper: own.upper, self.alpha: config.alpha, self.beta: beta}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.experts import Expert
-from prefvlm_core.domains.registry import sizes_of
+from prefvlm_core.domains.registry import domain_of, sizes_of
 from prefvlm_core.plots.layout import (
     CurveEnd,
     Row,
@@ -126,16 +126,15 @@ def _scaled(values: pandas.Series) -> pandas.Series:
 
 
 def _expert_episode(task: str, steps: int, action_repeat: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Observations (steps, 39) as training sees them, actions (steps, 4) and true rewards (steps,) of an expert."""
+    """Observations (steps, O) as training sees them, actions (steps, A) and true rewards (steps,) of an expert."""
     environment = Environment(task, steps, goal_visible=True, action_repeat=action_repeat)
     expert = Expert(task, 0.0, np.random.default_rng(_SEED))
     observation = environment.reset(_SEED)
     observations, actions, rewards = [], [], []
     for step in range(steps):
         action = expert(observation, step)
-        seen = observation.astype(np.float32)
-        seen[-3:] = 0  # the expert needs the goal, training hides it
-        observations.append(seen)
+        # The expert needs the goal, training hides it.
+        observations.append(domain_of(task).without_goal(observation).astype(np.float32))
         actions.append(action)
         observation, reward, _ = environment.step(action)
         rewards.append(reward)

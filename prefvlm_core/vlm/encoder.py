@@ -16,7 +16,7 @@ from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.domains.frames import FrameRenderer, difference
 from prefvlm_core.domains.perturbations import Perturbation
-from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load, seen_fingerprint, uses_vlm
+from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load, seen_fingerprint, uses_vlm, weights_for
 from prefvlm_core.vlm.endpoint import prompts
 from prefvlm_core.vlm.feature_cache import FeatureCache
 from prefvlm_core.vlm.frame_pairs import FramePairs, contents, pairs_of
@@ -31,7 +31,8 @@ _CHUNK = 8192
 class FleetEncoder:
     """Embeds the frames of a fleet's runs, or their differences (`vlm.shows`), each at most once per run.
 
-    The embeddings are cached in `folder`; `weights` is the checkpoint file of models that do not come with the package.
+    The embeddings are cached in `folder`; `weights` is the checkpoint file of models that do not come with the package
+    ("": none), which the others are not given.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class FleetEncoder:
         self.replay = replay
         self.stopwatch = stopwatch
         self._models: dict[str, VisionLanguageModel] = {
-            name: load(name, weights or None) for name in {config.vlm.model for config in configs if uses_vlm(config)}
+            name: load(name, weights_for(name, weights))
+            for name in {config.vlm.model for config in configs if uses_vlm(config)}
         }
         self._texts: dict[tuple[str, str], FloatArray] = {}
         self._caches: dict[str, FeatureCache] = {}
@@ -73,7 +75,7 @@ class FleetEncoder:
         """What a run's manifest says of the model that sees its frames and of the text that it reads; None without."""
         config, fingerprint, reads_text = self.configs[run], None, False
         if asks_endpoint(config):
-            fingerprint, reads_text = prompts.fingerprint(config.vlm), True
+            fingerprint, reads_text = prompts.fingerprint(config), True
         elif uses_vlm(config):
             fingerprint, reads_text = self.of_run(run).fingerprint, self.of_run(run).reads_text
         return {

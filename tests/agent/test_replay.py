@@ -74,7 +74,7 @@ def test_pieces_put_together_give_the_replay_back() -> None:
     assert (copy.snapshots == replay.snapshots).all() and (copy.scenes == replay.scenes).all()
 
 
-def test_memory_per_step_stays_below_700_bytes() -> None:
+def test_memory_per_step_stays_below_300_bytes() -> None:
     """With Meta-World's sizes: 39 observations, 4 actions, snapshots of up to 21 and scenes of up to 321 floats."""
     replay = Replay(1, 5_000, 250, 39, 4, 21, 321, torch.device("cpu"))
     tensors = [replay.observations, replay.actions, replay.true_rewards, replay.rewards]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prefvlm_core.checks.start import check_start
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.seeding import Stream, episode_seed, generator
 from prefvlm_core.config.fleets import check_compatible
@@ -122,6 +123,44 @@ def test_wrong_values_are_refused(changes: dict[str, Any], message: str) -> None
     with pytest.raises(PrefVLMError, match=re.escape(message)) as caught:
         run_config("drawer-close-v3", "pebble", 0, "quick", BASE | changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "message"),
+    [
+        ("sac", {"exploration.random_steps": 0}, "exploration.random_steps must be at least 1, got 0: learning starts"),
+        (
+            "vlm-reward",
+            {"exploration.random_steps": 249, "exploration.entropy_steps": 1},
+            "exploration.random_steps must cover one episode (250 actions), got 249:",
+        ),
+        (
+            "pebble",
+            {"exploration.random_steps": 249, "reward.inputs": "embedding", "vlm.frame_stride": 1},
+            "exploration.random_steps must cover one episode (250 actions), got 249:",
+        ),
+        (
+            "prefvlm",
+            {"feedback.segment_length": 5, "vlm.frame_stride": 5},
+            "feedback.segment_length 5 with vlm.frame_stride 5 leaves one frame of a segment, but adapters learn",
+        ),
+    ],
+)
+def test_what_cannot_go_on_is_refused_before_it_begins(
+    tmp_path: Path, method: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PrefVLMError, match=re.escape(message)):
+        run_config("drawer-close-v3", method, 0, "quick", BASE | changes)
+    stored = replace(run_config("drawer-close-v3", method, 0, "quick", BASE), changes)  # by an earlier release
+    assert RunConfig.from_json(stored.to_json()) == stored
+    with pytest.raises(PrefVLMError, match=re.escape(message)):
+        check_start([stored], Execution(str(tmp_path)))
+
+
+@pytest.mark.parametrize("changes", [{"adapter.dynamics_weight": 0.0}, {"adapter.kind": "kernel"}])
+def test_adapters_without_dynamics_need_one_frame(changes: dict[str, Any]) -> None:
+    one = {"feedback.segment_length": 5, "vlm.frame_stride": 5}
+    assert run_config("drawer-close-v3", "prefvlm", 0, "quick", BASE | one | changes).feedback.segment_length == 5
 
 
 def test_values_at_the_limit_are_accepted() -> None:

@@ -7,13 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
+from builders.registries import restored_registries
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
+from prefvlm_core.domains.metaworld_domain import Metaworld
+from prefvlm_core.domains.registry import DOMAINS
 
 FLEET = ("button-press-v3", "peg-insert-side-v3", "button-press-v3")
 
@@ -70,11 +74,27 @@ def test_fleet_checks_its_calls_and_a_failing_worker_names_its_task() -> None:
             fleet.reset([0, 1])
         fleet.step_wait()
         fleet.step_async(np.zeros((2, 4), np.float32))
-        with pytest.raises(RuntimeError, match=r"in task 'reach-v3':\nTraceback[\s\S]*has no step 2 of 1"):
+        with pytest.raises(PrefVLMError, match=r"^Task 'reach-v3': [^\n]*has no step 2 of 1[^\n]*$"):
             fleet.step_wait()
         assert not multiprocessing.active_children()
         with pytest.raises(PrefVLMError, match="closed"):
             fleet.reset([0, 1])
+
+
+def test_another_error_of_a_worker_comes_with_its_traceback() -> None:
+    class Broken(Metaworld):
+        tasks = {"broken": "break"}  # noqa: RUF012
+
+        def world(self, task: str, goal_visible: bool) -> NoReturn:
+            raise ValueError("It is broken.")
+
+    with (
+        restored_registries(),
+        pytest.raises(RuntimeError, match=r"in task 'broken':\nTraceback[\s\S]*ValueError: It is broken."),
+    ):
+        DOMAINS.register("broken", Broken())
+        with EnvironmentFleet(["broken"], 1, 1):
+            pass
 
 
 def test_a_worker_that_dies_is_reported() -> None:

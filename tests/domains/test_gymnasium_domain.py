@@ -156,6 +156,23 @@ class Falling(gymnasium.Env[Any, Any]):
         return {"b": self.taken.astype(np.float32), "a": np.array([self.count], np.float32)}
 
 
+def test_actions_of_several_dimensions_keep_their_shape(page: dict[str, Any]) -> None:
+    class Wide(Falling):
+        observation_space = gymnasium.spaces.Box(-9, 9, (2, 3), np.float64)
+        action_space = gymnasium.spaces.Box(np.zeros((2, 3)), np.arange(6.0).reshape(2, 3), dtype=np.float64)
+
+        def _seen(self) -> Any:
+            return self.taken.reshape(2, 3) if self.count else np.zeros((2, 3))
+
+    members = {"title": "Wide", "tasks": {"wide": "wide"}, "longest_episode": 5, "pose": lambda self, env: [env.count]}
+    members |= {"make": lambda self, task: Wide(), "restore": lambda self, env, pose: None}
+    DOMAINS.register("wide", type("WideDomain", (page["GymnasiumDomain"],), members)())
+    environment = Environment("wide")
+    environment.reset(0)
+    observation, _, _ = environment.step(np.array([1, 1, 1, 1, 0, -1], np.float32))
+    assert environment.world.env.taken.shape == (2, 3) and observation.tolist() == [0, 1, 2, 3, 2, 0]
+
+
 def test_what_terminates_stays_as_it_is(page: dict[str, Any]) -> None:
     members = {"title": "Fall", "tasks": {"fall": "fall"}, "longest_episode": 5, "pose": lambda self, env: [env.count]}
     members |= {"make": lambda self, task: Falling(), "restore": lambda self, env, pose: None}

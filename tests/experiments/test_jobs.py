@@ -15,7 +15,7 @@ from prefvlm_core.experiments.batch import record_path, update_records
 from prefvlm_core.experiments.fleets import configs_of, experiments_of, profile_fleets
 from prefvlm_core.experiments.jobs import LONGEST_MINUTES, Jobs, workflow_profile
 from prefvlm_core.runs.checkpoint import fleet_hash
-from prefvlm_core.vlm import uses_vlm
+from prefvlm_core.vlm import uses_vlm, weights_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +60,7 @@ def test_the_config_goes_to_snakemake_and_comes_back() -> None:
     jobs = Jobs("laptop", "my results", "cuda", "liv.pt", "env:TMPDIR", 4, "02_learning_curves 05_transfer")
     assert Jobs.of(dict(word.split("=", 1) for word in jobs.config) | {"fleet_size": 4}) == jobs
     assert Jobs().config == ["profile=quick"]
+    assert Jobs.of({"results": 2026, "scratch": 7, "fleet_size": 4}) == Jobs(results="2026", scratch="7", fleet_size=4)
 
 
 def test_only_fleets_that_need_weights_are_given_them(tmp_path: Path) -> None:
@@ -79,6 +80,15 @@ def test_only_fleets_that_need_weights_are_given_them(tmp_path: Path) -> None:
     jobs.check_weights(sorted(set(jobs.fleets) - seeing))
     weights.touch()
     jobs.check_weights(jobs.trained)
+
+
+def test_fleets_of_several_models_give_the_weights_to_those_that_read_them() -> None:
+    fleets = profile_fleets("paper").values()
+    models = [{config.vlm.model for config in fleet if uses_vlm(config)} for fleet in fleets]
+    mixed = [names for names in models if "liv" in names and len(names) > 1]
+    assert mixed
+    for names in mixed:
+        assert {name: weights_for(name, "model.pt") for name in names} == dict.fromkeys(names) | {"liv": "model.pt"}
 
 
 def test_attempts_ask_for_more_up_to_a_day() -> None:

@@ -23,6 +23,7 @@ from prefvlm_core.explore.thresholds import (
     vlm_labels,
 )
 from prefvlm_core.methods import run_config
+from prefvlm_core.preferences.filters import RIMEThresholds
 from prefvlm_core.runs.stored import StoredRun, load_labels
 
 
@@ -170,6 +171,13 @@ def test_the_explorer_follows_its_sliders() -> None:
     for name in ("clean", "uncertain"):  # with the run's own thresholds, both columns are the same
         assert words(explorer.counts.value).split(f" {name} ")[1].split()[0] == str(did.get(name, 0))
     assert f"asked about {human} pairs here (the run: {human})" in words(explorer.words.value)
+
+    config = explorer.chooser.run.config.filter
+    observed = RIMEThresholds(config)
+    for _ in range(4):  # trusted labels of sessions 1 to 4, whose largest divergence and deviation stay the same
+        observed.observe(np.array([0.5, 1.5]))
+    beta = (observed.lower + math.log(1.5) - config.alpha * 1.5) / 0.5
+    assert explorer.beta.value == pytest.approx(min(beta, explorer.beta.max))
 
     lower = explorer.kl_filter.lower
     explorer.mode.value = FORMULA

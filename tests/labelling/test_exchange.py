@@ -14,7 +14,7 @@ import pytest
 import torch
 from builders.runs import quiet, small
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from prefvlm_core import cli
 from prefvlm_core.common.errors import PrefVLMError
@@ -249,6 +249,17 @@ def test_what_is_wrong_is_said_and_nothing_is_posted(
         add_data(queue, read_folder(theirs))
     with queue.transaction(reading=True) as connection:
         assert not connection.execute(select(PAIRS)).all()
+
+
+@pytest.mark.parametrize("task", ["point-maze-u", "walker-walk", "door-open-v3"])
+def test_pairs_of_runs_of_every_domain_come_back(queue: LabelQueue, tmp_path: Path, task: str) -> None:
+    with queue.transaction() as connection:
+        connection.execute(update(PAIRS).values(task=task))
+    write_folder(data_of_queue(queue.database), tmp_path / "folder")
+    other = LabelQueue(f"sqlite:///{tmp_path}/other.sqlite")
+    add_data(other, read_folder(tmp_path / "folder"))
+    with other.transaction(reading=True) as connection:
+        assert {row.task for row in connection.execute(select(PAIRS))} == {task}
 
 
 def test_steps_must_fit_their_clip(theirs: Path) -> None:

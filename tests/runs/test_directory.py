@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders.runs import config_of, contents
+from builders.runs import config_of, contents, finish, quiet
 
+from prefvlm_core.checks.names import check_names
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.config.run import Execution
+from prefvlm_core.config.run import Execution, replace
+from prefvlm_core.methods import run_config
 from prefvlm_core.preferences.log import LabelLog
 from prefvlm_core.runs.checkpoint import FleetCheckpoint, lock_runs
 from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory, read_config
 from prefvlm_core.runs.files import write_atomically, write_tensors
 from prefvlm_core.runs.locks import file_lock
+from prefvlm_core.runs.pack import pack
 from prefvlm_core.runs.stored import find_runs, load_metrics
 from prefvlm_core.train import train
 
@@ -157,6 +160,24 @@ def test_find_runs_and_load_metrics(tmp_path: Path) -> None:
     assert list(table["method"]) == ["pebble"] * 4 + ["sac"] * 4 and list(table["seed"]) == [0, 0, 1, 1] * 2
     assert list(table["budget"]) == [config_of().feedback.budget] * 4 + [0] * 4
     assert list(table["success"].dropna()) == [0, 0.25, 0.5, 0.75]
+
+
+def test_a_run_whose_task_nobody_registered_is_read_but_not_trained(tmp_path: Path) -> None:
+    changes = {"task": "my-task", "horizon": 125, "action_repeat": 5}  # more than Meta-World allows
+    own = replace(run_config("drawer-close-v3", "pebble", 0, "quick"), changes)
+    configs = [own, run_config("drawer-close-v3", "pebble", 1, "quick")]
+    for config in configs:
+        finish(tmp_path, config)
+    assert [run.config for run in find_runs(tmp_path)] == sorted(configs, key=lambda config: config.run_id)
+    assert set(load_metrics(find_runs(tmp_path))["task"]) == {"my-task", "drawer-close-v3"}
+    pack(tmp_path)
+    assert {run.run_id for run in find_runs(tmp_path)} == {config.run_id for config in configs}
+    for misspelled in (own, replace(configs[1], {"task": "drawer-closed-v3"})):
+        with pytest.raises(PrefVLMError, match=f"^Unknown task '{misspelled.task}'"):
+            check_names(misspelled)
+        with pytest.raises(PrefVLMError, match=f"^Unknown task '{misspelled.task}'"):
+            train([misspelled], quiet(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_moved_run_is_not_taken_for_another(tmp_path: Path) -> None:

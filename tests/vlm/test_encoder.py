@@ -56,13 +56,13 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[encoder.Ru
         yield fleet_encoder(tmp_path).of_run(1)
 
 
-def fleet_encoder(folder: Path) -> encoder.FleetEncoder:
-    changes = {"feedback.segment_length": 2, "vlm.frame_stride": 2, "vlm.model": "reader", "horizon": HORIZON}
+def fleet_encoder(folder: Path, weights: str = "", models: Sequence[str] = ("reader",) * 3) -> encoder.FleetEncoder:
+    changes = {"feedback.segment_length": 2, "vlm.frame_stride": 2, "horizon": HORIZON}
     changes |= {"total_steps": 1_000, "evaluation.every": 20}
     views: list[dict[str, Any]] = [{}, {}, {"view.light": 0.5}]
     configs = [
-        run_config("button-press-v3", "vlm-preference", seed, "quick", changes | view)
-        for seed, view in enumerate(views)
+        run_config("button-press-v3", "vlm-preference", seed, "quick", changes | view | {"vlm.model": model})
+        for seed, (view, model) in enumerate(zip(views, models, strict=True))
     ]
     replay = Replay(3, 12, HORIZON, 3, 4, 1, 1, torch.device("cpu"))
     for step in range(12):
@@ -70,7 +70,17 @@ def fleet_encoder(folder: Path) -> encoder.FleetEncoder:
             replay.begin_episode(torch.zeros(3, 3), np.full((3, 1), -1, np.float32), np.zeros((3, 1), np.float32))
         after = np.array([[0], [100 + step], [100 + step]], np.float32)
         replay.add(torch.full((3, 4), float(step)), torch.zeros(3), torch.zeros(3), torch.zeros(3, 3), after)
-    return encoder.FleetEncoder(configs, replay, folder, Stopwatch())
+    return encoder.FleetEncoder(configs, replay, folder, Stopwatch(), weights)
+
+
+@pytest.mark.parametrize("beside", ["random", "tinyliv2", "goal:tinyliv"])
+def test_only_models_that_read_a_weights_file_are_given_it(tmp_path: Path, beside: str) -> None:
+    given = []
+    with restored_registries():
+        VLMS.register("reader", lambda name, weights: given.append(weights) or Reader())  # type: ignore[func-returns-value]
+        fleet_encoder(tmp_path, "model.pt", ["reader", beside, "reader"])
+        fleet_encoder(tmp_path, "", ["reader", beside, "reader"])
+    assert given == ["model.pt", None]
 
 
 def test_frames_are_those_after_every_second_action(seen: encoder.RunEncoder) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy
 from sqlalchemy import func, select
 
 from prefvlm_core.common.errors import PrefVLMError, shown, unknown_name
-from prefvlm_core.domains.tasks import TASKS
+from prefvlm_core.domains.registry import all_tasks
 from prefvlm_core.labelling.clips import encode, side_by_side
 from prefvlm_core.labelling.database import ANSWERS, PAIRS
 from prefvlm_core.labelling.exchange.data import SCRIPT, VLM, PreferenceData
@@ -89,7 +89,7 @@ def _pair(
     data: PreferenceData, clips: dict[str, dict[str, Any]], row: dict[str, Any], number: int, run_id: str
 ) -> dict[str, Any]:
     """A pair as the queue stores it, but for the VLM's label and the budget."""
-    if row["run_id"] and not row["run_id"].startswith(OF_NO_RUN) and row["task"] not in TASKS:
+    if row["run_id"] and not row["run_id"].startswith(OF_NO_RUN) and row["task"] not in all_tasks():
         raise PrefVLMError(
             f"Pair '{row['pair']}' names the run {row['run_id']}, so its task must be one that `prefvlm list tasks` "
             f"shows, not {shown(row['task'])}; leave run_id empty for pairs of no run."

@@ -6,6 +6,7 @@ ways of asking are those of the papers named at each prompt.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import re
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefvlm_core.config.groups import VLMConfig
+from prefvlm_core.config.run import RunConfig
+from prefvlm_core.domains.registry import domain_of
 from prefvlm_core.vlm.endpoint.answers import Answer
 
 
@@ -36,8 +38,8 @@ class Prompt:
 
 
 _SCENE = (
-    "You see recordings of a robot arm above a table, in simulation. A recording is one image: its frames stand side "
-    "by side, in time from left to right. The robot is to {task}.\n"
+    "You see recordings of {scene}, in simulation. A recording is one image: its frames stand side by side, in time "
+    "from left to right. {Agent} is to {task}.\n"
 )
 
 PROMPTS: Mapping[str, Prompt] = {
@@ -47,7 +49,7 @@ PROMPTS: Mapping[str, Prompt] = {
         (
             _SCENE + "\nRecording 1:",
             "\nRecording 2:",
-            "\nIn which of the two does the robot come closer to this goal: {task}? Say in one or two sentences what "
+            "\nIn which of the two does {agent} come closer to this goal: {task}? Say in one or two sentences what "
             "happens in each. Then end with a line that reads 'Answer: 1' for recording 1, 'Answer: 2' for recording "
             "2, or 'Answer: 0' if neither is better.",
         ),
@@ -57,7 +59,7 @@ PROMPTS: Mapping[str, Prompt] = {
     "rating": Prompt(
         (
             _SCENE + "\nThe recording:",
-            "\nHow far does the robot come towards this goal: {task}? Say in one or two sentences what happens. Then "
+            "\nHow far does {agent} come towards this goal: {task}? Say in one or two sentences what happens. Then "
             "end with a line that reads 'Answer: N', where N is a whole number from 0, no progress at all, to 10, the "
             "goal is reached.",
         ),
@@ -67,19 +69,29 @@ PROMPTS: Mapping[str, Prompt] = {
     "done": Prompt(
         (
             _SCENE + "\nThe recording:",
-            "\nStatement: at the end of this recording the robot has reached its goal, to {task}. Is the statement "
+            "\nStatement: at the end of this recording {agent} has reached its goal, to {task}. Is the statement "
             "true? Answer with one word, True or False.",
         ),
         most_tokens=1,
         log_probabilities=True,
     ),
 }
-"""Maps `vlm.question` to the prompt."""
+"""Maps `vlm.question` to the prompt, in which `{scene}` and `{agent}` stand for what the task's domain says."""
 
 
-def fingerprint(config: VLMConfig) -> str:
+def prompt_of(config: RunConfig) -> Prompt:
+    """The prompt of a run, in the words of its domain."""
+    prompt, domain = PROMPTS[config.vlm.question], domain_of(config.task)
+    words = {"{scene}": domain.scene, "{agent}": domain.agent, "{Agent}": domain.agent.capitalize()}
+    texts = prompt.texts
+    for name, word in words.items():
+        texts = tuple(text.replace(name, word) for text in texts)
+    return dataclasses.replace(prompt, texts=texts)
+
+
+def fingerprint(config: RunConfig) -> str:
     """The model, what it is asked, and the version of the prompt."""
-    return f"{config.model} {config.question}-{PROMPTS[config.question].version}"
+    return f"{config.vlm.model} {config.vlm.question}-{prompt_of(config).version}"
 
 
 HIGHEST_RATING = 10

@@ -16,7 +16,7 @@ from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.vlm.endpoint.answers import Answer, Question
 from prefvlm_core.vlm.endpoint.client import EndpointClient, Spending
-from prefvlm_core.vlm.endpoint.prompts import PROMPTS, is_refusal, log_probability, preferred, rating
+from prefvlm_core.vlm.endpoint.prompts import is_refusal, log_probability, preferred, prompt_of, rating
 from prefvlm_core.vlm.endpoint.strips import StripMaker, strip
 from prefvlm_core.vlm.labeller import Judgement, LabelSource
 from prefvlm_core.vlm.texts import task_text
@@ -126,7 +126,7 @@ class EndpointVLM(LabelSource):
 
 def question_of(config: RunConfig, strips: Sequence[ImageArray], asked_by: str = "") -> Question:
     """The question of a run about one strip, or about two."""
-    prompt = PROMPTS[config.vlm.question]
+    prompt = prompt_of(config)
     texts = tuple(text.replace("{task}", task_text(config.task)) for text in prompt.texts)
     model = config.vlm.endpoint
     assert model is not None
@@ -140,7 +140,7 @@ def check_endpoint(config: RunConfig, execution: Execution) -> None:
     probabilities where they are needed. The answer is cached by run, so that a run is checked once, and one that
     repeats from the cache needs no endpoint.
     """
-    size, prompt = config.vlm.strip_pixels, PROMPTS[config.vlm.question]
+    size, prompt = config.vlm.strip_pixels, prompt_of(config)
     gray = strip(np.full((config.vlm.strip_frames, size, size, 3), 128, np.uint8))
     question = question_of(config, [gray] * (len(prompt.texts) - 1), asked_by=config.run_id)
     client = EndpointClient(execution)

@@ -1,10 +1,12 @@
 """What answers are read as."""
 
 import math
+import re
 
 import pytest
 
-from prefvlm_core.config.groups import VLMConfig
+from prefvlm_core.config.run import RunConfig
+from prefvlm_core.methods import run_config
 from prefvlm_core.vlm.endpoint.answers import Answer
 from prefvlm_core.vlm.endpoint.prompts import (
     PROMPTS,
@@ -13,6 +15,7 @@ from prefvlm_core.vlm.endpoint.prompts import (
     is_refusal,
     log_probability,
     preferred,
+    prompt_of,
     rating,
 )
 
@@ -131,13 +134,34 @@ def test_what_a_response_says() -> None:
     assert Answer.of({"choices": [{"finish_reason": "content_filter"}]}).refused
 
 
+def asking(question: str, task: str = "button-press-v3") -> RunConfig:
+    changes = {"vlm.model": "endpoint:a", "vlm.question": question, "vlm.ties": "drop", "adapter.enabled": False}
+    return run_config(task, "prefvlm", 0, "quick", changes)
+
+
+@pytest.mark.parametrize("question", PROMPTS)
+def test_prompts_describe_the_domain(question: str) -> None:
+    shown = {
+        "button-press-v3": ("a robot arm above a table,", "The robot is to {task}"),
+        "point-maze-u": ("a green ball in a maze, seen from above,", "The agent is to {task}"),
+        "walker-walk": ("a two-legged robot on a floor, seen from the side,", "The robot is to {task}"),
+    }
+    for task, words in shown.items():
+        said = " ".join(prompt_of(asking(question, task)).texts)
+        assert all(word in said for word in words) and set(re.findall("{.*?}", said)) == {"{task}"}
+        assert ("arm" in said) == (task == "button-press-v3")
+    assert len({prompt_of(asking(question, task)).version for task in shown}) == len(shown)
+
+
 def test_prompts_insert_the_task_and_name_their_version() -> None:
     for name, prompt in PROMPTS.items():
         assert len(prompt.texts) == (3 if name == "pair" else 2)
         assert all("{task}" in text for text in (prompt.texts[0], prompt.texts[-1]))
-    versions = {fingerprint(VLMConfig(model="endpoint:a", question=name)) for name in ("pair", "rating", "done")}
-    assert len({version.split("-")[-1] for version in versions}) == 3
-    assert all(version.startswith("endpoint:a ") for version in versions)
+    # Of Meta-World: answers that are stored were given to these prompts.
+    versions = {"pair": "1deead55", "rating": "643e45e7", "done": "710ae532"}
+    assert {name: fingerprint(asking(name)) for name in PROMPTS} == {
+        name: f"endpoint:a {name}-{version}" for name, version in versions.items()
+    }
     texts = ("one", "two")
     assert len({Prompt(texts, 5).version, Prompt(texts, 6).version, Prompt(("one", "two "), 5).version}) == 3
     assert Prompt(texts, 5).version == Prompt(texts, 5).version

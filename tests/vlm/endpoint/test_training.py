@@ -85,7 +85,7 @@ def equal_strips(directory: RunDirectory) -> int:
 def test_the_manifest_names_the_model_and_the_prompts(trained: list[RunDirectory]) -> None:
     for directory in trained:
         manifest, vlm = directory.manifest, directory.config.vlm
-        assert manifest["vlm_fingerprint"] == fingerprint(vlm)
+        assert manifest["vlm_fingerprint"] == fingerprint(directory.config)
         assert manifest["vlm_fingerprint"].startswith(f"endpoint:org/tiny {vlm.question}-")
         assert manifest["vlm_text"] == "press a button" and manifest["frames"] == "after the action"
 
