@@ -144,10 +144,11 @@ def worth_in_words(worth: pd.DataFrame, gaps: pd.DataFrame) -> str:
     gap_of = gaps[gaps["measure"] == DECIDING].set_index("arm")
     lines = []
     for row in rows.itertuples():
-        gap = gap_of.loc[row.arm]
+        gap, (mean, low, high) = gap_of.loc[row.arm], (_at_ends(each, ends) for each in (row.mean, row.low, row.high))
+        between = "" if math.isnan(row.low) else f" ({low} to {high})"
         lines.append(
-            f"- *{row.arm}* does what PEBBLE does with {_at_ends(row.mean, ends)} B ({_at_ends(row.low, ends)} to "
-            f"{_at_ends(row.high, ends)}). From *{gap['against']}* it is {points(gap)} points away: {verdict(gap)}."
+            f"- *{row.arm}* does what PEBBLE does with {mean} B{between}. From *{gap['against']}* it is {points(gap)} "
+            f"points away: {verdict(gap)}."
         )
     return "\n".join(lines)
 

@@ -1,12 +1,13 @@
 """Arms compared run by run: runs of one task and seed begin alike, so what differs between them is the method.
 
 Scores are those of `run_scores`. Everything is a mean over the pairs of (task, seed) that all arms of a comparison
-have, with a 95 % percentile bootstrap interval that draws seeds within each task, the same ones for every arm.
+have, with a 95 % percentile bootstrap interval that draws seeds within each task, the same ones for every arm. Where a
+task has fewer than `means.FEWEST_SEEDS` pairs, there is no interval (nan): it would be much too narrow.
 """
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def difference(scores: pd.DataFrame, arm: str, against: str, measure: str, gener
     """
     table = _shared(scores, [arm, against], measure)
     mine, theirs = _draws(table, generator)
-    return _estimate(mine - theirs, len(table))
+    return _estimate(mine - theirs, table)
 
 
 def label_equivalent(
@@ -112,7 +113,7 @@ def label_equivalent(
     labels = np.array(sorted(ladder))
     table = _shared(scores, [arm, *(ladder[number] for number in labels)], measure)
     worth = np.array([_labels_worth(draw[0], draw[1:], labels) for draw in _draws(table, generator).T])
-    return _estimate(worth, len(table))
+    return _estimate(worth, table)
 
 
 def score_table(scores: pd.DataFrame) -> pd.DataFrame:
@@ -176,10 +177,8 @@ def planned_differences(data: pd.DataFrame) -> pd.DataFrame:
 def _planned(scores: pd.DataFrame, arm: str, against: str) -> dict[str, float]:
     """The numbers of a row of `planned_differences`."""
     shared = _shared(scores, [arm, against], DECIDING)
-    seeds = int(shared.groupby("task").size().min())
+    seeds = _fewest_seeds(shared)
     found = difference(scores, arm, against, DECIDING, np.random.default_rng(0))
-    if seeds < FEWEST_SEEDS:
-        found = replace(found, low=np.nan, high=np.nan)
     means = {"score": shared[arm].mean(), "score_against": shared[against].mean()}
     return means | asdict(found) | {"seeds": seeds}
 
@@ -264,6 +263,13 @@ def _draws(table: pd.DataFrame, generator: np.random.Generator) -> DoubleArray:
     return sums / len(table)
 
 
-def _estimate(draws: DoubleArray, pairs: int) -> Estimate:
-    low, high = np.quantile(draws[1:], (0.025, 0.975))
-    return Estimate(float(draws[0]), float(low), float(high), pairs)
+def _estimate(draws: DoubleArray, table: pd.DataFrame) -> Estimate:
+    low = high = np.nan
+    if _fewest_seeds(table) >= FEWEST_SEEDS:
+        low, high = np.quantile(draws[1:], (0.025, 0.975))
+    return Estimate(float(draws[0]), float(low), float(high), len(table))
+
+
+def _fewest_seeds(table: pd.DataFrame) -> int:
+    """Pairs of the task with fewest, in a table of `_shared` scores."""
+    return int(table.groupby("task").size().min())

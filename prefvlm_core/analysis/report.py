@@ -14,6 +14,7 @@ comparison holds on the stored numbers; where it does not, `render` fails and qu
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
@@ -95,8 +96,8 @@ def lowest(rows: Iterable[Mapping[str, Any]], shows: str) -> float:
 
 
 def budgets(row: Mapping[str, Any]) -> str:
-    """A label equivalent, in label budgets, with its 95 % interval: `1.2 (1.0–2.4)`."""
-    return f"{row['mean']:.1f} ({row['low']:.1f}–{row['high']:.1f})"
+    """A label equivalent, in label budgets, with its 95 % interval where it has one: `1.2 (1.0–2.4)`."""
+    return f"{row['mean']:.1f}" + ("" if math.isnan(row["low"]) else f" ({row['low']:.1f}–{row['high']:.1f})")
 
 
 def differences_as_table(gaps: pandas.DataFrame) -> str:

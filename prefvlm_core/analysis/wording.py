@@ -1,4 +1,4 @@
-"""How a number and its 95 % interval are written, in every table and every sentence."""
+"""How a number and its 95 % interval are written, in every table, every figure and every sentence."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ def percent(fraction: float) -> str:
     """A fraction in percent without decimals. Raises `PrefVLMError` for nan."""
     if math.isnan(fraction):
         raise PrefVLMError("A number that the text shows is not a number in the stored tables.")
-    return f"{100 * fraction:z.0f}"
+    return f"{_in_percent(fraction):z.0f}"
 
 
 def interval(row: Mapping[Any, Any], shows: str = "mean") -> str:
@@ -26,13 +26,19 @@ def points(row: Mapping[Any, Any], shows: str = "mean") -> str:
     A bound that is rounded to 0 keeps its sign, which says whether the interval excludes 0.
     """
     low, high = _bounds(row, shows)
-    bounds = "" if math.isnan(low) else f" ({100 * low:+.0f} to {100 * high:+.0f})".replace("-", "−")
+    bounds = "" if math.isnan(low) else f" ({_in_percent(low):+.0f} to {_in_percent(high):+.0f})".replace("-", "−")
     return signed_points(row[shows]) + bounds
 
 
 def signed_points(difference: float) -> str:
     """A difference of fractions in percentage points: `+22`, `−3` or `+0`."""
-    return f"{100 * difference:+z.0f}".replace("-", "−")
+    return f"{_in_percent(difference):+z.0f}".replace("-", "−")
+
+
+def _in_percent(fraction: float) -> float:
+    """Of the fraction with the four digits that stored tables have, so that a number that was just worked out is
+    written as the stored one is."""
+    return 100 * round(fraction, 4)
 
 
 def _bounds(row: Mapping[Any, Any], shows: str) -> tuple[float, float]:

@@ -279,6 +279,11 @@ def wrapped(name: str) -> str:
     return "\n".join(line for part in parts for line in textwrap.wrap(part, 22))
 
 
+def interval_below(words: str) -> str:
+    """An estimate as `analysis.wording` writes it, with the interval on a line of its own."""
+    return words.replace(" (", "\n(")
+
+
 def text_width(texts: Iterable[str]) -> float:
     """Width in inches of the widest line among `texts`, written as labels are."""
     font = FontProperties(family="DejaVu Sans")

@@ -11,10 +11,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from prefvlm_core.analysis.label_quality import check_columns
+from prefvlm_core.analysis.means import FEWEST_SEEDS
 from prefvlm_core.analysis.paired import DECIDING, MARGIN, MEASURES
 from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.analysis.wording import points
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.plots.layout import Key, Row, footer_line, make_panels, task_titles, text_width, wrapped
+from prefvlm_core.plots.layout import (
+    Key,
+    Row,
+    footer_line,
+    interval_below,
+    make_panels,
+    task_titles,
+    text_width,
+    wrapped,
+)
 from prefvlm_core.plots.rows import draw_mark, draw_runs
 from prefvlm_core.plots.style import LABEL_SIZE, LINE_HEIGHT, REFERENCE_COLOR, curve_styles, project_style
 
@@ -77,7 +88,7 @@ def _words(row: Mapping[str, Any], first: float, last: float) -> str:
                 return f"{sign} {end:g}"
         return f"{number:.1f}"
 
-    return f"{said(row['mean'])}\n({said(row['low'])} to {said(row['high'])})"
+    return said(row["mean"]) + ("" if math.isnan(row["low"]) else f"\n({said(row['low'])} to {said(row['high'])})")
 
 
 def _shown(score: float, in_percent: bool) -> str:
@@ -97,11 +108,10 @@ def differences(
     check_columns(table, {"arm", "against", "measure", "mean", "low", "high", "pairs"}, "table", "difference_table")
     rows = table[table["measure"] == measure].sort_values("mean", ascending=False)
     unit = 100 if "success" in MEASURES[measure] else 1
+    words = [(points if unit == 100 else _of_area)(row) for row in rows.to_dict("records")]
     rows = rows.assign(**{column: unit * rows[column] for column in ("mean", "low", "high")})
-    form = "+z.0f" if unit == 100 else "+z.2f"
-    words = [f"{row.mean:{form}}{_interval(row.low, row.high, form)}" for row in rows.itertuples()]
     shown = f"shaded: margin of {unit * margin:g} points, within which an arm is not inferior"
-    figure, (axes,) = _rows_of_arms({"": rows.assign(words=words)}, scores, profile, shown)
+    figure, (axes,) = _rows_of_arms({"": rows.assign(words=list(map(interval_below, words)))}, scores, profile, shown)
     axes.axvspan(-unit * margin, 0, color=REFERENCE_COLOR, alpha=0.15, lw=0, zorder=0)
     axes.axvline(0, color=REFERENCE_COLOR, lw=0.6, zorder=0)
     axes.set_xlabel(
@@ -120,10 +130,10 @@ def planned(gaps: pd.DataFrame, profile: str) -> Figure:
     """
     columns = {"task", "arm", "method", "against", "mean", "low", "high", "pairs"}
     check_columns(gaps, columns, "table of differences", "paired.planned_differences")
-    shown = gaps.assign(**{column: 100 * gaps[column] for column in ("mean", "low", "high")})
+    words = [interval_below(points(row)) for row in gaps.to_dict("records")]
+    shown = gaps.assign(words=words, **{column: 100 * gaps[column] for column in ("mean", "low", "high")})
     pooled = shown[shown["task"] == ALL_TASKS].sort_values("mean", ascending=False)
-    words = [f"{row.mean:+z.0f}{_interval(row.low, row.high)}" for row in pooled.itertuples()]
-    panels = {f"compared with {against}": rows for against, rows in pooled.assign(words=words).groupby("against")}
+    panels = {f"compared with {against}": rows for against, rows in pooled.groupby("against")}
     by_task = shown[shown["task"] != ALL_TASKS]
     said = [f"shaded: level, within ±{100 * MARGIN:g} points", "dots: tasks" if by_task["task"].nunique() > 1 else ""]
     figure, drawn = _rows_of_arms(panels, by_task, profile, "; ".join(filter(None, said)))
@@ -141,10 +151,10 @@ def planned(gaps: pd.DataFrame, profile: str) -> Figure:
     return figure
 
 
-def _interval(low: float, high: float, form: str = "+.0f") -> str:
-    """The interval of a difference on a line of its own, where there is one. A bound rounded to 0 keeps its sign,
-    which says whether the interval excludes 0."""
-    return "" if math.isnan(low) else f"\n({low:{form}} to {high:{form}})"
+def _of_area(row: Mapping[Any, Any]) -> str:
+    """As `wording.points`, of areas, which are no fractions."""
+    between = "" if math.isnan(row["low"]) else f" ({row['low']:+.2f} to {row['high']:+.2f})"
+    return f"{row['mean']:+z.2f}{between}".replace("-", "−")
 
 
 def _rows_of_arms(
@@ -162,7 +172,9 @@ def _rows_of_arms(
         task_titles(sorted(set(scores["task"]))),
         f"{fewest if fewest == most else f'{fewest}–{most}'} pairs of runs",
         "mark: mean",
-        "bar: 95 % stratified bootstrap interval" if rows["low"].notna().any() else "",
+        "bar: 95 % stratified bootstrap interval"
+        if rows["low"].notna().any()
+        else f"fewer than {FEWEST_SEEDS} seeds, no interval",
         shown,
     )
     after, below = text_width(rows["words"]) + 0.12, 0.2 if len(panels) > 1 else 0.35

@@ -1,5 +1,6 @@
 """Figures of the sanity check: the VLM's reward along trajectories, and its labels before and after adaptation."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ MODEL_TITLES = {"random": "untrained network"}
 @project_style
 def rewards_along_trajectories(curves: Sequence[RewardCurve], profile: str) -> Figure:
     """One row per task, one column per behaviour: VLM reward and true reward against step; above them what the camera
-    saw in the first episode.
+    saw on the first behavior's longest way to a success.
 
     Both rewards are scaled to 0..1 between their extremes over the row's episodes. Dotted line: first success.
     `curves`: the same behaviours for each task, as they come from `sanity.reward_curves`. Raises PrefVLMError without
@@ -52,21 +53,23 @@ def rewards_along_trajectories(curves: Sequence[RewardCurve], profile: str) -> F
     if not curves:
         raise PrefVLMError("There are no reward curves to draw; give those of at least one task.")
     tasks = list(dict.fromkeys(curve.task for curve in curves))
+    columns = len(curves) // len(tasks)
+    pictured = max(curves[::columns], key=lambda curve: curve.first_success or 0)
     footer = footer_line(
         f"profile {profile}",
         "one episode each, of a task from the same initial state",
         "both rewards scaled between their extremes in the row",
         "VLM reward: cosine of text and frame",
         "dotted: first success",
-        f"pictures: {task_title(curves[0].task)}, {curves[0].behavior}",
+        f"pictures: {task_title(pictured.task)}, {pictured.behavior}",
     )
-    columns, left = len(curves) // len(tasks), text_width(map(wrapped, _texts(tasks))) + 0.12
+    left = text_width(map(wrapped, _texts(tasks))) + 0.12
     strip = Row([""], (PAGE - 0.06) / STRIP_FRAMES, columns=1, below=0.2)
     first = Row([episode.behavior for episode in curves[:columns]], 0.4, 0.0, 0.08, below=0.06)
     rows = [strip, first, *[first._replace(names=[""] * columns)] * (len(tasks) - 1)]
     key = [Key("VLM reward", VLM_COLOR, "_"), Key("true reward", TRUE_COLOR, "_")]
     figure, (frames, *panels) = make_panels(rows, footer, left=left, bottom=0.32, key=key)
-    _draw_strip(frames.axes, curves[0])
+    _draw_strip(frames.axes, pictured)
     vlm, true = (_scaled_by_task(curves, name) for name in ("vlm_rewards", "true_rewards"))
     for index, (panel, episode) in enumerate(zip(panels, curves, strict=True)):
         _draw_rewards(panel.axes, vlm[index], true[index], episode.first_success)
@@ -149,15 +152,24 @@ def _draw_rewards(axes: Axes, vlm: np.ndarray, true: np.ndarray, first_success: 
 
 
 def _draw_strip(axes: Axes, episode: RewardCurve) -> None:
-    """Frames at equal distances, over the whole width of the page, with their steps."""
+    """The frames of the way, over the whole width of the page, with their steps."""
     box = axes.get_position()
     axes.set_position((0.03 / PAGE, box.y0, 1 - 0.06 / PAGE, box.height))
-    middles = ((np.arange(STRIP_FRAMES) + 0.5) * len(episode.frames) / STRIP_FRAMES - 1).round().astype(int)
-    frames = episode.frames[middles].copy()
+    shown = _frames_of_way(episode)
+    frames = episode.frames[shown].copy()
     frames[:, :, -1] = 255  # a white line between two frames
     axes.imshow(np.concatenate(frames, axis=1), extent=(0, STRIP_FRAMES, 0, 1), aspect="auto")
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set(yticks=())
-    axes.set_xticks(np.arange(STRIP_FRAMES) + 0.5, [f"step {FRAME_EVERY * (middle + 1)}" for middle in middles])
+    axes.set_xticks(np.arange(STRIP_FRAMES) + 0.5, [f"step {FRAME_EVERY * (index + 1)}" for index in shown])
+
+
+def _frames_of_way(episode: RewardCurve) -> np.ndarray:
+    """Indices (`STRIP_FRAMES`,) of frames at equal distances, from the first to the second one after the first success,
+    after which nothing new is seen; to the last one of an episode without success."""
+    last = len(episode.frames) - 1
+    if episode.first_success is not None:
+        last = min(last, max(STRIP_FRAMES - 1, math.ceil(episode.first_success / FRAME_EVERY) + 1))
+    return np.linspace(0, last, STRIP_FRAMES).round().astype(int)

@@ -14,7 +14,7 @@ from prefvlm_core.analysis.paired import DECIDING, MEASURES, direction
 from prefvlm_core.analysis.stats import ALL_TASKS
 from prefvlm_core.analysis.wording import points
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.plots.layout import Row, footer_line, make_footer, make_panels, task_titles
+from prefvlm_core.plots.layout import Row, footer_line, interval_below, make_footer, make_panels, task_titles
 from prefvlm_core.plots.style import LABEL_SIZE, Color, contrast, project_style
 
 _CELL = 0.46  # inches
@@ -34,7 +34,7 @@ def gain_map(gaps: pd.DataFrame, profile: str) -> Figure:
     pooled = gaps[gaps["task"] == ALL_TASKS]
     cells = pooled.assign(
         value=100 * pooled["mean"],
-        words=[points(row).replace(" (", "\n(") for row in pooled.to_dict("records")],
+        words=[interval_below(points(row)) for row in pooled.to_dict("records")],
         weight=["bold" if direction(row) in ("above", "below") else "normal" for row in pooled.to_dict("records")],
     )
     footer = footer_line(

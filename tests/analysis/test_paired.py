@@ -126,6 +126,18 @@ def test_worth_in_words() -> None:
     )
 
 
+def test_fewer_than_five_seeds_have_no_interval() -> None:
+    scores = comparison()
+    few, enough = (scores[scores["seed"] < seeds] for seeds in (4, 5))
+    gaps, worth = difference_table(few, "pebble 2B"), worth_table(few)
+    assert gaps["mean"].notna().all() and gaps[["low", "high"]].isna().all(axis=None)
+    assert worth[["low", "high"]].isna().all(axis=None)
+    assert worth_in_words(worth, gaps) == (
+        "- *ours* does what PEBBLE does with at least 2 B. From *pebble 2B* it is +0 points away: undecided."
+    )
+    assert difference_table(enough, "pebble 2B")[["low", "high"]].notna().all(axis=None)
+
+
 def normal(generator: np.random.Generator, mean: float, seeds: int) -> list[float]:
     return generator.normal(mean, 0.1, seeds).tolist()
 

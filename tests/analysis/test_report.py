@@ -103,7 +103,10 @@ def test_numbers_in_words_by_hand() -> None:
     assert percent(0.734) == "73"
     assert interval(row, "success") == "73 (50–90)" and interval(row) == "61 (45–77)"
     assert points({"mean": 0.066, "low": -0.014, "high": 0.151}) == "+7 (−1 to +15)"
+    # As from a stored table, which has four digits; the sign of a bound says that the interval ends below 0.
+    assert points({"mean": 0.00500004, "low": -0.0008, "high": 0.005}) == "+0 (−0 to +0)"
     assert budgets({"mean": 1.244, "low": 1.0, "high": 2.37}) == "1.2 (1.0–2.4)"
+    assert budgets({"mean": 1.244, "low": np.nan, "high": np.nan}) == "1.2"
     assert interval(row | {"success_low": np.nan, "success_high": np.nan}, "success") == "73"
     assert percents([row, {"success": 0.1}, {"success": 1.0}], "success") == "73, 10 and 100"
     with pytest.raises(PrefVLMError, match="not a number"):

@@ -1,5 +1,7 @@
 """The sanity check: rewards along trajectories, labels before and after adaptation, their table, words and figures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -258,6 +260,33 @@ def test_words_about_rewards():
     )
 
 
+def steps_of(strip):
+    return [int(label.get_text().removeprefix("step ")) for label in strip.get_xticklabels()]
+
+
+@pytest.mark.parametrize(
+    ("success", "steps"),
+    [
+        (12, [5, 10, 15, 20, 25, 30]),
+        (101, [5, 25, 50, 70, 95, 115]),
+        (199, [5, 45, 85, 120, 160, 200]),
+        (None, [5, 45, 85, 120, 160, 200]),
+    ],
+)
+def test_pictures_show_the_way_to_the_first_success(success, steps):
+    curves = [replace(curve, first_success=success) for curve in made_up_curves()[:1]]
+    strip, *_ = sanity_plots.rewards_along_trajectories(curves, "quick").axes
+    assert steps_of(strip) == steps
+
+
+def test_pictures_are_of_the_task_whose_success_comes_last():
+    quick, slow = made_up_curves()[:1], made_up_curves()[:1]
+    slow = [replace(curve, task="drawer-open-v3", first_success=150) for curve in slow]
+    figure = sanity_plots.rewards_along_trajectories([*quick, *slow], "quick")
+    assert steps_of(figure.axes[0])[-1] == 160
+    assert "pictures: drawer-open, expert" in figure.texts[0].get_text().replace("\n", " ")
+
+
 def test_figure_of_rewards_draws_the_numbers_and_the_frames():
     curves = made_up_curves()
     figure = sanity_plots.rewards_along_trajectories(curves, "quick")
@@ -269,10 +298,10 @@ def test_figure_of_rewards_draws_the_numbers_and_the_frames():
     assert success.get_xdata()[0] == 30 and len(random.lines) == 2
     np.testing.assert_allclose(random.lines[1].get_ydata(), np.linspace(0.75, 0.25, 40), atol=1e-6)
     (image,) = strip.images
-    assert [label.get_text() for label in strip.get_xticklabels()][:2] == ["step 15", "step 50"]
+    # Success comes at step 30: six frames from step 5 to step 40, of those after steps 5, 10, ...
+    assert steps_of(strip) == [5, 10, 20, 25, 35, 40]
     shown = np.asarray(image.get_array()).reshape(64, 6, 64, 3)
-    # The middle of the second of six frames lies at step 50, which is frame 9 of those after steps 5, 10, ...
-    np.testing.assert_array_equal(shown[:, 1, :-1], curves[0].frames[9, :, :-1])
+    np.testing.assert_array_equal(shown[:, 2, :-1], curves[0].frames[3, :, :-1])
     assert "pictures: door-open, expert" in figure.texts[0].get_text().replace("\n", " ")
     assert [text.get_text() for text in expert.texts] == ["door-open", "“open a door with a\nrevolving joint”"]
     with pytest.raises(PrefVLMError, match="no reward curves"):

@@ -63,10 +63,29 @@ def test_differences_are_in_points_beside_the_margin() -> None:
     (axes,) = figure.axes
     check_text(figure)
     assert [(name, round(dot)) for name, dot, _ in rows(axes)] == [("ours", 0), ("pebble B", -40), ("no human", -50)]
-    assert [text.get_text() for text in axes.texts][1] == "-40\n(-40 to -40)"
+    assert [text.get_text() for text in axes.texts][1] == "−40\n(−40 to −40)"
     (margin,) = axes.patches
     assert np.array(margin.get_bbox()).ravel()[[0, 2]] == pytest.approx((-10, 0))
     assert "difference from pebble 2B (points)" in axes.get_xlabel()
+
+
+def test_a_bound_that_is_rounded_to_zero_keeps_its_sign() -> None:
+    scores = comparison()
+    table = difference_table(scores, "pebble 2B")
+    near = table.assign(mean=np.where(table["arm"] == "ours", -0.066, table["mean"]), low=-0.147, high=-0.0008)
+    (axes,) = differences(near, scores, "quick", 0.1).axes
+    assert axes.texts[0].get_text() == "−7\n(−15 to −0)"
+
+
+def test_few_seeds_are_shown_without_an_interval() -> None:
+    scores = comparison()
+    scores = scores[scores["seed"] < 4]
+    for figure, words in (
+        (label_equivalents(worth_table(scores), scores, "quick"), "≥ 2"),
+        (differences(difference_table(scores, "pebble 2B"), scores, "quick", 0.1), "+0"),
+    ):
+        assert [text.get_text() for text in figure.axes[0].texts if text.get_text()][0] == words
+        assert "fewer than 5 seeds, no interval" in footer(figure) and "bootstrap" not in footer(figure)
 
 
 def test_areas_have_units_of_their_own_and_nothing_to_draw_is_said() -> None:
