@@ -140,8 +140,8 @@ def test_containers_hold_what_a_batch_needs() -> None:
     assert libraries and torch and from_debian
     assert from_debian[1].split() == ["git", "python3-venv", *libraries[1].split()]
     # In one command: a later one would take the newest torchvision, and for it replace torch.
-    assert re.findall(r"pip install --no-cache-dir (.*)", text) == [f"{torch[1]} -e '/opt/prefvlm[batch,openclip]'"]
-    assert {"batch", "openclip"} <= PROJECT["optional-dependencies"].keys() and "slurm" not in text
+    assert re.findall(r"pip install --no-cache-dir (.*)", text) == [f"{torch[1]} -e '/opt/prefvlm[batch,openclip,dmc]'"]
+    assert {"batch", "openclip", "dmc"} <= PROJECT["optional-dependencies"].keys() and "slurm" not in text
     assert SpecifierSet(PROJECT["requires-python"]).contains("3.11")  # Debian bookworm's
     assert "debian:bookworm-slim" in text and "PATH=/opt/venv/bin:$PATH" in text
     needed = [PROJECT["readme"], *PROJECT["license-files"], "pyproject.toml", "prefvlm_core"]
