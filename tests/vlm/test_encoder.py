@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 from builders.registries import restored_registries
+from builders.runs import finish
 
 from prefvlm_core.agent.replay import Replay
+from prefvlm_core.checks.start import check_start
+from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.stopwatch import Stopwatch
+from prefvlm_core.config.run import Execution
 from prefvlm_core.domains.perturbations import CLEAN, Perturbation
 from prefvlm_core.methods import run_config
 from prefvlm_core.vlm import VLMS, ImageTextModel, encoder
@@ -81,6 +85,16 @@ def test_only_models_that_read_a_weights_file_are_given_it(tmp_path: Path, besid
         fleet_encoder(tmp_path, "model.pt", ["reader", beside, "reader"])
         fleet_encoder(tmp_path, "", ["reader", beside, "reader"])
     assert given == ["model.pt", None]
+
+
+def test_a_weights_file_that_no_model_of_a_fleet_reads_is_refused(tmp_path: Path) -> None:
+    changes = {"vlm.model": "random", "total_steps": 3_000}
+    waiting = run_config("button-press-v3", "prefvlm", 0, "quick", changes)
+    with pytest.raises(PrefVLMError, match=r"'random' comes with the package and takes no weights file, but got x\.pt"):
+        check_start([waiting], Execution(str(tmp_path), vlm_weights="x.pt"))
+    reading = run_config("button-press-v3", "prefvlm", 1, "quick", changes | {"vlm.model": "liv"})
+    finish(tmp_path, reading)  # the others of a mixed fleet go on with the same command
+    check_start([reading, waiting], Execution(str(tmp_path), vlm_weights="x.pt"))
 
 
 def test_frames_are_those_after_every_second_action(seen: encoder.RunEncoder) -> None:
