@@ -54,6 +54,7 @@ def test_the_table_holds_means_over_beds_and_t_intervals() -> None:
 
 def test_every_model_is_shown_before_and_after_labels_the_best_first() -> None:
     figure = backbones.accuracy_by_model(REPLAYS, "laptop")
+    assert "Student t interval over each task's two replays, not over tasks" in footer(figure)
     (axes,) = figure.axes
     models = ["tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random"]
     taught = {model: 100 * of(REPLAYS, model, "adapters", 50)["all"] for model in models}
