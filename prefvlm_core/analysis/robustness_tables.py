@@ -16,7 +16,7 @@ def change_table(measured: pd.DataFrame) -> pd.DataFrame:
 
     Columns: factor, strength, reader, draws (per task), and of each of `MEASURES` the mean over tasks, and
     `<measure>_change`, its difference from the zero-shot model in the clean scene of the same draw, with `_low` and
-    `_high`: the 95 % `student_interval` over draws within tasks.
+    `_high`: the 95 % `student_interval` over draws within tasks, and `_each`: the list of these differences.
     """
     keys = ["task", "draw"]
     reference = measured[(measured["factor"] == CLEAN_SCENE) & (measured["reader"] == ZERO_SHOT)].set_index(keys)
@@ -30,6 +30,7 @@ def change_table(measured: pd.DataFrame) -> pd.DataFrame:
             mean, low, high = student_interval([values for _, values in changes.groupby(of_scene["task"])])
             row[name] = of_scene.groupby("task")[name].mean().mean()
             row |= {f"{name}_change": mean, f"{name}_change_low": low, f"{name}_change_high": high}
+            row[f"{name}_change_each"] = changes.tolist()
         rows.append(row)
     return pd.DataFrame(rows)
 

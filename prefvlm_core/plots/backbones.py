@@ -65,7 +65,7 @@ def _panels_of_models(panels: Mapping[str, str], table: pd.DataFrame, profile: s
         task_titles(list(by_task["task"].unique())),
         "replays of SAC and of PEBBLE, one seed",
         f"mark: mean over tasks{'; dots: tasks' if dots else ''}",
-        "bar: 95 % Student t interval",
+        "bar: 95 % Student t interval over each task's two replays, not over tasks",
         "dashed: chance",
     )
     names = [TITLES.get(model, model) for model in models]
@@ -126,7 +126,7 @@ def orders(films: pd.DataFrame, mixed: pd.DataFrame, profile: str) -> Figure:
         f"{films['films'].iloc[0]} films, from the start to the first success",
         "episodes of mixed quality",
         "zero-shot",
-        "bar: 95 % Student t interval",
+        "bar: 95 % Student t interval over each task's films or draws, not over tasks",
         "dashed: no relation",
     )
     names, mark = [TITLES.get(model, model) for model in models], ACCURACIES["adapted_vlm_accuracy"]

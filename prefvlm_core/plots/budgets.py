@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from prefvlm_core.analysis import stats
 from prefvlm_core.analysis.label_quality import check_columns
-from prefvlm_core.analysis.means import complete, mean_of_runs
+from prefvlm_core.analysis.means import complete, mean_of_runs, shown_tasks
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.plots.layout import (
     Key,
@@ -22,6 +22,7 @@ from prefvlm_core.plots.layout import (
 )
 from prefvlm_core.plots.style import MOST_CURVES, Y_TITLES, CurveStyle, curve_styles, project_style
 
+MEAN_BUDGET = "all tasks: at the mean of their budgets"
 _MARKERS = ("o", "D", "s", "^", "v")
 
 
@@ -44,7 +45,9 @@ def success_against_budget(runs: pd.DataFrame, profile: str) -> Figure:
         )
     seeds = runs.groupby(["task", "arm"])["seed"].nunique()
     dots = "; dots: single runs" if shows_runs(seeds) and seeds.max() > 1 else ""
-    footer = make_footer([profile], tasks, seeds, f"mark: mean{dots}; success: last 10 % of steps", "bar")
+    shown = f"mark: mean{dots}; success: last 10 % of steps"
+    shown += f"; {MEAN_BUDGET}" if stats.ALL_TASKS in shown_tasks(runs["task"]) else ""
+    footer = make_footer([profile], tasks, seeds, shown, "bar")
     levels = set(styles) - set(runs.dropna(subset="x")["family"])
     key = [
         Key(family, style.color, "_" if family in levels else marker)

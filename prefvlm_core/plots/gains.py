@@ -7,8 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from prefvlm_core.analysis.label_quality import check_columns
+from prefvlm_core.analysis.means import shown_tasks
 from prefvlm_core.analysis.paired import DECIDING, MARGIN, MEASURES
 from prefvlm_core.analysis.stats import ALL_TASKS
+from prefvlm_core.plots.budgets import MEAN_BUDGET
 from prefvlm_core.plots.layout import Key, Row, footer_line, make_panels, panels_of_tasks
 from prefvlm_core.plots.style import REFERENCE_COLOR, method_color, project_style
 
@@ -28,7 +30,8 @@ def gain_against_budget(gaps: pd.DataFrame, profile: str) -> Figure:
     """
     check_columns(gaps, _COLUMNS | {"budget"}, "table of differences", "paired.planned_differences")
     tasks = sorted(set(gaps["task"]) - {ALL_TASKS})
-    figure, panels = make_panels(panels_of_tasks(tasks, 1.3), gains_footer(gaps, profile), left=0.06)
+    footer = gains_footer(gaps, profile, MEAN_BUDGET if ALL_TASKS in shown_tasks(gaps["task"]) else "")
+    figure, panels = make_panels(panels_of_tasks(tasks, 1.3), footer, left=0.06)
     for panel in panels:
         rows = gaps[gaps["task"] == panel.name].sort_values("budget")
         draw_gains(panel.axes, rows["budget"], rows)
@@ -70,12 +73,13 @@ def gain_against_accuracy(gaps: pd.DataFrame, profile: str) -> Figure:
 
 
 def draw_gains(axes: Axes, x: pd.Series, rows: pd.DataFrame) -> None:
-    """A line through the differences of one method, in points, and their bars; nothing where there are no rows."""
+    """The differences of one method, in points, and their bars, faintly joined; nothing where there are no rows."""
     for method, of_method in rows.groupby("method"):
         color, at = method_color(str(method)), x[of_method.index]
         axes.vlines(at, 100 * of_method["low"], 100 * of_method["high"], color=color, alpha=0.5, lw=1.2)
         marker = MARKERS.get(str(method), "o")
-        axes.plot(at, 100 * of_method["mean"], color=color, lw=1.2, marker=marker, markersize=3.6)
+        axes.plot(at, 100 * of_method["mean"], color=color, alpha=0.35, lw=0.7)
+        axes.plot(at, 100 * of_method["mean"], marker, color=color, markersize=3.6)
 
 
 def draw_ground(axes: Axes, gaps: pd.DataFrame) -> None:

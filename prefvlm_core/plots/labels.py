@@ -112,8 +112,10 @@ def divergences(labels: pd.DataFrame, data: pd.DataFrame) -> Figure:
     seeds = rows.groupby(["task", "arm"])["seed"].nunique()
     shown = (
         "labels of all sessions; dashed: median thresholds, kept below the first, flipped above the second; "
-        "% wrong of each partition, flipped after the flip"
+        "flipped labels are judged after the flip"
     )
+    if not all(thresholds):
+        shown += "; no dashed line: in most evaluations the threshold is 0 or beyond every divergence"
     footer = make_footer(rows["profile"], tasks, seeds, shown, "")
     room = text_width(text for legend in legends for text in legend) + 0.1
     figure, panels = make_panels(grid(list(styles), 1, _PANEL_HEIGHT, 0.4, room), footer, left=0.02)
@@ -155,6 +157,6 @@ def _legend(rates: pd.Series) -> dict[str, str]:
     legend = {"right": _RIGHT, "wrong": _WRONG}
     for partition, color in PARTITION_COLORS.items():
         count = int(rates[f"{partition}_labels"])
-        error = f"{100 * rates[f'{partition}_error']:.0f} % of {count:,}" if count else "none"
+        error = f"{100 * rates[f'{partition}_error']:.0f} % wrong of {count:,}" if count else "none"
         legend[f"{partition}: {error}"] = color
     return legend

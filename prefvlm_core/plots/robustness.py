@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ from prefvlm_core.plots.layout import (
     task_titles,
     text_width,
 )
-from prefvlm_core.plots.rows import ACCURACIES, Mark, draw_mark
+from prefvlm_core.plots.rows import ACCURACIES, Mark, draw_mark, draw_runs
 from prefvlm_core.plots.style import FOOTER_SIZE, LINE_HEIGHT, PAGE, REFERENCE_COLOR, project_style
 
 UNITS = {"light_angle": "°", "camera_position": " m", "camera_angle": "°", "noise": " of 255"}
@@ -38,6 +39,8 @@ READER_MARKS = {
         strict=True,
     )
 }
+FEWEST_DRAWS = 4
+"""Per task, from which on changes have an interval: of two or three it reaches beyond all that can be."""
 _COLUMNS = 4  # of pictures
 
 
@@ -68,11 +71,12 @@ def _intensity(factor: str, strength: str) -> str:
 @project_style
 def changes_by_factor(table: pd.DataFrame, profile: str, tasks: Sequence[str], strength: str) -> Figure:
     """Per measure a panel with a row per factor at a strength, the costliest for zero-shot labels last: how far each
-    reader is from the clean zero-shot model.
+    reader is from the clean zero-shot model. With fewer than `FEWEST_DRAWS` per task these are dots, and there are no
+    bars, which would hide the marks.
 
     `table` is a `robustness_tables.change_table`. Raises PrefVLMError for missing columns.
     """
-    needed = {f"{measure}_change{bound}" for measure in MEASURE_TITLES for bound in ("", "_low", "_high")}
+    needed = {f"{measure}_change{bound}" for measure in MEASURE_TITLES for bound in ("", "_low", "_high", "_each")}
     check_columns(table, {"factor", "strength", "reader", "draws"} | needed, "table", "robustness_tables.change_table")
     scenes = table[table["strength"].isin(("", strength))]
     cost = scenes[scenes["reader"] == ZERO_SHOT].set_index("factor")["accuracy_change"]
@@ -83,7 +87,7 @@ def changes_by_factor(table: pd.DataFrame, profile: str, tasks: Sequence[str], s
         f"{strength} disturbances",
         f"per task {table['draws'].min()} draws of episodes, scene and adapters",
         "mark: mean difference from the zero-shot model in the clean scene of the same draw",
-        "bar: 95 % Student t interval over draws",
+        "bar: 95 % Student t interval over draws" if _has_intervals(table) else "dots: draws",
         f"adapted: by {HUMAN_LABELS} labels",
     )
     names = [scene_title(factor, "") for factor in factors]
@@ -101,9 +105,16 @@ def changes_by_factor(table: pd.DataFrame, profile: str, tasks: Sequence[str], s
 def _draw_changes(axes: Axes, scenes: pd.DataFrame, factors: Sequence[str], measure: str) -> None:
     """Draw the rows of a `change_table` with one strength."""
     axes.axvline(0, color=REFERENCE_COLOR, lw=0.6, linestyle=(0, (3, 2)))
-    unit = MEASURE_TITLES[measure][2]
+    unit, has_intervals = MEASURE_TITLES[measure][2], _has_intervals(scenes)
     for row in scenes.to_dict("records"):
         line = factors.index(row["factor"]) + 0.27 * (READERS.index(row["reader"]) - 1)
         bounds = [unit * row[f"{measure}_change{bound}"] for bound in ("_low", "", "_high")]
         mark = READER_MARKS[row["reader"]]
+        if not has_intervals:
+            bounds[0] = bounds[2] = np.nan
+            draw_runs(axes, line, [unit * change for change in row[f"{measure}_change_each"]], mark.color, 0.0)
         draw_mark(axes, line, bounds, mark.color, mark.marker)
+
+
+def _has_intervals(table: pd.DataFrame) -> bool:
+    return bool(table["draws"].min() >= FEWEST_DRAWS)

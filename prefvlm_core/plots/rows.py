@@ -41,6 +41,9 @@ ACCURACIES = {  # column -> mark
     "uncertain_accuracy": Mark("uncertain", PARTITION_COLORS["uncertain"], "^"),
 }
 
+_UNADAPTED = Mark("VLM without adapters", "#555555", "P")
+"""In place of the first two of `ACCURACIES`, which are one."""
+
 
 def draw_mark(axes: Axes, line: float, bounds: Sequence[float], color: str | Color, marker: str = "o") -> None:
     """A mark at the middle of (low, mean, high), and a bar from the first to the last, none where they are nan."""
@@ -83,7 +86,8 @@ def final_success(runs: pd.DataFrame, profile: str) -> Figure:
 @project_style
 def label_accuracy(data: pd.DataFrame, profile: str) -> Figure:
     """How often the VLM's labels are right at the end of a run, as a whole and in each of the filter's partitions: a
-    row per arm, a panel per task or, of three tasks and more, of their mean.
+    row per arm, a panel per task or, of three tasks and more, of their mean. Of an arm whose VLM has no adapters, zero-
+    shot and adapted labels are one mark.
 
     `data` is evaluations of runs whose VLM labels. Flipped labels are drawn only where there are
     `label_quality.ENOUGH_LABELS` of them. Dots and marks as in `final_success`. Raises PrefVLMError for malformed data,
@@ -91,12 +95,25 @@ def label_accuracy(data: pd.DataFrame, profile: str) -> Figure:
     """
     values = accuracies_at_end(data, list(ACCURACIES))
     check_columns(values, set(), "evaluations of runs whose VLM labels", "experiments.plan.evaluations")
-    values = values.assign(row=values["arm"], value=100 * values["value"])
-    adapted = values[values["mark"] == "adapted_vlm_accuracy"].groupby("arm")["value"].mean()
-    names = sorted(curve_styles(values), key=lambda arm: -adapted.get(arm, 0.0))
-    marks = {column: mark for column, mark in ACCURACIES.items() if column in set(values["mark"])}
+    values = values.assign(row=values["arm"], value=100 * values["value"], mark=_marks(values))
+    values = values[values["mark"] != ""]
+    order = values[values["mark"].isin(["adapted_vlm_accuracy", "unadapted"])].groupby("arm")["value"].mean()
+    names = sorted(curve_styles(values), key=lambda arm: -order.get(arm, 0.0))
+    zero_shot, *others = ACCURACIES.items()
+    drawn = [zero_shot, ("unadapted", _UNADAPTED), *others]
+    marks = {column: mark for column, mark in drawn if column in set(values["mark"])}
     shown = "labels of the whole run, judged at its end; flipped ones after the flip; dashed: chance"
     return _draw(values, names, marks, profile, shown, "labels that are right (%)", chance=50)
+
+
+def _marks(values: pd.DataFrame) -> pd.Series:
+    """The mark of each value: "unadapted" for adapted labels that are as right as zero-shot ones in every run of their
+    arm, and "" for the latter, which are the same labels."""
+    runs = values.pivot(index=["arm", "task", "seed"], columns="mark", values="value")
+    zero_shot, adapted = (runs.get(column, pd.Series(np.nan, runs.index)) for column in list(ACCURACIES)[:2])
+    same = values["arm"].map(zero_shot.eq(adapted).groupby("arm").all())
+    names = {"adapted_vlm_accuracy": "unadapted", "vlm_accuracy": ""}
+    return values["mark"].where(~same, values["mark"].replace(names))
 
 
 def _draw(

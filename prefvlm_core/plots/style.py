@@ -118,15 +118,15 @@ def curve_styles(data: pd.DataFrame, name: str = "arm") -> dict[str, CurveStyle]
     """Style of each arm (or `family`, if that is `name`) in `data`, in the order of drawing: by method, the known ones
     first, then by name, numbers in it ascending.
 
-    Within a method the first curve, the one with the method's own name if there is one, is solid in the full color;
-    later ones are dashed and lighter.
+    Within a method the first curve, the one with the method's own name or one that begins with it if there is one, is
+    solid in the full color; later ones are dashed and lighter.
     """
     known, styles = list(METHOD_COLORS), dict[str, CurveStyle]()
     pairs = sorted(
         set(zip(data["method"], data[name], strict=True)),
         key=lambda pair: (
             *(known.index(pair[0]) if pair[0] in known else len(known), pair[0]),
-            *(pair[1] != pair[0], _natural(pair[1])),
+            *(pair[1] != pair[0], not pair[1].startswith(pair[0]), _natural(pair[1])),
         ),
     )
     for method, curves in itertools.groupby(pairs, key=lambda pair: pair[0]):

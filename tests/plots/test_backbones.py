@@ -54,6 +54,7 @@ def test_the_table_holds_means_over_beds_and_t_intervals() -> None:
 
 def test_every_model_is_shown_before_and_after_labels_the_best_first() -> None:
     figure = backbones.accuracy_by_model(REPLAYS, "laptop")
+    assert "Student t interval over each task's two replays, not over tasks" in footer(figure)
     (axes,) = figure.axes
     models = ["tinyliv", "tinyliv-heldout", "tinyliv-indomain", "random"]
     taught = {model: 100 * of(REPLAYS, model, "adapters", 50)["all"] for model in models}
@@ -102,8 +103,10 @@ def test_what_accuracy_is_worth_is_drawn_as_a_gain_over_no_vlm() -> None:
     figure = backbones.worth_of_accuracy(GAPS, "laptop")
     above, below = figure.axes
     assert above.get_xlim() == below.get_xlim()
-    (curve,) = [line for line in above.lines if line.get_linestyle() == "-" and line.get_marker() == "o"]
-    np.testing.assert_allclose(curve.get_xydata(), [[70, 20], [100, 50]])
+    (points,) = [line for line in above.lines if line.get_marker() == "o"]
+    (curve,) = [line for line in above.lines if line.get_alpha() == 0.35]
+    for line in (points, curve):
+        np.testing.assert_allclose(line.get_xydata(), [[70, 20], [100, 50]])
     (diamond,) = [line for line in above.lines if line.get_marker() == "D"]
     assert diamond.get_xydata()[0] == pytest.approx((76, -10)) and marks(below, "D") == pytest.approx([76])
     bars = np.concatenate([segment for bars in above.collections for segment in bars.get_segments()])

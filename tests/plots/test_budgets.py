@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from builders.evaluations import FOUR_TASKS, TASKS, evaluated
+from builders.figures import footer
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
@@ -36,12 +37,15 @@ def test_one_task_shows_means_runs_and_a_level() -> None:
     )
     assert axes.get_xscale() == "log" and list(axes.get_xticks()) == [20, 40, 80]
     assert [text.get_text() for text in figure.texts[1:]] == ["sac", "pebble", "prefvlm"]
+    assert "all tasks" not in footer(figure)
 
 
 def test_all_tasks_stand_at_their_mean_budget() -> None:
     runs = run_table(evaluated(FOUR_TASKS, ARMS[1:4], seeds=6))
     runs["budget"] = runs["budget"].where(runs["task"] != TASKS[0], 3 * runs["budget"])
-    above, *below = success_against_budget(runs, "quick").axes
+    figure = success_against_budget(runs, "quick")
+    above, *below = figure.axes
+    assert "all tasks: at the mean of their budgets" in footer(figure)
     assert above.get_title() == "all tasks" and len(below) == 4
     assert list(above.get_xticks()) == [30, 60, 120]  # (3 + 1 + 1 + 1) / 4 times 20, 40 and 80
     expected = runs.groupby(["arm", "task"])["success"].mean().groupby("arm").mean()

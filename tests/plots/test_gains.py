@@ -44,7 +44,7 @@ def test_gains_stand_above_the_budget_of_each_task_and_above_their_mean_budget()
     assert {axes.get_ylim() for axes in figure.axes} == {together.get_ylim()}
     (bars,) = tasks[0].collections
     assert [segment[:, 1].round().tolist() for segment in bars.get_segments()] == [[30, 30], [20, 20], [10, 10]]
-    assert "5–15 pairs of runs" in footer(figure)
+    assert "5–15 pairs of runs" in footer(figure) and "all tasks: at the mean of their budgets" in footer(figure)
     check_text(figure)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from builders.evaluations import FILTERS, TASKS, evaluated
 from builders.evaluations import label_log as labels
+from builders.figures import footer
 from matplotlib.collections import FillBetweenPolyCollection
 
 from prefvlm_core.common.errors import PrefVLMError
@@ -42,7 +43,13 @@ def test_divergences_count_right_and_wrong_labels() -> None:
     figure = label_plots.divergences(labels(BY_HAND), data)
     (axes,) = figure.axes
     written = [text.get_text() for text in axes.texts]
-    assert written == ["right", "wrong", "clean: 12 % of 8", "flipped: 33 % of 3", "uncertain: 60 % of 5"]
+    assert written == [
+        "right",
+        "wrong",
+        "clean: 12 % wrong of 8",
+        "flipped: 33 % wrong of 3",
+        "uncertain: 60 % wrong of 5",
+    ]
     bars = [patch for patch in axes.patches if isinstance(patch, mpl.patches.Rectangle)]
     assert sum(bar.get_height() for bar in bars) == 10
     tall = {round(bar.get_x(), 3): bar.get_height() for bar in bars if bar.get_height()}
@@ -50,15 +57,22 @@ def test_divergences_count_right_and_wrong_labels() -> None:
     assert tall == {round(int(at / width) * width, 3): n for at, n in ((0.1, 3), (0.3, 4), (2, 2), (5, 1))}
     lower, upper = (line.get_xdata()[0] for line in axes.lines)
     assert (lower, upper) == (0.5, 6.5)  # the median of 4 to 9
+    assert "no dashed line" not in footer(figure)
 
 
 def test_divergences_without_thresholds_or_wrong_labels() -> None:
     data = evaluated(TASKS, FILTERS[2:])
     right = labels([("a", 1.0, 1.0, 0.1, "clean")] * 3, *FILTERS[2][:2])
     for evaluations in (data, data.drop(columns=["tau_lower", "tau_upper"])):
-        (axes,) = label_plots.divergences(right, evaluations).axes
+        figure = label_plots.divergences(right, evaluations)
+        (axes,) = figure.axes
+        assert "no dashed line: in most evaluations the threshold is 0 or beyond every divergence" in footer(figure)
         assert list(axes.lines) == []
-        assert [text.get_text() for text in axes.texts][2:] == ["clean: 0 % of 3", "flipped: none", "uncertain: none"]
+        assert [text.get_text() for text in axes.texts][2:] == [
+            "clean: 0 % wrong of 3",
+            "flipped: none",
+            "uncertain: none",
+        ]
 
 
 def test_wrong_arguments_are_named() -> None:

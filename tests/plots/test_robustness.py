@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from builders.figures import footer
 from matplotlib.colors import to_rgb
 
 from prefvlm_core.analysis.robustness import CLEAN_SCENE, FACTORS, READERS
@@ -25,18 +26,19 @@ def test_the_contact_sheet_has_the_clean_scene_and_every_factor_at_a_strength():
         assert shown[0].get_title() == "clean"
 
 
-def table(strengths=("strong",)):
+def table(strengths=("strong",), draws=4):
     """Changes that all differ."""
     scenes = [(CLEAN_SCENE, ""), *itertools.product(FACTORS, strengths)]
     rows = []
     for number, (scene, reader) in enumerate(itertools.product(scenes, READERS)):
         change = -number / 1000
-        row = {"factor": scene[0], "strength": scene[1], "reader": reader, "draws": 2}
+        row = {"factor": scene[0], "strength": scene[1], "reader": reader, "draws": draws}
         for measure in ("accuracy", "value_order"):
             row |= {
                 f"{measure}_change": change,
                 f"{measure}_change_low": change - 0.1,
                 f"{measure}_change_high": change + 0.1,
+                f"{measure}_change_each": [change - 0.05, change + 0.05],
             }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -61,6 +63,18 @@ def test_marks_stand_at_the_changes_of_the_table():
     worse.loc[costly, "accuracy_change"] = -1
     (accuracy, _) = changes_by_factor(worse, "laptop", ["door-close-v3"], "mild").axes
     assert accuracy.get_yticklabels()[-1].get_text() == "light"
+
+
+def test_few_draws_are_dots_without_bars():
+    changes = table(draws=3)
+    for axes, unit in zip(changes_by_factor(changes, "quick", ["door-close-v3"], "strong").axes, (100, 1), strict=True):
+        bars = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 2.0]
+        assert np.isnan(bars).all()
+        dots = np.concatenate([line.get_xdata() for line in axes.lines if line.get_markersize() == 2.4])
+        assert dots == pytest.approx(unit * np.concatenate(changes["accuracy_change_each"].to_list()))
+    for draws, said in ((3, "dots: draws"), (4, "bar: 95 % Student t interval over draws")):
+        figure = changes_by_factor(table(draws=draws), "quick", ["door-close-v3"], "strong")
+        assert said in footer(figure)
 
 
 def test_a_table_without_changes_is_refused():

@@ -95,6 +95,24 @@ def test_label_accuracy_is_that_at_the_end_and_flipped_labels_need_twenty() -> N
     assert [text.get_text() for text in figure.texts[1:]] == [mark.name for mark in ACCURACIES.values()]
 
 
+def test_labels_of_a_vlm_without_adapters_are_one_mark() -> None:
+    data = evaluated(arms=FILTERS)
+    simulated = data["arm"] == "no filter"
+    data.loc[simulated, "adapted_vlm_accuracy"] = data.loc[simulated, "vlm_accuracy"]
+    figure = label_accuracy(data, "quick")
+    zero_shot, adapted, *_ = (mark.marker for mark in ACCURACIES.values())
+    for axes in figure.axes:
+        found = {
+            (round(line.get_ydata()[0]), line.get_marker()): line.get_xdata()[0]
+            for line in axes.lines
+            if line.get_markersize() == 3.6
+        }
+        assert found[2, "P"] == pytest.approx(60) and (0, "P") not in found
+        assert not {(2, zero_shot), (2, adapted)} & set(found) and {(0, zero_shot), (0, adapted)} <= set(found)
+    names_of_marks = [text.get_text() for text in figure.texts[1:]]
+    assert sorted(names_of_marks) == sorted(["VLM without adapters", *(mark.name for mark in ACCURACIES.values())])
+
+
 def test_what_cannot_be_drawn_is_named() -> None:
     runs = run_table(evaluated())
     with pytest.raises(PrefVLMError, match=r"lacks the columns \['success'\]; use what stats.run_table"):

@@ -99,15 +99,16 @@ def log_of_filters() -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def changes() -> pd.DataFrame:
+def changes(draws: int) -> pd.DataFrame:
     scenes = [(CLEAN_SCENE, ""), *itertools.product(FACTORS, STRENGTHS)]
     table = pd.DataFrame(
         [(*scene, reader) for scene, reader in itertools.product(scenes, READERS)],
         columns=["factor", "strength", "reader"],
-    ).assign(draws=2)
+    ).assign(draws=draws)
     for measure in ("accuracy", "value_order"):
         change = -np.random.default_rng(0).random(len(table))
         numbers = {"": change, "_low": change - 0.1, "_high": change + 0.1}
+        numbers["_each"] = (change + np.linspace(-0.1, 0.1, draws)[:, None]).T.tolist()
         table = table.assign(**{f"{measure}_change{bound}": column for bound, column in numbers.items()})
     return table
 
@@ -229,7 +230,7 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "accuracy_by_model": lambda _: backbones.accuracy_by_model(REPLAYS, "quick"),
     "accuracy_by_kind": lambda _: backbones.accuracy_by_kind(REPLAYS, "quick"),
     "orders": lambda _: backbones.orders(backbone_tables.film_table(judged().films), MIXED_BEDS, "quick"),
-    "changes_by_factor": lambda _: robustness.changes_by_factor(changes(), "quick", FOUR_TASKS, "strong"),
+    "changes_by_factor": lambda draws: robustness.changes_by_factor(changes(draws), "quick", FOUR_TASKS, "strong"),
     "contact_sheet": lambda _: robustness.contact_sheet(pictures(), "door-close-v3", "strong"),
     "rewards_along_trajectories": lambda _: sanity_plots.rewards_along_trajectories(rewards(), "quick"),
     "label_accuracy_before_and_after": lambda _: sanity_plots.label_accuracy_before_and_after(accuracies(), "quick"),
@@ -247,6 +248,8 @@ def numbers_of_seeds(name: str) -> tuple[int, ...]:
     """One, so few that there is no interval, and so many that single runs are not drawn."""
     if name in ("label_equivalents", "differences"):
         return (1, 4, 5)
+    if name == "changes_by_factor":
+        return (2, 4)
     return (1, 4, 20) if name.startswith(RUNS) else (4,)
 
 

@@ -103,6 +103,9 @@ def test_the_arm_named_as_its_method_comes_first() -> None:
     styles = plot_style.curve_styles(pd.DataFrame(pairs, columns=["method", "arm"]))
     assert list(styles) == ["prefvlm", "held-out TinyLIV", "random VLM"]
     assert styles["prefvlm"].dashes == "solid"
+    with_budgets = [("prefvlm", "VLM 80 % right (1×B)"), ("prefvlm", "prefvlm (1×B)")]
+    styles = plot_style.curve_styles(pd.DataFrame(with_budgets, columns=["method", "arm"]))
+    assert list(styles) == ["prefvlm (1×B)", "VLM 80 % right (1×B)"] and styles["prefvlm (1×B)"].dashes == "solid"
 
 
 def test_figures_leave_no_trace_in_matplotlib() -> None:

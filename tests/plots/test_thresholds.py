@@ -1,5 +1,6 @@
 """Maps of thresholds: every cell holds the numbers of its setting."""
 
+import numpy as np
 import pytest
 from builders.evaluations import TASKS, evaluated, thresholds
 from builders.figures import footer
@@ -28,7 +29,7 @@ def test_every_setting_has_a_cell_with_its_difference_from_adaptive_thresholds()
                 assert written[column, row].get_text() == expected
                 decided = bounds[0] > 0 or bounds[1] < 0
                 assert (written[column, row].get_weight() == "bold") == decided
-                assert axes.images[0].get_array()[row, column] == pytest.approx(mean)
+                assert axes.images[0].get_array()[row, column] == pytest.approx(mean if decided else 0.3 * mean)
         norm = axes.images[0].norm
         assert norm(0) == 0.5, "no difference is the middle of the colors"
     assert "difference from adaptive, in points" in footer(figure) and "10 pairs of runs" in footer(figure)
@@ -38,7 +39,17 @@ def test_kept_labels_are_those_at_the_end() -> None:
     data = thresholds(seeds=2)
     data.loc[data["step"] < 60_000, "clean_accuracy"] = 0.0
     cells = [text.get_text() for axes in kept_labels_map(data, "laptop").axes for text in axes.texts]
-    assert set(cells) == {"65 % (60–70)\n100 labels"} and len(cells) == 13
+    assert set(cells) == {"65 % (60–70)\nkeeps 55 %\n100 human labels"} and len(cells) == 13
+
+
+def test_runs_that_keep_no_label_count_in_what_is_kept_alone_and_all_texts_are_black() -> None:
+    data = thresholds(seeds=2)
+    data.loc[data["seed"] == 1, ["clean_accuracy", "clean_fraction"]] = (np.nan, 0.0)
+    figure = kept_labels_map(data, "laptop")
+    texts = [text for axes in figure.axes for text in axes.texts]
+    assert {text.get_text() for text in texts} == {"60 %\nkeeps 25 %\n100 human labels"}
+    assert {text.get_color() for text in texts} == {(0.0, 0.0, 0.0)}
+    assert "2 seeds" in footer(figure) and "right in those runs alone whose filter keeps any" in footer(figure)
 
 
 def test_what_cannot_be_drawn_is_named() -> None:
