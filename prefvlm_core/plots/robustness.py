@@ -40,7 +40,7 @@ READER_MARKS = {
     )
 }
 FEWEST_DRAWS = 4
-"""Per task, from which on changes have an interval: of two or three it reaches beyond all that can be."""
+"""Of all tasks together, from which on changes have an interval: of two it reaches beyond all that can be."""
 _COLUMNS = 4  # of pictures
 
 
@@ -71,7 +71,7 @@ def _intensity(factor: str, strength: str) -> str:
 @project_style
 def changes_by_factor(table: pd.DataFrame, profile: str, tasks: Sequence[str], strength: str) -> Figure:
     """Per measure a panel with a row per factor at a strength, the costliest for zero-shot labels last: how far each
-    reader is from the clean zero-shot model. With fewer than `FEWEST_DRAWS` per task these are dots, and there are no
+    reader is from the clean zero-shot model. Fewer than `FEWEST_DRAWS` of all tasks are dots, and there are no
     bars, which would hide the marks.
 
     `table` is a `robustness_tables.change_table`. Raises PrefVLMError for missing columns.
@@ -117,4 +117,5 @@ def _draw_changes(axes: Axes, scenes: pd.DataFrame, factors: Sequence[str], meas
 
 
 def _has_intervals(table: pd.DataFrame) -> bool:
-    return bool(table["draws"].min() >= FEWEST_DRAWS)
+    """Whether there are draws enough, of all tasks together."""
+    return bool(table["accuracy_change_each"].map(len).min() >= FEWEST_DRAWS)

@@ -38,7 +38,7 @@ def table(strengths=("strong",), draws=4):
                 f"{measure}_change": change,
                 f"{measure}_change_low": change - 0.1,
                 f"{measure}_change_high": change + 0.1,
-                f"{measure}_change_each": [change - 0.05, change + 0.05],
+                f"{measure}_change_each": np.linspace(change - 0.05, change + 0.05, draws).tolist(),
             }
         rows.append(row)
     return pd.DataFrame(rows)
