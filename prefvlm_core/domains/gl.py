@@ -18,6 +18,8 @@ from typing import Any
 from prefvlm_core.common.errors import PrefVLMError
 
 _VARIABLE = "MUJOCO_GL"
+_BOUND = "PYOPENGL_PLATFORM"
+"""Environment variable by which MuJoCo binds a process, and its children, to EGL or OSMesa: the other one is refused."""
 _PUT_ASIDE = "PREFVLM_UNUSABLE_MUJOCO_GL"
 """Environment variable with the value that was put aside, so that child processes know of it too."""
 _BACKENDS = {"egl": "egl", "osmesa": "osmesa", "glfw": "glfw", "glx": "glfw", "wgl": "glfw", "cgl": "cgl"}
@@ -40,7 +42,9 @@ def _loads(backend: str) -> bool:
     if platform.system() != "Linux":
         return backend in _BACKENDS
     library = {"egl": "EGL", "osmesa": "OSMesa"}.get(backend)
-    return bool(ctypes.util.find_library(library)) if library else backend in ("glfw", "glx")
+    if library is None:
+        return backend in ("glfw", "glx")
+    return os.environ.get(_BOUND, backend) == backend and bool(ctypes.util.find_library(library))
 
 
 @functools.cache
@@ -53,7 +57,8 @@ def gl_context() -> Any:
     if asked in _NONE:
         raise PrefVLMError(f"No frame can be rendered, because MUJOCO_GL={asked} forbids it; unset MUJOCO_GL.")
     if asked in _ANY and _PUT_ASIDE in os.environ:
-        raise _unusable(os.environ[_PUT_ASIDE], "there is no such library here")
+        bound = os.environ.get(_BOUND)
+        raise _unusable(os.environ[_PUT_ASIDE], f"{_BOUND} is {bound}" if bound else "there is no such library here")
     backend = _best_backend() if asked in _ANY else asked
     try:
         context = importlib.import_module(f"mujoco.{_BACKENDS.get(backend, backend)}").GLContext(64, 64)

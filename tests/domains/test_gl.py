@@ -63,9 +63,22 @@ def test_a_way_that_does_not_work_is_put_aside(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("value", ["", "glfw", "glx", "off", "disable", "1", "osmesa", "egl"])
 def test_other_values_are_left_alone(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setattr(gl.ctypes.util, "find_library", lambda name: f"lib{name}.so")
+    monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)
     monkeypatch.setenv("MUJOCO_GL", value)
     gl.put_aside_what_stops_mujoco()
     assert os.environ["MUJOCO_GL"] == value and PUT_ASIDE not in os.environ
+
+
+@pytest.mark.parametrize(("bound", "value"), [("egl", "osmesa"), ("osmesa", "egl")])
+def test_a_way_that_the_process_is_not_bound_to_is_put_aside(
+    monkeypatch: pytest.MonkeyPatch, bound: str, value: str
+) -> None:
+    monkeypatch.setattr(gl.ctypes.util, "find_library", lambda name: f"lib{name}.so")
+    monkeypatch.setenv("PYOPENGL_PLATFORM", bound)
+    monkeypatch.setenv("MUJOCO_GL", value)
+    gl.put_aside_what_stops_mujoco()
+    assert os.environ[PUT_ASIDE] == value and "MUJOCO_GL" not in os.environ
+    assert f"PYOPENGL_PLATFORM is {bound}" in refusal()
 
 
 @pytest.mark.parametrize("value", ["nonsense", "osmesa"])
