@@ -19,7 +19,7 @@ from prefvlm_core.common.errors import PrefVLMError
 
 _VARIABLE = "MUJOCO_GL"
 _BOUND = "PYOPENGL_PLATFORM"
-"""Environment variable by which MuJoCo binds a process, and its children, to EGL or OSMesa: the other one is refused."""
+"""Environment variable by which MuJoCo binds a process and its children to EGL or OSMesa: the other is refused."""
 _PUT_ASIDE = "PREFVLM_UNUSABLE_MUJOCO_GL"
 """Environment variable with the value that was put aside, so that child processes know of it too."""
 _BACKENDS = {"egl": "egl", "osmesa": "osmesa", "glfw": "glfw", "glx": "glfw", "wgl": "glfw", "cgl": "cgl"}
