@@ -1,8 +1,9 @@
 """Arms compared run by run: runs of one task and seed begin alike, so what differs between them is the method.
 
 Scores are those of `run_scores`. Everything is a mean over the pairs of (task, seed) that all arms of a comparison
-have, with a 95 % percentile bootstrap interval that draws seeds within each task, the same ones for every arm. Where a
-task has fewer than `means.FEWEST_SEEDS` pairs, there is no interval (nan): it would be much too narrow.
+have, of several tasks the mean of their means, so that a task with more seeds weighs no more, with a 95 % percentile
+bootstrap interval that draws seeds within each task, the same ones for every arm. Where a task has fewer than
+`means.FEWEST_SEEDS` pairs, there is no interval (nan): it would be much too narrow.
 """
 
 import itertools
@@ -157,9 +158,9 @@ def planned_differences(data: pd.DataFrame) -> pd.DataFrame:
     measure that decides: one row per arm and task, and one of "all tasks", from one row per evaluation.
 
     Columns: task, arm, method, those of `stats.ARM_COLUMNS` that `data` has (of "all tasks": the budget is the mean
-    over tasks), score and score_against (0..1, means over the pairs), mean, low, high, pairs, and seeds (of the task
-    with fewest pairs). With fewer than `means.FEWEST_SEEDS` there is no interval (nan). Arms that share no task and
-    seed with the other one are left out. Raises PrefVLMError for malformed `data`.
+    over tasks), score and score_against (0..1, means over the pairs of a task, then over tasks), mean, low, high,
+    pairs, and seeds (of the task with fewest pairs). With fewer than `means.FEWEST_SEEDS` there is no interval (nan).
+    Arms that share no task and seed with the other one are left out. Raises PrefVLMError for malformed `data`.
     """
     check_columns(data, {"against", "budget"}, "evaluations", "experiments.plan.evaluations")
     scores, rows = run_scores(data), []
@@ -179,8 +180,8 @@ def _planned(scores: pd.DataFrame, arm: str, against: str) -> dict[str, float]:
     shared = _shared(scores, [arm, against], DECIDING)
     seeds = _fewest_seeds(shared)
     found = difference(scores, arm, against, DECIDING, np.random.default_rng(0))
-    means = {"score": shared[arm].mean(), "score_against": shared[against].mean()}
-    return means | asdict(found) | {"seeds": seeds}
+    means = _mean_over_tasks(shared)
+    return {"score": means[arm], "score_against": means[against]} | asdict(found) | {"seeds": seeds}
 
 
 def worth_table(scores: pd.DataFrame, family: str = "pebble") -> pd.DataFrame:
@@ -195,7 +196,8 @@ def worth_table(scores: pd.DataFrame, family: str = "pebble") -> pd.DataFrame:
     for measure in MEASURES:
         for arm in [*rungs, *(arm for arm in _others(scores, rungs, measure) if shares[arm] > 0)]:
             row = {"arm": arm, "measure": measure, "labels": shares[arm]}
-            row["score"] = _shared(scores, [arm, *(rung for rung in rungs if rung != arm)], measure)[arm].mean()
+            shared = _shared(scores, [arm, *(rung for rung in rungs if rung != arm)], measure)
+            row["score"] = _mean_over_tasks(shared)[arm]
             if arm not in rungs:
                 row |= asdict(label_equivalent(scores, arm, ladder, measure, np.random.default_rng(0)))
             rows.append(row)
@@ -253,14 +255,19 @@ def _shared(scores: pd.DataFrame, arms: list[str], measure: str) -> pd.DataFrame
 
 
 def _draws(table: pd.DataFrame, generator: np.random.Generator) -> DoubleArray:
-    """Means (arms, 1 + RESAMPLES) over tasks and seeds: of the `_shared` scores themselves, and of the bootstrap's."""
-    sums = np.zeros((table.shape[1], 1 + RESAMPLES))
+    """Means over tasks of the means over seeds (arms, 1 + RESAMPLES): of the `_shared` scores themselves, and of the
+    bootstrap's."""
+    means = []
     for _, of_task in table.groupby("task"):
         values = of_task.to_numpy().T
         drawn = generator.integers(values.shape[1], size=(RESAMPLES, values.shape[1]))
-        sums[:, 0] += values.sum(-1)
-        sums[:, 1:] += values[:, drawn].sum(-1)
-    return sums / len(table)
+        means.append(np.column_stack((values.mean(-1), values[:, drawn].mean(-1))))
+    return np.mean(means, axis=0)
+
+
+def _mean_over_tasks(table: pd.DataFrame) -> pd.Series:
+    """The mean over tasks of the means over seeds of each arm's `_shared` scores."""
+    return table.groupby("task").mean().mean()
 
 
 def _estimate(draws: DoubleArray, table: pd.DataFrame) -> Estimate:

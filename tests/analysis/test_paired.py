@@ -83,6 +83,15 @@ def test_only_shared_seeds_count_and_unknown_arms_are_refused() -> None:
         difference(apart, "a", "b", "last_three", np.random.default_rng(0))
 
 
+def test_a_task_with_more_seeds_weighs_no_more() -> None:
+    scores = scores_of({"a": 0.6, "b": 0.5}, seeds=10, tasks=2)
+    scores.loc[(scores["task"] == "task 1") & (scores["arm"] == "a"), "last_three"] = 0.9
+    few = scores[(scores["task"] == "task 0") | (scores["seed"] < 5)]
+    found = difference(few, "a", "b", "last_three", np.random.default_rng(0))
+    assert found.pairs == 15
+    assert (found.mean, found.low, found.high) == pytest.approx(((0.1 + 0.4) / 2,) * 3)
+
+
 def test_tables_of_worth_and_of_differences() -> None:
     scores = comparison()
     assert ladder_of(scores) == {1.0: "pebble B", 2.0: "pebble 2B"}
