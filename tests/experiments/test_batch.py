@@ -175,7 +175,7 @@ def test_table(tmp_path: Path) -> None:
     assert [line.startswith("experiment,") for line in lines] == [True] + [False] * (len(lines) - 1)
     assert all((",0.2500," if ",sac," in line else ",0.7500,") in line for line in lines[1:])
     assert "drawer-close-v3,prefvlm (32 labels),last_three,0.7500,0.7500,0.7500,0.7500,4" in scores.read_text()
-    assert "sac (true reward),pebble (64 labels),last_three,-0.5000,-0.5000,-0.5000,4" in differences.read_text()
+    assert "sac (true reward),pebble (64 labels),last_three,-0.5000,,,4" in differences.read_text()
     assert "pebble (64 labels),last_three,2.0000,0.7500,,,,\n" in worth.read_text()
     (row,) = pandas.read_csv(compared).query("arm == 'no filter' and task == 'all tasks'").to_dict("records")
     assert (row["experiment"], row["against"], row["pairs"]) == ("03_filter_ablation", "prefvlm", 1)

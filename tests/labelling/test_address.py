@@ -144,7 +144,7 @@ def test_the_password_of_a_background_training_is_in_no_list_of_processes(
 ) -> None:
     """The training is replaced by one that waits, and writes down what it was given."""
     waiting = background._TRAIN.replace("from prefvlm_core.train import train\n", "").partition("train([")[0]
-    waiting += f"import time; open({str(tmp_path / 'given')!r}, 'w').write(execution['labels']); time.sleep(60)"
+    waiting += f"import time; open({str(tmp_path / 'given')!r}, 'w').write(execution.labels); time.sleep(60)"
     monkeypatch.setattr(background, "_TRAIN", waiting)
     url = f"postgresql://u:{SECRET}@127.0.0.1:1/d"
     process = train_in_background(tiny("pebble"), quiet(tmp_path, labels=url))

@@ -209,7 +209,9 @@ def test_every_figure_is_shown_below_its_heading_and_saved(
         return
     drawn = {path.name for path in (run.folder / profile).iterdir()}
     assert len(drawn) == 2 * sum(expected.values())
-    assert drawn == {path.name for path in (NOTEBOOKS.parent / "figures" / profile).glob(f"{name}*")}
+    assert all(file.startswith(name) for file in drawn)
+    if profile == "laptop":
+        assert drawn == {path.name for path in (NOTEBOOKS.parent / "figures" / profile).glob(f"{name}*")}
 
 
 @pytest.mark.parametrize("name", NAMES)
