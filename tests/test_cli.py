@@ -83,7 +83,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[RunConfig], Exec
         ("fleet", "Fleet, by the name that `prefvlm runs --planned` shows."),
         ("notebook", "Train missing runs first; otherwise draw what is stored. (default: True)"),
         ("figures", "Draw every figure again from the stored runs, without training anything."),
-        ("table", "Compute results/<profile>/table.csv from the stored runs and print it."),
+        ("table", "Write the tables of results/<profile> from the stored runs and print table.csv;"),
         ("runs", "--profile {quick,laptop,paper} Only runs of this profile (default: all; with --planned, quick)."),
         ("runs", "--tasks [STR [STR ...]] Only runs of these tasks. (default: all)"),
         ("show", "Nothing is trained."),
