@@ -135,7 +135,9 @@ def _draw(
         offsets = dict(zip(marks, np.linspace(-0.32, 0.32, len(marks)), strict=True))
     dots = "dots: tasks; " if pooled else "dots: single runs; " if shows_runs(seeds) and seeds.max() > 1 else ""
     footer = make_footer([profile], sorted(set(values["task"])), seeds, f"{dots}mark: mean; {shown}", "bar")
-    line = max(label.count("\n") + 1.5 for label in labels) if one_mark else max(2.5, 0.72 * len(marks))
+    line = max(label.count("\n") + 1.5 for label in labels)
+    if not one_mark:
+        line = max(line, 2.5, 0.72 * len(marks))
     columns = len(panels)
     rows = grid(panels, columns, len(labels) * line * LINE_HEIGHT, 0.08, 0.1)
     key = [] if one_mark else [Key(mark.name, mark.color, mark.marker) for mark in marks.values()]
