@@ -28,7 +28,7 @@ PUBLISHED = sorted(path.parent.name for path in (ROOT / "results").glob("*/runs.
 TEMPLATES = {path: ROOT / "results" / README_PROFILE for path in (ROOT / "docs").glob("**/*.md.j2")} | {
     path: path.parent for path in (ROOT / "results").glob("*/NOTES.md.j2")
 }
-NOT_RESULTS = ("95 % interval", "Python 3.11–3.13", "15–30 minutes", "2–8 cores")
+NOT_RESULTS = ("95 % interval", "Python 3.11–3.13")
 """Percentages and ranges that a template may hold by hand, since no run says them."""
 FEW = 'run("02_learning_curves", "pebble (1×B)", "window-open-v3")'
 
