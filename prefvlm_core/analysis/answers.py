@@ -10,7 +10,7 @@ import pandas as pd
 from prefvlm_core.analysis.label_quality import PARTITIONS
 from prefvlm_core.analysis.paired import DECIDING, MARGIN, direction, verdict
 from prefvlm_core.analysis.stats import ALL_TASKS
-from prefvlm_core.analysis.wording import interval, points, signed_points
+from prefvlm_core.analysis.wording import interval, points, said_equivalent, signed_points
 
 
 def success_by_task(table: pd.DataFrame) -> pd.DataFrame:
@@ -155,7 +155,4 @@ def worth_in_words(worth: pd.DataFrame, gaps: pd.DataFrame) -> str:
 
 def _at_ends(number: float, ends: pd.Series) -> str:
     """A label equivalent in words, which the ends of the ladder only bound."""
-    for bound, end in (("at most", ends.min()), ("at least", ends.max())):
-        if math.isclose(number, end, rel_tol=1e-6):
-            return f"{bound} {end:g}"
-    return f"{number:.1f}"
+    return said_equivalent(number, ends.min(), ends.max(), "at most", "at least")

@@ -35,6 +35,14 @@ def signed_points(difference: float) -> str:
     return f"{_in_percent(difference):+z.0f}".replace("-", "−")
 
 
+def said_equivalent(number: float, first: float, last: float, below: str, above: str) -> str:
+    """A label equivalent, with `below` or `above` before it where it is an end of the ladder, which only bounds it."""
+    for bound, end in ((below, first), (above, last)):
+        if math.isclose(number, end, rel_tol=1e-6):
+            return f"{bound} {end:g}"
+    return f"{number:.1f}"
+
+
 def _in_percent(fraction: float) -> float:
     """Of the fraction with the four digits that stored tables have, so that a number that was just worked out is
     written as the stored one is."""

@@ -30,10 +30,9 @@ def check_start(configs: Sequence[RunConfig], execution: Execution) -> None:
     """Raise `PrefVLMError` for what would stop the training of a fleet.
 
     For all runs these are names that no registry knows, values with which a training cannot go on, and runs that cannot
-    share a fleet. For those that are not
-    finished they are also a package, a device or memory that this machine does not have, a model whose weights cannot
-    be read, adapters to start from that are missing or do not fit, TensorBoard if it is asked for and not installed,
-    and a label queue or an endpoint that does not answer.
+    share a fleet. For those that are not finished they are also a package, a device or memory that this machine does
+    not have, a model whose weights cannot be read, adapters to start from that are missing or do not fit, TensorBoard
+    if it is asked for and not installed, and a label queue or an endpoint that does not answer.
     """
     check_main_guard()
     if isinstance(configs, RunConfig) or not all(isinstance(config, RunConfig) for config in configs):

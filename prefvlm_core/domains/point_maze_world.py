@@ -47,11 +47,8 @@ class PointMazeWorld:
         self.env, _ = _made(task)
         self._model, self._frame_skip = self.env.model, self.env.point_env.frame_skip
         self._data = data = self.env.data
-        self._position, self._speed, self._control = (
-            data.qpos,
-            data.qvel,
-            data.ctrl,
-        )  # views: they follow the simulation
+        # Views, which follow the simulation:
+        self._position, self._speed, self._control = data.qpos, data.qvel, data.ctrl
         self.reset(0)  # before which it has no target
 
     def reset(self, seed: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from prefvlm_core.analysis.label_quality import check_columns
 from prefvlm_core.analysis.means import FEWEST_SEEDS
 from prefvlm_core.analysis.paired import DECIDING, MARGIN, MEASURES
 from prefvlm_core.analysis.stats import ALL_TASKS
-from prefvlm_core.analysis.wording import points
+from prefvlm_core.analysis.wording import points, said_equivalent
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.plots.layout import (
     Key,
@@ -82,13 +82,8 @@ def label_equivalents(worth: pd.DataFrame, scores: pd.DataFrame, profile: str, m
 def _words(row: Mapping[str, Any], first: float, last: float) -> str:
     """The estimate and its interval, bounded by the ends of the ladder: "1.4 (≤ 1 to 3.2)"."""
 
-    def said(number: float) -> str:
-        for sign, end in (("≤", first), ("≥", last)):
-            if math.isclose(number, end, rel_tol=1e-6):
-                return f"{sign} {end:g}"
-        return f"{number:.1f}"
-
-    return said(row["mean"]) + ("" if math.isnan(row["low"]) else f"\n({said(row['low'])} to {said(row['high'])})")
+    mean, low, high = (said_equivalent(row[each], first, last, "≤", "≥") for each in ("mean", "low", "high"))
+    return mean + ("" if math.isnan(row["low"]) else f"\n({low} to {high})")
 
 
 def _shown(score: float, in_percent: bool) -> str:
