@@ -15,6 +15,8 @@ from prefvlm_core.experiments.arms import (
     BASELINES,
     EQUAL_BAND,
     FIRST_GENERATION,
+    HUMAN_ONLY,
+    PLUS_WITHOUT_VLM,
     RIME_UPPER,
     Arm,
     Grid,
@@ -119,6 +121,14 @@ def _further(arms: Sequence[Arm], undecided: Collection[str]) -> list[Arm]:
     the first five."""
     compared = {arm.against for arm in arms if arm.name in undecided}
     return [arm if arm.name in {*undecided, *compared} else replace(arm, seeds=len(_ABLATION_SEEDS)) for arm in arms]
+
+
+def _simulated_alone(task: str) -> list[Arm]:
+    """Simulated VLMs and the arms that they are compared with, on a task that has no other ablation."""
+    changes = _claim(task)
+    compared = [arm for arm in components(changes, {}, recent=10) if arm.name in (HUMAN_ONLY, PLUS_WITHOUT_VLM)]
+    arms = [*compared, *simulated(changes, _ACCURACIES[:3]), *structured_errors(changes, _ACCURACIES[:3])]
+    return _further(arms, [])
 
 
 def _equal_band(changes: Mapping[str, Any]) -> Arm:
@@ -241,7 +251,8 @@ _GRIDS: dict[str, dict[str, Grid]] = {
                     [*FIRST_GENERATION.values(), "prefvlm, errors by segments, VLM 90 % right"],
                 )
                 for task in _ABLATED
-            },
+            }
+            | {task: _simulated_alone(task) for task in _CLAIM if task not in _ABLATED},
             _FURTHER_SEEDS,
         ),
         "paper": Grid(
