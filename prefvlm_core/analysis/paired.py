@@ -167,10 +167,10 @@ def planned_differences(data: pd.DataFrame) -> pd.DataFrame:
     kept = ["method", *(column for column in ARM_COLUMNS if column in data)]
     together = pd.concat([scores.assign(group_of=scores["task"]), scores.assign(group_of=ALL_TASKS)])
     for task, of_task in together.groupby("group_of"):
-        for arm, of_arm in of_task.groupby("arm", sort=False):
+        for (arm, against), of_arm in of_task.groupby(["arm", "against"], sort=False):
             about = {**of_arm.iloc[0][kept], "budget": of_arm.groupby("task")["budget"].first().mean()}
-            if about["against"] in _others(of_task, [str(arm)], DECIDING):
-                rows.append({"task": task, "arm": arm} | about | _planned(of_task, str(arm), about["against"]))
+            if against in _others(of_task, [arm], DECIDING):
+                rows.append({"task": task, "arm": arm} | about | _planned(of_task, arm, against))
     numbers = ["score", "score_against", *(field.name for field in fields(Estimate)), "seeds"]
     return pd.DataFrame(rows, columns=["task", "arm", *kept, *numbers])
 

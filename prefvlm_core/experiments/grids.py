@@ -126,7 +126,8 @@ def _further(arms: Sequence[Arm], undecided: Collection[str]) -> list[Arm]:
 def _simulated_alone(task: str) -> list[Arm]:
     """Simulated VLMs and the arms that they are compared with, on a task that has no other ablation."""
     changes = _claim(task)
-    compared = [arm for arm in components(changes, {}, recent=10) if arm.name in (HUMAN_ONLY, PLUS_WITHOUT_VLM)]
+    without_vlm = [arm for arm in components(changes, {}, recent=10) if arm.name in (HUMAN_ONLY, PLUS_WITHOUT_VLM)]
+    compared = [replace(arm, against="") for arm in without_vlm]
     arms = [*compared, *simulated(changes, _ACCURACIES[:3]), *structured_errors(changes, _ACCURACIES[:3])]
     return _further(arms, [])
 
