@@ -67,17 +67,20 @@ docs: $(STAMP) gl  ## build the documentation site, build/docs/index.html
 linkcheck: $(STAMP) gl  ## try the links that lead out of the documentation site
 	$(SPHINX) -b linkcheck . build/linkcheck
 
+# A process per core, but at most four, as each takes memory; the tests of a file stay together, as they share what is slow.
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
 test: $(STAMP) gl  ## run the tests, except those marked slow
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: $(STAMP) gl  ## run all tests, the slow ones too
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 fuzz: $(STAMP)  ## search long for input that breaks a property or a reader; the tests search briefly
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long
 
 coverage: $(STAMP) gl  ## run the tests, except those marked slow, and list the lines that none of them reaches
-	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) -m 'not slow' --cov --cov-report=term-missing:skip-covered
 
 lint: $(STAMP)  ## check style and formatting
 	$(BIN)/ruff check .

@@ -177,7 +177,10 @@ USED_WITHOUT_AN_IMPORT = {
     "psycopg": "SQLAlchemy's driver for PostgreSQL",
     "snakemake": "started by `prefvlm reproduce`",
     "snakemake-executor-plugin-slurm": "named in profiles/slurm",
-    **dict.fromkeys(("mypy", "nbstripout", "pre-commit", "pytest-cov", "ruff"), "called by the Makefile and git hooks"),
+    **dict.fromkeys(
+        ("mypy", "nbstripout", "pre-commit", "pytest-cov", "pytest-xdist", "ruff"),
+        "called by the Makefile and git hooks",
+    ),
     **dict.fromkeys(("furo", "myst-nb", "sphinx-copybutton", "sphinx-design"), "named in docs/conf.py"),
     "seaborn": "not yet",
 }
