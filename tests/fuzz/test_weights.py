@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.vlm.state_dicts import fit
 from prefvlm_core.vlm.tinyliv import WEIGHTS, TinyLIV
-from prefvlm_core.vlm.weight_files import read_tensors
+from prefvlm_core.vlm.weight_files import read_weights
 
 STATE = {"visual.weight": torch.arange(6.0).reshape(2, 3), "visual.bias": torch.ones(2), "logit_scale": torch.ones(())}
 
@@ -46,7 +46,7 @@ KINDS = {
 def check(path) -> None:
     """Read a file and fit it, as a model would be loaded."""
     try:
-        tensors = read_tensors(path)
+        tensors = read_weights(path)
         fitted = fit(tensors, STATE, path, "tiny")
     except PrefVLMError as error:
         assert is_one_line(error) and str(path) in str(error), str(error)
@@ -75,7 +75,7 @@ def test_any_bytes_in_place_of_weights_are_refused_in_one_line(tmp_path, content
     path = tmp_path / "weights"
     path.write_bytes(content)
     with pytest.raises(PrefVLMError) as told:
-        read_tensors(path)
+        read_weights(path)
     assert is_one_line(told.value) and str(path) in str(told.value)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.vlm.state_dicts import fit
-from prefvlm_core.vlm.weight_files import read_tensors
+from prefvlm_core.vlm.weight_files import read_weights
 
 
 def clip() -> dict[str, torch.Tensor]:
@@ -96,7 +96,7 @@ def test_every_layout_of_torch_gives_the_same_tensors(layout, zipped, tmp_path):
     path = tmp_path / "weights.bin"
     torch.save(LAYOUTS[layout], path, _use_new_zipfile_serialization=zipped)
     wanted = {name: torch.zeros_like(tensor) for name, tensor in CLIP.items()}
-    assert equal(fit(read_tensors(path), wanted, path, "tiny"), layout)
+    assert equal(fit(read_weights(path), wanted, path, "tiny"), layout)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "open_clip_pytorch_model.bin", "model.pt", "weights"])
@@ -104,14 +104,14 @@ def test_every_layout_of_torch_gives_the_same_tensors(layout, zipped, tmp_path):
 def test_safetensors_are_read_under_any_name(name, prefix, tmp_path):
     path = tmp_path / name
     safetensors.torch.save_file(named(prefix), path, {"format": "pt"})
-    assert equal(fit(read_tensors(path), CLIP, path, "tiny"), "")
+    assert equal(fit(read_weights(path), CLIP, path, "tiny"), "")
 
 
 def test_what_lies_beside_the_model_is_named(tmp_path, caplog):
-    fit(read_tensors_of(LAYOUTS["LIV, with another head"], tmp_path), CLIP, tmp_path / "model.pt", "tiny")
-    fit(read_tensors_of(LAYOUTS["LIV, training"], tmp_path), CLIP, tmp_path / "model.pt", "tiny")
-    fit(read_tensors_of(OPENAI, tmp_path), CLIP, tmp_path / "model.pt", "tiny")
-    fit(read_tensors_of(CLIP, tmp_path), CLIP, tmp_path / "model.pt", "tiny")
+    fit(read_weights_of(LAYOUTS["LIV, with another head"], tmp_path), CLIP, tmp_path / "model.pt", "tiny")
+    fit(read_weights_of(LAYOUTS["LIV, training"], tmp_path), CLIP, tmp_path / "model.pt", "tiny")
+    fit(read_weights_of(OPENAI, tmp_path), CLIP, tmp_path / "model.pt", "tiny")
+    fit(read_weights_of(CLIP, tmp_path), CLIP, tmp_path / "model.pt", "tiny")
     assert [record.getMessage().partition(" holds ")[2] for record in caplog.records] == [
         "1 tensors beside tiny, which are ignored: liv.lang_proj.",
         "2 tensors beside tiny, which are ignored: optimizer.state.",
@@ -119,9 +119,9 @@ def test_what_lies_beside_the_model_is_named(tmp_path, caplog):
     ]
 
 
-def read_tensors_of(content, folder):
+def read_weights_of(content, folder):
     torch.save(content, folder / "model.pt")
-    return read_tensors(folder / "model.pt")
+    return read_weights(folder / "model.pt")
 
 
 def without(*names):
@@ -156,7 +156,7 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_tensors_that_do_not_fit_are_named(kind, tmp_path):
     content, words = REFUSED[kind]
-    tensors = read_tensors_of(content, tmp_path)
+    tensors = read_weights_of(content, tmp_path)
     with pytest.raises(PrefVLMError, match=words):
         fit(tensors, CLIP, tmp_path / "model.pt", "tiny")
 
@@ -179,5 +179,5 @@ def test_other_objects_beside_the_tensors_are_refused_by_name(extra, zipped, tmp
     with pytest.raises(
         PrefVLMError, match=r"holds more than tensors \([\w.]+\), and opening it could run code"
     ) as told:
-        read_tensors(tmp_path / "model.pt")
+        read_weights(tmp_path / "model.pt")
     assert "weights_only" not in str(told.value)

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from prefvlm_core.common.errors import PrefVLMError
-from prefvlm_core.vlm.weight_files import read_tensors
+from prefvlm_core.vlm.weight_files import read_weights
 
 STATE = {"visual.weight": torch.arange(64.0).reshape(8, 8), "visual.bias": torch.ones(8)}
 
@@ -34,7 +34,7 @@ class Attack:
 def refusal(path: Path) -> str:
     """The one sentence with which a file is refused; it never passes on torch's advice to switch the safety off."""
     with pytest.raises(PrefVLMError) as told:
-        read_tensors(path)
+        read_weights(path)
     message = str(told.value)
     assert message.startswith(str(path)) and message.endswith(".") and "\n" not in message, message
     assert "weights_only" not in message and "torch.load" not in message, message
@@ -108,7 +108,7 @@ def test_what_is_no_weights_is_named_for_what_it_is(kind, name, tmp_path):
     content, words = NO_WEIGHTS[kind]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(PrefVLMError, match=words):
-        read_tensors(tmp_path / name)
+        read_weights(tmp_path / name)
     refusal(tmp_path / name)
 
 
@@ -160,7 +160,7 @@ def test_the_cure_for_a_torchscript_archive_cures(tmp_path):
     assert "is a TorchScript archive, a program together with its weights, as OpenAI publishes CLIP" in message
     cure = message.partition("in Python, ")[2].partition(", and load")[0]
     subprocess.run([sys.executable, "-W", "ignore", "-c", f"import torch; {cure}"], cwd=tmp_path, check=True)
-    tensors = read_tensors(tmp_path / "RN50-tensors.pt")
+    tensors = read_weights(tmp_path / "RN50-tensors.pt")
     assert tensors.keys() == tower.state_dict().keys() and tensors["visual.weight"].dtype == torch.float16
     torch.testing.assert_close(tensors["visual.weight"], tower.visual.weight.data, rtol=0, atol=0)
 
@@ -169,7 +169,7 @@ def test_a_dictionary_that_holds_itself_is_read_once(tmp_path):
     around: dict = {"model": STATE}
     around["again"] = around
     torch.save(around, tmp_path / "model.pt")
-    assert read_tensors(tmp_path / "model.pt").keys() == {f"model.{name}" for name in STATE}
+    assert read_weights(tmp_path / "model.pt").keys() == {f"model.{name}" for name in STATE}
 
 
 def test_checksums_that_were_left_out_are_not_missed(tmp_path):
@@ -178,7 +178,7 @@ def test_checksums_that_were_left_out_are_not_missed(tmp_path):
         torch.save(STATE, tmp_path / "model.pt")
     finally:
         torch.serialization.set_crc32_options(True)
-    torch.testing.assert_close(read_tensors(tmp_path / "model.pt"), STATE, rtol=0, atol=0)
+    torch.testing.assert_close(read_weights(tmp_path / "model.pt"), STATE, rtol=0, atol=0)
 
 
 def test_flipped_bits_are_noticed_or_harmless(tmp_path):
@@ -190,7 +190,7 @@ def test_flipped_bits_are_noticed_or_harmless(tmp_path):
         damaged[generator.integers(len(damaged))] ^= 1 << generator.integers(8)
         path.write_bytes(damaged)
         try:
-            torch.testing.assert_close(read_tensors(path), STATE, rtol=0, atol=0)
+            torch.testing.assert_close(read_weights(path), STATE, rtol=0, atol=0)
         except PrefVLMError:
             refused += 1
             refusal(path)
