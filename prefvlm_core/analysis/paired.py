@@ -155,7 +155,8 @@ def difference_table(scores: pd.DataFrame, against: str) -> pd.DataFrame:
 
 def planned_differences(data: pd.DataFrame) -> pd.DataFrame:
     """How much more each arm scores than the one that it is compared with (column `against` of the evaluations), in the
-    measure that decides: one row per arm and task, and one of "all tasks", from one row per evaluation.
+    measure that decides: one row per arm and task, and one of "all tasks", from one row per evaluation. "All tasks" are
+    those on which the arm is compared with the other one.
 
     Columns: task, arm, method, those of `stats.ARM_COLUMNS` that `data` has (of "all tasks": the budget is the mean
     over tasks), score and score_against (0..1, means over the pairs of a task, then over tasks), mean, low, high,
@@ -169,8 +170,9 @@ def planned_differences(data: pd.DataFrame) -> pd.DataFrame:
     for task, of_task in together.groupby("group_of"):
         for (arm, against), of_arm in of_task.groupby(["arm", "against"], sort=False):
             about = {**of_arm.iloc[0][kept], "budget": of_arm.groupby("task")["budget"].first().mean()}
-            if against in _others(of_task, [arm], DECIDING):
-                rows.append({"task": task, "arm": arm} | about | _planned(of_task, arm, against))
+            compared = of_task[of_task["task"].isin(of_arm["task"])]
+            if against in _others(compared, [arm], DECIDING):
+                rows.append({"task": task, "arm": arm} | about | _planned(compared, arm, against))
     numbers = ["score", "score_against", *(field.name for field in fields(Estimate)), "seeds"]
     return pd.DataFrame(rows, columns=["task", "arm", *kept, *numbers])
 

@@ -193,6 +193,17 @@ def test_planned_differences_of_few_seeds_have_no_interval_and_need_shared_runs(
         planned_differences(evaluations())
 
 
+def test_an_arm_is_compared_on_the_tasks_where_the_plan_says_so() -> None:
+    data = steady(
+        {"whole": {"a": [0.2] * 5, "b": [0.4] * 5}, "part": {"a": [0.5] * 5, "b": [0.9] * 5}}, {"part": "whole"}
+    )
+    data["budget"] = data["budget"].where(data["task"] == "a", 300)
+    data.loc[data["task"] == "b", "against"] = ""
+    gaps = planned_differences(data).set_index("task")
+    assert set(gaps.index) == {"a", "all tasks"}
+    assert gaps.loc["all tasks", ["mean", "pairs", "budget"]].tolist() == pytest.approx([0.3, 5, 100])
+
+
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [
