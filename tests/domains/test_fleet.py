@@ -22,8 +22,16 @@ from prefvlm_core.domains.registry import DOMAINS
 FLEET = ("button-press-v3", "peg-insert-side-v3", "button-press-v3")
 
 
+@pytest.fixture
+def workers_of_others() -> set[multiprocessing.process.BaseProcess]:
+    """What lives before the test, in which other tests may have left some."""
+    return set(multiprocessing.active_children())
+
+
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_fleet_equals_single_environments(workers: int) -> None:
+def test_fleet_equals_single_environments(
+    workers: int, workers_of_others: set[multiprocessing.process.BaseProcess]
+) -> None:
     actions = np.random.default_rng(0).uniform(-1.2, 1.2, (12, 3, 4)).astype(np.float32)
     singles = [Environment(task, 12) for task in FLEET]
     with EnvironmentFleet(FLEET, 12, workers) as fleet:
@@ -48,7 +56,7 @@ def test_fleet_equals_single_environments(workers: int) -> None:
                     assert np.array_equal(step.snapshots[index, : snapshot.size], snapshot)
         assert step.snapshots.shape == (3, singles[1].snapshot().size)
         assert fleet.scenes.shape == (3, singles[1].scene().size)
-    assert not multiprocessing.active_children()
+    assert not set(multiprocessing.active_children()) - workers_of_others
 
 
 def test_a_fleet_needs_a_task_and_a_worker() -> None:
@@ -57,7 +65,9 @@ def test_a_fleet_needs_a_task_and_a_worker() -> None:
             EnvironmentFleet(tasks, 10, workers)
 
 
-def test_fleet_checks_its_calls_and_a_failing_worker_names_its_task() -> None:
+def test_fleet_checks_its_calls_and_a_failing_worker_names_its_task(
+    workers_of_others: set[multiprocessing.process.BaseProcess],
+) -> None:
     tasks = ["reach-v3", "door-open-v3"]
     with EnvironmentFleet(tasks, 1, 2) as fleet:
         with pytest.raises(PrefVLMError, match="reset needs 2 seeds"):
@@ -76,7 +86,7 @@ def test_fleet_checks_its_calls_and_a_failing_worker_names_its_task() -> None:
         fleet.step_async(np.zeros((2, 4), np.float32))
         with pytest.raises(PrefVLMError, match=r"^Task 'reach-v3': [^\n]*has no step 2 of 1[^\n]*$"):
             fleet.step_wait()
-        assert not multiprocessing.active_children()
+        assert not set(multiprocessing.active_children()) - workers_of_others
         with pytest.raises(PrefVLMError, match="closed"):
             fleet.reset([0, 1])
 
@@ -97,10 +107,11 @@ def test_another_error_of_a_worker_comes_with_its_traceback() -> None:
             pass
 
 
-def test_a_worker_that_dies_is_reported() -> None:
+def test_a_worker_that_dies_is_reported(workers_of_others: set[multiprocessing.process.BaseProcess]) -> None:
     with EnvironmentFleet(["reach-v3"], 10, 1) as fleet:
         fleet.reset([0])
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        (worker,) = set(multiprocessing.active_children()) - workers_of_others
+        os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(RuntimeError, match=r"reach-v3.*process died"):
             fleet.reset([0])
 

@@ -66,8 +66,8 @@ def check_success(table: pd.DataFrame, experiment: str) -> None:
 
 
 @functools.cache
-def scores_of(experiment: str) -> tuple[pd.Series, dict[str, str]]:
-    """Success in the last three evaluations by (arm, task, seed), and arm -> the one that it is compared with."""
+def scores_of(experiment: str) -> tuple[pd.Series, dict[tuple[str, str], str]]:
+    """Success in the last three evaluations by (arm, task, seed), and (arm, task) -> what it is compared with."""
     planned = {run.config.run_id: run for run in plan(experiment, "laptop")}
     scores = {}
     for path in (STORED / "metrics").glob("*/*.csv"):
@@ -76,22 +76,25 @@ def scores_of(experiment: str) -> tuple[pd.Series, dict[str, str]]:
             run = planned.get(f"laptop/{path.parent.name}/{path.stem}/{seed}-{name}")
             if run is not None:
                 scores[run.arm.display_name(run.config), path.parent.name, seed] = of_run["success"].tail(3).mean()
-    return pd.Series(scores), {run.arm.display_name(run.config): run.arm.against for run in planned.values()}
+    against = {(run.arm.display_name(run.config), run.config.task): run.arm.against for run in planned.values()}
+    return pd.Series(scores).sort_index(), against
 
 
 def check_gaps(run: Executed, experiment: str, variable: str = "gaps") -> None:
-    """Every arm that shares runs with the one that it is compared with has the mean of their differences, in the
-    notebook's table and in its words; intervals are those of the stored table."""
+    """Every arm that shares runs with the one that it is compared with has the mean over tasks of their mean
+    differences, in the notebook's table and in its words; intervals are those of the stored table."""
     scores, against = scores_of(experiment)
     table = run.table(variable).query("task == @ALL_TASKS").set_index("arm")
     kept = (
         pd.read_csv(STORED / "planned.csv").query("experiment == @experiment and task == @ALL_TASKS").set_index("arm")
     )
-    truth = {}
-    for arm, other in against.items():
-        if arm in scores and other in scores:
-            pairs = (scores[arm] - scores[other]).dropna()
-            truth |= {arm: pairs.mean()} if len(pairs) else {}
+    means: dict[str, list[float]] = {}
+    for (arm, task), other in against.items():
+        if (arm, task) in scores and (other, task) in scores:
+            pairs = (scores[arm, task] - scores[other, task]).dropna()
+            means.setdefault(arm, []).extend([pairs.mean()] if len(pairs) else [])
+    truth = {arm: np.mean(of_tasks) for arm, of_tasks in means.items() if of_tasks}
+    compared = {arm: other for (arm, _), other in against.items() if other}
     assert set(table.index) == set(kept.index) == set(truth)
     if not truth:  # nothing is stored yet
         return
@@ -99,7 +102,7 @@ def check_gaps(run: Executed, experiment: str, variable: str = "gaps") -> None:
     np.testing.assert_allclose(table[["low", "high"]], kept.loc[table.index, ["low", "high"]], atol=5.1e-5)
     for arm, mean in table["mean"].items():  # not of `truth`: the last digit decides how half a point is rounded
         (line,) = [line for line in run.said().splitlines() if line.startswith(f"- **{arm}** ") and "*" in line[4:]]
-        assert f"{100 * mean:+z.0f}".replace("-", "−") in line and f"*{against[arm]}*" in line
+        assert f"{100 * mean:+z.0f}".replace("-", "−") in line and f"*{compared[arm]}*" in line
         decided = table.loc[arm, "low"] > 0 or table.loc[arm, "high"] < 0
         assert (" ends " in line) == decided
 

@@ -114,8 +114,8 @@ def test_a_config_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(PrefVLMError) as raised:
         read_config(path)
-    message = str(raised.value)
-    assert message.startswith(f"{path} cannot be read: ") and "\n" not in message and "pop" not in message
+    named, _, reason = str(raised.value).partition(" cannot be read: ")
+    assert named == str(path) and reason and "\n" not in reason and "pop" not in reason
 
 
 def test_session_rewards_come_back_or_are_named(tmp_path: Path) -> None:
