@@ -92,8 +92,9 @@ def check_gaps(run: Executed, experiment: str, variable: str = "gaps") -> None:
     for (arm, task), other in against.items():
         if (arm, task) in scores and (other, task) in scores:
             pairs = (scores[arm, task] - scores[other, task]).dropna()
-            means.setdefault(arm, []).extend([pairs.mean()] if len(pairs) else [])
-    truth = {arm: np.mean(of_tasks) for arm, of_tasks in means.items() if of_tasks}
+            if len(pairs):
+                means.setdefault(arm, []).append(pairs.mean())
+    truth = {arm: np.mean(of_tasks) for arm, of_tasks in means.items()}
     compared = {arm: other for (arm, _), other in against.items() if other}
     assert set(table.index) == set(kept.index) == set(truth)
     if not truth:  # nothing is stored yet
