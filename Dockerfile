@@ -2,7 +2,7 @@
 # apptainer.def is the same for Apptainer.
 FROM debian:bookworm-slim
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends git python3-venv libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 \
+    && apt-get install -y --no-install-recommends git gcc libc6-dev python3-dev python3-venv libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0 \
     && rm -rf /var/lib/apt/lists/*
 COPY pyproject.toml README.md LICENSE /opt/prefvlm/
 COPY prefvlm_core /opt/prefvlm/prefvlm_core

@@ -17,13 +17,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from prefvlm_core.agent.evaluation import evaluate
 from prefvlm_core.agent.exploration import exploring_actions
+from prefvlm_core.agent.policy import FleetPolicy
 from prefvlm_core.agent.replay import make_replay
 from prefvlm_core.agent.sac import SAC
+from prefvlm_core.agent.transfers import HostCopy, to_device
 from prefvlm_core.agent.updates import make_updates
 from prefvlm_core.checks.start import check_start
 from prefvlm_core.common.machine import learner_settings, memory_errors
@@ -46,6 +47,10 @@ from prefvlm_core.runs.manifest import describe_training
 from prefvlm_core.runs.tensorboard import curves_of
 from prefvlm_core.vlm import distributions_of
 from prefvlm_core.vlm.encoder import FleetEncoder
+
+_PATIENCE = 0.005
+"""Seconds for which environments and learner wait for each other without sleeping where updates take place on a GPU:
+longer than an update of most fleets takes there."""
 
 
 def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> list[RunDirectory]:
@@ -73,6 +78,7 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
                     waiting[0].config.horizon,
                     execution.workers or default_workers(),
                     waiting[0].config.action_repeat,
+                    _PATIENCE if execution.torch_device().type == "cuda" else 0.0,
                 ) as environments,
                 curves_of(waiting if execution.tensorboard else []),
             ):
@@ -119,6 +125,7 @@ class Fleet:
         temperatures = [config.sac.initial_temperature for config in self.configs]
         shared, sizes = self.shared, environments.sizes
         self.agent = SAC.create(shared.sac, sizes.observation, sizes.action, initialization, self.device, temperatures)
+        self.policy = FleetPolicy(self.agent)
         self.updates = make_updates(self.agent, self.replay, self.generators, [config.seed for config in self.configs])
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
         cache = execution.cache_folder(checkpoint.path)
@@ -130,8 +137,7 @@ class Fleet:
         )
         self.progress = Progress(0, [{} for _ in self.configs], [[] for _ in self.configs])
         parts: dict[str, Part] = {f"feedback.{run}": feedback for run, feedback in enumerate(self.feedback)}
-        for name in ("agent", "ensemble", "rewards"):
-            parts[name] = InPlace(getattr(self, name))
+        parts |= {name: InPlace(getattr(self, name)) for name in ("agent", "ensemble", "rewards")}
         parts |= {"generators": self.generators, "stopwatch": self.stopwatch, "progress": self.progress}
         self.state = FleetState(checkpoint, self.replay, parts)
 
@@ -169,51 +175,52 @@ class Fleet:
         episode = self.replay.complete_episodes
         with self.stopwatch("environment"):
             seeds = [episode_seed(config.seed, episode) for config in self.configs]
-            observations = torch.from_numpy(self.environments.reset(seeds)).to(self.device)
+            observations = to_device(self.environments.reset(seeds), self.device)
         self.replay.begin_episode(observations, self.environments.snapshots, self.environments.scenes)
         for _ in range(self.shared.horizon):
             step = self.replay.size
             random = step < self.shared.exploration.random_steps
-            actions = exploring_actions(self.agent, observations, self.generators[Stream.POLICY], random)
-            self.environments.step_async(actions.cpu().numpy())  # the environments step while the learner works
+            actions = exploring_actions(self.policy, observations, self.generators[Stream.POLICY], random)
+            arriving = HostCopy(actions)
             for run in range(len(self.configs)):
                 if self.feedback[run].due(step):
                     self._session(run, progress)
-            if not random and step % self.shared.sac.update_every == 0:
-                with self.stopwatch("sac"):
-                    self._update(step)
+            update_due = not random and step % self.shared.sac.update_every == 0
+            if update_due and self.updates.launched:
+                self._update(step)
+            self.environments.step_async(arriving.array())  # the environments step while the learner works
+            if update_due and not self.updates.launched:
+                self._update(step)
             with self.stopwatch("environment"):
                 result = self.environments.step_wait()
-            true_rewards = torch.from_numpy(result.rewards).to(self.device)
+            true_rewards = to_device(result.rewards, self.device)
             rewards = self.rewards.of_step(observations, actions, true_rewards)
-            observations = torch.from_numpy(result.observations).to(self.device)
+            observations = to_device(result.observations, self.device)
             self.replay.add(actions, true_rewards, rewards, observations, result.snapshots)
             progress.update()
         self.agent.observe(self.replay.observations[:, episode])
 
     def _update(self, step: int) -> None:
         """Update the agent of every run by one gradient step, after meta-updates of the ensembles where due (MRN)."""
-        drawn = self.updates.draw(self.progress.updates)
-        for run, config in enumerate(self.configs):
-            if self.feedback[run].meta_due(step):
-                self.progress.session_metrics[run] |= meta_update(
-                    self.agent.of_run(run),
-                    self.ensemble.of_run(run),
-                    self.replay.of_run(run),
-                    drawn.batch.of_run(run),
-                    drawn.noise[0, run : run + 1],
-                    self.feedback[run].latest(),
-                    config.mrn.outer_weight,
-                )
-        self.rewards.apply(drawn.batch, step, range(len(self.configs)))
-        self.progress.updates += 1
-        self.updates.update(self.progress.updates % self.shared.sac.target_update_every == 0)
+        with self.stopwatch("sac"):
+            drawn = self.updates.draw(self.progress.updates)
+            for run, config in enumerate(self.configs):
+                if self.feedback[run].meta_due(step):
+                    self.progress.session_metrics[run] |= meta_update(
+                        self.agent.of_run(run),
+                        self.ensemble.of_run(run),
+                        self.replay.of_run(run),
+                        drawn.batch.of_run(run),
+                        drawn.noise[0, run : run + 1],
+                        self.feedback[run].latest(),
+                        config.mrn.outer_weight,
+                    )
+            self.rewards.apply(drawn.batch, step, range(len(self.configs)))
+            self.progress.updates += 1
+            self.updates.update(self.progress.updates % self.shared.sac.target_update_every == 0)
 
     def _session(self, run: int, progress: tqdm) -> None:
-        """Hold a feedback session of one run: collect labels, fit the reward ensemble and relabel the replay.
-
-        After the first session, the critic is adjusted to the new rewards.
-        """
+        """Collect labels of a run, fit its rewards and relabel its replay; after the first session renew its critic."""
         feedback, asks_people = self.feedback[run], self.configs[run].feedback.teacher == HUMAN
         with self.stopwatch("labels"), paused(progress) if asks_people else nullcontext():
             metrics = feedback.session()
@@ -249,13 +256,14 @@ class Fleet:
         with self.stopwatch("evaluation"):
             episodes = evaluation.final_episodes if last else evaluation.episodes
             seeds = [config.seed for config in self.configs]
-            outcome = evaluate(self.agent, self.environments, seeds, episodes, self.shared.action_repeat)
+            environments = self.environments.copies(
+                episodes if self.updates.launched else 1
+            )  # a GPU acts for all at once
+            outcome = evaluate(self.policy, environments, seeds, episodes, self.shared.action_repeat)
         for run, feedback in enumerate(self.feedback):
             row = {"step": step} | {name: float(values[run]) for name, values in outcome.items()}
-            row |= evaluation_columns(feedback, step) | self.rewards.columns(run)
-            row |= {"temperature": float(self.agent.log_temperature[run].exp())}
-            row |= {"entropy": float(self.agent.entropy[run])} | self.progress.session_metrics[run]
-            self.progress.metrics[run].append(row | self.stopwatch.columns())
+            row |= evaluation_columns(feedback, step) | self.rewards.columns(run) | self.agent.columns(run)
+            self.progress.metrics[run].append(row | self.progress.session_metrics[run] | self.stopwatch.columns())
         self._write_rows()
 
     def _write_rows(self) -> None:
@@ -291,12 +299,11 @@ class Fleet:
         self.encoder.close()
 
     def _manifest(self, run: int, status: str) -> dict[str, Any]:
-        fleet = [config.run_id for config in self.configs]
         config = self.configs[run]
         distributions = domain_of(config.task).distributions + distributions_of(config)
         return describe_training(self.execution, self.device, self.environments.workers, distributions) | {
             "status": status,
-            "fleet": fleet,
+            "fleet": [config.run_id for config in self.configs],
             "seconds": round(self.stopwatch.seconds, 1),
             **self.encoder.description(run),
             "pairs_left_open": self.feedback[run].budget.waiting,

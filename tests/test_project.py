@@ -138,7 +138,8 @@ def test_containers_hold_what_a_batch_needs() -> None:
     torch = re.search(r"pip install (torch==[\d.]+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     from_debian = re.search(r"apt-get install -y --no-install-recommends ([^\\\n]*)", text)
     assert libraries and torch and from_debian
-    assert from_debian[1].split() == ["git", "python3-venv", *libraries[1].split()]
+    compiler = ["gcc", "libc6-dev", "python3-dev"]  # for torch.compile on a GPU
+    assert from_debian[1].split() == ["git", *compiler, "python3-venv", *libraries[1].split()]
     # In one command: a later one would take the newest torchvision, and for it replace torch.
     assert re.findall(r"pip install --no-cache-dir (.*)", text) == [f"{torch[1]} -e '/opt/prefvlm[batch,openclip,dmc]'"]
     assert {"batch", "openclip", "dmc"} <= PROJECT["optional-dependencies"].keys() and "slurm" not in text

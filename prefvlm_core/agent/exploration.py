@@ -15,19 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefvlm_core.agent.sac import SAC
+from prefvlm_core.agent.policy import FleetPolicy
+from prefvlm_core.agent.transfers import to_device
 
 
 def exploring_actions(
-    agent: SAC, observations: Tensor, generators: Sequence[np.random.Generator], random: bool
+    policy: FleetPolicy, observations: Tensor, generators: Sequence[np.random.Generator], random: bool
 ) -> Tensor:
     """Actions (runs, A) for observations (runs, O): uniform in [-1, 1] if `random`, else sampled from the policies."""
-    size = agent.action_size
+    size = policy.action_size
     if random:
         drawn = np.stack([run.uniform(-1, 1, size).astype(np.float32) for run in generators])
-        return torch.from_numpy(drawn).to(observations.device)
-    noise = np.stack([run.standard_normal((1, size), np.float32) for run in generators])
-    return agent.act(observations.unsqueeze(1), torch.from_numpy(noise).to(observations.device))[:, 0]
+        return to_device(drawn, observations.device)
+    noise = np.stack([run.standard_normal(size, np.float32) for run in generators])
+    return policy.sample(observations, to_device(noise, observations.device))
 
 
 def nearest_neighbour_distance(queries: Tensor, references: Tensor, neighbours: int) -> Tensor:

@@ -120,7 +120,11 @@ class StackedMLP:
         for index, (weight, bias) in enumerate(self.layers):
             if frozen:
                 weight, bias = weight.detach(), bias.detach()
-            hidden = torch.baddbmm(bias.flatten(0, 1), hidden, weight.flatten(0, 1))
+            weight, bias = weight.flatten(0, 1), bias.flatten(0, 1)
+            if hidden.is_cuda:  # where torch.compile fuses the sum, while baddbmm would first write the biases
+                hidden = torch.bmm(hidden, weight) + bias
+            else:
+                hidden = torch.baddbmm(bias, hidden, weight)
             if index < len(self.layers) - 1:
                 hidden = self.activation(hidden)
         return hidden.unflatten(0, (runs, members))

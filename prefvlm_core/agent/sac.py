@@ -205,6 +205,10 @@ class SAC:
         self.target_critic.values.copy_(self.critic.values)
         self.critic_optimizer.reset()
 
+    def columns(self, run: int) -> dict[str, float]:
+        """Columns of one run for metrics.csv."""
+        return {"temperature": float(self.log_temperature[run].exp()), "entropy": float(self.entropy[run])}
+
     def state(self) -> dict[str, Tensor]:
         """Every tensor that training changes, by name; copy into them to restore."""
         state = {

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from prefvlm_core.agent.captured import Captured
 from prefvlm_core.agent.draws import CounterDraws
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.agent.sac import SAC, Batch
+from prefvlm_core.agent.transfers import to_device
 from prefvlm_core.common.seeding import Generators, Stream, key
 
 
@@ -32,6 +34,9 @@ class Drawn:
 
 class Updates(ABC):
     """Draws for the updates of a fleet's agents, and makes them."""
+
+    launched = False
+    """Whether `update` only launches the work, so that it runs while this process goes on."""
 
     def __init__(self, agent: SAC, replay: Replay) -> None:
         self.agent, self.replay = agent, replay
@@ -78,6 +83,8 @@ class HostUpdates(Updates):
 class DeviceUpdates(Updates):
     """Draws by counters on the agent's device, into tensors that stay where they are."""
 
+    launched = True
+
     def __init__(self, agent: SAC, replay: Replay, seeds: Sequence[int]) -> None:
         super().__init__(agent, replay)
         device, size = agent.actor.values.device, (agent.config.batch_size, agent.action_size)
@@ -94,8 +101,8 @@ class DeviceUpdates(Updates):
 
     def draw(self, number: int) -> Drawn:
         """See `Updates`."""
-        steps = torch.tensor([[self.replay.sampled_steps(run)] for run in range(len(self._steps))])
-        self._steps.copy_(steps, non_blocking=True)
+        steps = np.array([[self.replay.sampled_steps(run)] for run in range(len(self._steps))])
+        self._steps.copy_(to_device(steps, self._steps.device))
         self._number.fill_(number)
         self._draw()
         return self._drawn

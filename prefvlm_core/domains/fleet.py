@@ -2,8 +2,10 @@
 
 import contextlib
 import multiprocessing
+import select
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,6 +67,29 @@ class _SharedArrays:
         return np.frombuffer(buffer, dtype).reshape(shape)
 
 
+@dataclass(frozen=True)
+class _Channel:
+    """One end of a pipe between two processes."""
+
+    connection: Connection
+    patience: float
+    """Seconds for which a receiver looks for a message without sleeping."""
+
+    def send(self, message: Any) -> None:
+        self.connection.send(message)
+
+    def recv(self) -> Any:
+        if self.patience:
+            poller, end = select.poll(), time.perf_counter() + self.patience
+            poller.register(self.connection, select.POLLIN)
+            while not poller.poll(0) and time.perf_counter() < end:
+                pass
+        return self.connection.recv()
+
+    def close(self) -> None:
+        self.connection.close()
+
+
 def _work(
     indices: list[int],
     tasks: list[str],
@@ -72,7 +97,7 @@ def _work(
     horizon: int,
     action_repeat: int,
     shared: _SharedArrays,
-    pipe: Connection,
+    pipe: "_Channel",
 ) -> None:
     """Run a worker: build its environments, then reset or step all of them at each command until the pipe closes.
 
@@ -151,13 +176,17 @@ class EnvironmentFleet:
         horizon: Steps per episode.
         workers: Number of worker processes, at least 1; no more than N are started.
         action_repeat: The domain's steps per step of this environment.
+        patience: Seconds for which a process that waits for another keeps its core busy instead of sleeping, where
+            every process has a core of its own. Waking up can take several times as long as a step.
 
     Raises:
         PrefVLMError: For an unknown task, no task, no worker, tasks of different sizes, an episode longer than a
             domain's longest, and a script without the guard.
     """
 
-    def __init__(self, tasks: Sequence[str], horizon: int, workers: int, action_repeat: int = 1) -> None:
+    def __init__(
+        self, tasks: Sequence[str], horizon: int, workers: int, action_repeat: int = 1, patience: float = 0.0
+    ) -> None:
         check_main_guard()
         wanted = [sizes_of(task) for task in tasks]
         if not tasks:
@@ -170,15 +199,18 @@ class EnvironmentFleet:
         self.tasks = tuple(tasks)
         self.horizon = horizon
         self.workers = min(workers, len(tasks))
+        self._workers, self._action_repeat = workers, action_repeat
+        self._patience = patience if workers < usable_cores() else 0.0
+        self._copies: dict[int, EnvironmentFleet] = {}
         self._shared = _SharedArrays(len(tasks), self.sizes)
         self._waiting = False
         self._processes = []
-        self._pipes: list[Connection] = []
+        self._pipes: list[_Channel] = []
         context = multiprocessing.get_context("spawn")
         domains = cloudpickle.dumps(DOMAINS.added(tasks))
         for worker in range(self.workers):
             indices = list(range(worker, len(tasks), self.workers))
-            ours, theirs = context.Pipe()
+            ours, theirs = (_Channel(end, self._patience) for end in context.Pipe())
             own = [tasks[i] for i in indices]
             arguments = (indices, own, domains, horizon, action_repeat, self._shared, theirs)
             process = context.Process(target=_work, args=arguments, daemon=True)
@@ -233,8 +265,22 @@ class EnvironmentFleet:
         """(N, S) float32: each current `Environment.snapshot()`, padded with zeros to the largest task's."""
         return self._shared["snapshots"][:, : self._snapshot_size].copy()
 
+    def copies(self, count: int) -> "EnvironmentFleet":
+        """`count` environments for each of these, one after the other, that reset and step apart from them.
+
+        They are started at the first call, and end with this fleet, which a `count` of 1 gives itself.
+        """
+        if count > 1 and count not in self._copies:
+            tasks = [task for task in self.tasks for _ in range(count)]
+            self._copies[count] = EnvironmentFleet(
+                tasks, self.horizon, self._workers, self._action_repeat, self._patience
+            )
+        return self if count == 1 else self._copies[count]
+
     def close(self) -> None:
         """End the workers. Closing a fleet again is harmless."""
+        for fleet in self._copies.values():
+            fleet.close()
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from prefvlm_core.agent.exploration import exploring_actions
+from prefvlm_core.agent.policy import FleetPolicy
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.agent.sac import SAC
 from prefvlm_core.common.arrays import FloatArray
@@ -182,7 +183,8 @@ def _fleet(config: RunConfig, runs: int) -> _Fleet:
 @functools.cache
 def _acting(config: RunConfig, runs: int) -> float:
     fleet, observations = _fleet(config, runs), torch.randn(runs, sizes_of(config.task).observation)
-    return _seconds(lambda: exploring_actions(fleet.agent, observations, fleet.generators, False))
+    policy = FleetPolicy(fleet.agent)
+    return _seconds(lambda: exploring_actions(policy, observations, fleet.generators, False))
 
 
 @functools.cache

@@ -26,11 +26,13 @@ class Resources:
 
 def fleet_resources(configs: Sequence[RunConfig], device: str) -> Resources:
     """What a fleet of `configs` needs on `device`, cpu or cuda: half as much time again as `TIMINGS` say, and ten
-    minutes for the start; a quarter more memory than its runs hold, and that of the programs."""
+    minutes for the start; a quarter more memory than its runs hold, and that of the programs, of which a GPU's step all
+    episodes of an evaluation at once."""
     cost, on_gpu = fleet_cost(configs, TIMINGS[device]), device == "cuda"
     minutes = 10 + 1.5 * sum(cost.seconds.values()) / 60
     # A GPU learns faster than one process can step environments. On a CPU the learner is the slower part, and runs best
     # on one thread, so fleets run side by side, one per core.
     cpus, gpus = (4, 1) if on_gpu else (1, 0)
-    megabytes = 1.25 * cost.memory / 1e6 + (6_000 if on_gpu else 2_000)
+    programs = 6_000 + 25 * len(configs) * configs[0].evaluation.final_episodes if on_gpu else 2_000
+    megabytes = 1.25 * cost.memory / 1e6 + programs
     return Resources(math.ceil(minutes), math.ceil(megabytes), cpus, gpus)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from prefvlm_core.agent.captured import CapturedFunction
 from prefvlm_core.agent.exploration import RunningStd, disagreement_bonus, nearest_neighbour_distance
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.agent.sac import Batch
@@ -23,6 +24,7 @@ class AgentRewards:
     def __init__(self, configs: Sequence[RunConfig], replay: Replay, ensemble: RewardEnsemble) -> None:
         self.configs, self.replay, self.ensemble = configs, replay, ensemble
         self.learned = torch.tensor([config.reward.source == "learned" for config in configs]).to(replay.rewards.device)
+        self._predict = CapturedFunction(ensemble.predict, replay.rewards.device)
         self.replays = [replay.of_run(run) for run in range(len(configs))]
         self.ensembles = [ensemble.of_run(run) for run in range(len(configs))]
         self.entropy_scale = RunningStd(len(configs), replay.actions.device)
@@ -34,9 +36,9 @@ class AgentRewards:
 
         Where they depend on the frame after it, they are the true ones until the episode ends, and not sampled before.
         """
-        if self.replay.embeddings is not None:
+        if self.replay.embeddings is not None or not any(config.reward.source == "learned" for config in self.configs):
             return true_rewards
-        return torch.where(self.learned, self.ensemble.predict(observations, actions), true_rewards)
+        return torch.where(self.learned, self._predict(observations, actions), true_rewards)
 
     def reward_episode(self, episode: int) -> None:
         """Write the rewards of a complete episode for the runs whose reward ensemble sees frames."""

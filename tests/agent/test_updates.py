@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from prefvlm_core.agent.captured import Captured
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.agent.sac import SAC
 from prefvlm_core.agent.updates import DeviceUpdates, HostUpdates, Updates, make_updates
@@ -111,23 +110,6 @@ def test_what_was_drawn_stays_where_it_is_and_belongs_together() -> None:
     steps = distance.argmin(1)
     wanted = replay.of_run(0).transitions(steps.unsqueeze(0))
     assert all(torch.equal(one[0], each[0]) for one, each in zip(wanted, second.batch, strict=True))
-
-
-def test_on_the_cpu_nothing_is_captured() -> None:
-    counter = torch.zeros(())
-    work = Captured(lambda: counter.add_(1) and None, [counter], CPU)
-    for _ in range(3):
-        work()
-    assert counter == 3
-
-
-@needs_gpu
-def test_captured_work_is_done_once_per_call_from_the_first_on() -> None:
-    counter = torch.zeros((), device="cuda")
-    work = Captured(lambda: counter.add_(1) and None, [counter], counter.device)
-    for calls in range(1, 4):
-        work()
-        assert counter == calls
 
 
 @needs_gpu

@@ -1,29 +1,30 @@
 """The one command for a lent GPU, on the CPU and with runs of 150 actions."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
+from prefvlm_core.experiments.fleets import configs_of
 from prefvlm_core.runs.stored import find_runs
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "gpu_session.sh"
+TOOLS = Path(__file__).parents[2] / "tools"
 TINY = {
-    "--profile": "quick",
-    "--tasks": "button-press-v3",
-    "--seeds": "0",
-    "--total-steps": "150",
-    "--exploration.random-steps": "50",
-    "--exploration.entropy-steps": "50",
-    "--feedback.reset-updates": "10",
+    "total_steps": 150,
+    "exploration.random_steps": 50,
+    "exploration.entropy_steps": 50,
+    "feedback.reset_updates": 10,
 }
 
 
 def test_a_session_measures_then_trains_and_goes_on(tmp_path: Path) -> None:
     def session() -> str:
-        command = [SCRIPT, "600", tmp_path, "cpu", *(part for option in TINY.items() for part in option)]
+        options = ["--device", "cpu", "--profile", "quick", "--tasks", "drawer-close-v3", "--seeds", "1", "--changes"]
+        changes = [str(part) for change in TINY.items() for part in change]
+        command = [TOOLS / "gpu_session.sh", "600", tmp_path, *options, *changes]
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
@@ -32,7 +33,19 @@ def test_a_session_measures_then_trains_and_goes_on(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         assert "Skipped: torch finds no GPU here." in bench.read_text(encoding="utf-8")
     runs = find_runs(tmp_path)
-    assert sorted(run.config.method for run in runs) == ["pebble", "prefvlm", "sac"]
+    assert sorted(run.config.method for run in runs) == ["pebble", "pebble", "prefvlm", "sac"]
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
-    assert session().count("finished") == 3
+    assert session().count("finished") == 4
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == written
+
+
+def test_slices_are_runs_of_the_plan_in_the_order_of_methods() -> None:
+    fleets = runpy.run_path(str(TOOLS / "gpu_slices.py"))["Slices"]("results").fleets()
+    assert [(fleet[0].method, fleet[0].task, len(fleet)) for fleet in fleets[:4]] == [
+        ("sac", "window-close-v3", 5),
+        ("sac", "drawer-close-v3", 5),
+        ("sac", "button-press-v3", 5),
+        ("pebble", "window-close-v3", 10),
+    ]
+    assert len(fleets) == 9
+    assert {config for fleet in fleets for config in fleet} < set(configs_of("02_learning_curves", "paper"))

@@ -1,0 +1,51 @@
+"""Train slices of notebook 02's plan, a fleet per method and task: first sac on every task, then pebble, then prefvlm.
+
+    python tools/gpu_slices.py --results FOLDER [--tasks window-close-v3] [--methods sac pebble] [--vlm-weights FILE]
+
+What is finished in FOLDER stays, and what was stopped goes on. `prefvlm pack` publishes such runs as any others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import tyro
+
+from prefvlm_core.config.run import Execution, RunConfig, replace
+from prefvlm_core.experiments.fleets import plan
+from prefvlm_core.train import train
+
+
+@dataclass(frozen=True)
+class Slices:
+    """What to train, and where."""
+
+    results: str
+    """Folder of all runs."""
+    device: str = "cuda"
+    profile: str = "paper"
+    tasks: tuple[str, ...] = ("window-close-v3", "drawer-close-v3", "button-press-v3")
+    methods: tuple[str, ...] = ("sac", "pebble", "prefvlm")
+    seeds: int = 5
+    """How many of the plan's seeds, the first ones."""
+    vlm_weights: str = ""
+    """Checkpoint file of LIV, for prefvlm in profile paper."""
+    changes: dict[str, int] = field(default_factory=dict)
+    """Dotted config fields in which a trial differs from the plan."""
+
+    def fleets(self) -> list[list[RunConfig]]:
+        """The planned runs of each method and task, with all numbers of labels."""
+        configs = [run.config for run in plan("02_learning_curves", self.profile)]
+        seeds = sorted({config.seed for config in configs})[: self.seeds]
+        chosen = [
+            [c for c in configs if (c.method, c.task) == (method, task) and c.seed in seeds]
+            for method in self.methods
+            for task in self.tasks
+        ]
+        return [[replace(config, self.changes) for config in fleet] for fleet in chosen if fleet]
+
+
+if __name__ == "__main__":
+    slices = tyro.cli(Slices, description=__doc__)
+    for fleet in slices.fleets():
+        train(fleet, Execution(slices.results, device=slices.device, vlm_weights=slices.vlm_weights))
