@@ -200,10 +200,12 @@ class StackedAdam:
         self.steps += 1
         first_correction = (1 - first_decay**self.steps) / (self.learning_rate * learning_rate_scale)
         second_correction = torch.sqrt(1 - second_decay**self.steps)
+        slope, offset = (first_correction / second_correction).float(), (epsilon * first_correction).float()
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break()  # else the powers of a run would be taken anew for each of its parameters
         self.first_moment.lerp_(self.gradients, 1 - first_decay)
         self.second_moment.mul_(second_decay).addcmul_(self.gradients, self.gradients, value=1 - second_decay)
-        scale = self.second_moment.sqrt()
-        scale.mul_((first_correction / second_correction).float()).add_((epsilon * first_correction).float())
+        scale = self.second_moment.sqrt().mul_(slope).add_(offset)
         self.values.addcdiv_(self.first_moment, scale, value=-1)
 
     def of_run(self, run: int) -> StackedAdam:
