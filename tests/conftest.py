@@ -1,5 +1,7 @@
 """Settings of every test, and the browser that several rooms' tests use."""
 
+import multiprocessing
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +9,21 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # as in training: several test processes on few cores would fight for them
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_to_other_files() -> Iterator[None]:
+    """A file's tests end the processes that they start and leave the environment as it was, but for how this process
+    draws, which the package says there for its children."""
+    before = _environment()
+    yield
+    assert not multiprocessing.active_children()
+    assert _environment() == before
+
+
+def _environment() -> dict[str, str]:
+    passing = ("MUJOCO_GL", "PYOPENGL_PLATFORM", "PYTEST_CURRENT_TEST")
+    return {name: value for name, value in os.environ.items() if name not in passing}
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 MOMENTS = {
     "locks": ("prefvlm_core.runs.checkpoint", "file_lock", PrefVLMError("It cannot be locked.")),
     "config": ("prefvlm_core.runs.directory", "write_atomically", PrefVLMError("The disk is full.")),
-    "environments": ("prefvlm_core.train", "EnvironmentFleet.__enter__", PrefVLMError("A worker failed.")),
+    "environments": ("prefvlm_core.train", "EnvironmentFleet.__init__", PrefVLMError("A worker failed.")),
     "replay": ("prefvlm_core.train", "make_replay", MemoryError()),
     "networks": ("prefvlm_core.train", "SAC.create", RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")),
     "teacher": ("prefvlm_core.feedback", "make_teachers", PrefVLMError("The queue cannot be reached.")),

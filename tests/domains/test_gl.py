@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 
@@ -13,9 +15,11 @@ PUT_ASIDE = gl._PUT_ASIDE
 
 
 @pytest.fixture(autouse=True)
-def a_fresh_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MUJOCO_GL", PUT_ASIDE):
-        monkeypatch.delenv(name, raising=False)
+def a_fresh_choice() -> Iterator[None]:
+    with mock.patch.dict(os.environ):  # what the package itself sets there goes too
+        for name in ("MUJOCO_GL", PUT_ASIDE):
+            os.environ.pop(name, None)
+        yield
 
 
 def refusal() -> str:
