@@ -13,17 +13,15 @@ torch.set_num_threads(1)  # as in training: several test processes on few cores 
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left_to_other_files() -> Iterator[None]:
-    """A file's tests end the processes that they start and leave the environment as it was, but for how this process
-    draws, which the package says there for its children."""
-    before = _environment()
+    """A file's tests end the processes that they start, and take back what the package told these in the environment."""
+    before = _told()
     yield
     assert not multiprocessing.active_children()
-    assert _environment() == before
+    assert _told() == before
 
 
-def _environment() -> dict[str, str]:
-    passing = ("MUJOCO_GL", "PYOPENGL_PLATFORM", "PYTEST_CURRENT_TEST")
-    return {name: value for name, value in os.environ.items() if name not in passing}
+def _told() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("PREFVLM")}
 
 
 @pytest.fixture(scope="module")

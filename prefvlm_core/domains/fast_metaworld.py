@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from prefvlm_core.domains.tasks import OBSERVATION_SIZE
 
 _FLOAT64 = np.dtype(np.float64)
-_ONE, _MINUS_ONE = np.float32(1), np.float32(-1)
 _VALUE_AT_MARGIN = 0.1  # the default of Meta-World's `tolerance`, which no task changes
 _LONG_TAIL_SCALE = math.sqrt(1 / _VALUE_AT_MARGIN - 1)
 _GAUSSIAN_SCALE = float(np.sqrt(-2 * np.log(_VALUE_AT_MARGIN)))
@@ -124,6 +123,8 @@ class FastSawyer(SawyerXYZEnv):
     _simulates_settling = True
     _lowest: NDArray[np.float64]  # bounds of the observation, (39,)
     _highest: NDArray[np.float64]
+    _scales: NDArray[np.float32]  # of an action's numbers, (4,)
+    _mocap_bounds: tuple[list[float], list[float]]
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         spec = mujoco.MjSpec.from_file(self.fullpath)
@@ -133,6 +134,7 @@ class FastSawyer(SawyerXYZEnv):
         model = spec.compile()
         data = mujoco.MjData(model)
         self._bodies: dict[str, NDArray[np.float64]] = {}
+        self._sites: dict[str, NDArray[np.float64]] = {}
         self._hand = data.body("hand").xpos  # these are views: they follow the simulation
         self._right_claw = data.body("rightclaw").xpos
         self._left_claw = data.body("leftclaw").xpos
@@ -149,6 +151,12 @@ class FastSawyer(SawyerXYZEnv):
         if position is None:
             position = self._bodies[body_name] = self.data.body(body_name).xpos
         return position
+
+    def _get_site_pos(self, site_name: str) -> NDArray[np.float64]:
+        position = self._sites.get(site_name)
+        if position is None:
+            position = self._sites[site_name] = self.data.site(site_name).xpos
+        return position.copy()
 
     @property
     def tcp_center(self) -> NDArray[np.float64]:
@@ -174,11 +182,11 @@ class FastSawyer(SawyerXYZEnv):
         gap = self._right_claw - self._left_claw
         frame[3] = min(max(math.sqrt(gap.dot(gap)) / 0.1, 0.0), 1.0)
         positions, quaternions = self._get_pos_objects(), self._get_quat_objects()
-        frame[4:7] = positions[:3]
-        frame[7:11] = quaternions[:4]
-        if len(positions) == 6:
-            frame[11:14] = positions[3:]
-            frame[14:18] = quaternions[4:]
+        if len(positions) == 3:
+            frame[4:7], frame[7:11] = positions, quaternions
+        else:
+            frame[4:7], frame[11:14] = positions[:3], positions[3:]
+            frame[7:11], frame[14:18] = quaternions[:4], quaternions[4:]
         return frame
 
     def _get_obs(self) -> NDArray[np.float64]:
@@ -193,10 +201,15 @@ class FastSawyer(SawyerXYZEnv):
         if self.curr_path_length >= self.max_path_length:
             raise ValueError("You must reset the env manually once truncate==True")
         self.curr_path_length += 1
-        moved = self._mocap_position + np.minimum(np.maximum(action[:3], _MINUS_ONE), _ONE) * self.action_scale
-        np.minimum(np.maximum(moved, self.mocap_low, out=moved), self.mocap_high, out=self._mocap_position)
-        self._control[0] = action[3]
-        self._control[1] = -action[3]
+        # Products are taken in single precision before they are clipped, which gives the same numbers.
+        *moves, effort = (action * self._scales).tolist()
+        lowest, highest = self._mocap_bounds
+        position, largest = self._mocap_position, self._scales.item(0)
+        for axis, now in enumerate(position.tolist()):
+            moved = now + min(max(moves[axis], -largest), largest)
+            position[axis] = min(max(moved, lowest[axis]), highest[axis])
+        self._control[0] = effort
+        self._control[1] = -effort
         mujoco.mj_step(self.model, self.data, nstep=self.frame_skip)
         # The step leaves the poses of the previous substep. `mj_kinematics` would update them, but the full forward
         # pass also sets the solver's warm start, which affects the last bits of the next step.
@@ -256,4 +269,6 @@ def make_task(task: str, goal_visible: bool) -> FastSawyer:
     environment.__dict__.pop("sawyer_observation_space", None)  # its cached bounds hide the goal
     space = environment.sawyer_observation_space
     environment._lowest, environment._highest = space.low.astype(np.float64), space.high.astype(np.float64)
+    environment._scales = np.array((*[environment.action_scale] * 3, 1), np.float32)
+    environment._mocap_bounds = environment.mocap_low.tolist(), environment.mocap_high.tolist()
     return environment

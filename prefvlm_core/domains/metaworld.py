@@ -69,6 +69,7 @@ class MetaworldWorld:
 
     def __init__(self, task: str, goal_visible: bool) -> None:
         self.env = env = make_task(task, goal_visible)
+        self._joints, self._mocap_position = env.data.qpos, env.data.mocap_pos[0]  # views: they follow the simulation
         self._pristine_attributes = dict(env.__dict__)
         self._pristine_positions = (env.model.body_pos.copy(), env.model.site_pos.copy())
 
@@ -91,8 +92,9 @@ class MetaworldWorld:
 
     def snapshot(self) -> NDArray[np.float32]:
         """Joint positions and mocap position, (nq + 3,) float32: what changes from step to step, for `restore`."""
-        data = self.env.data
-        return np.concatenate((data.qpos, data.mocap_pos[0]), dtype=np.float32)
+        snapshot = np.empty(len(self._joints) + 3, np.float32)
+        snapshot[:-3], snapshot[-3:] = self._joints, self._mocap_position
+        return snapshot
 
     def scene(self) -> NDArray[np.float32]:
         """Positions of bodies and sites in the model, flat float32: what changes at a reset, for `restore`."""
