@@ -13,7 +13,7 @@ torch.set_num_threads(1)  # as in training: several test processes on few cores 
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left_to_other_files() -> Iterator[None]:
-    """A file's tests end the processes that they start, and take back what the package told these in the environment."""
+    """A file's tests end the processes that they start, and take back what the package told these by variables."""
     before = _told()
     yield
     assert not multiprocessing.active_children()
