@@ -256,9 +256,8 @@ class Fleet:
         with self.stopwatch("evaluation"):
             episodes = evaluation.final_episodes if last else evaluation.episodes
             seeds = [config.seed for config in self.configs]
-            environments = self.environments.copies(
-                episodes if self.updates.launched else 1
-            )  # a GPU acts for all at once
+            at_once = episodes if self.updates.launched else 1  # a GPU acts as fast for many as for one
+            environments = self.environments.copies(at_once)
             outcome = evaluate(self.policy, environments, seeds, episodes, self.shared.action_repeat)
         for run, feedback in enumerate(self.feedback):
             row = {"step": step} | {name: float(values[run]) for name, values in outcome.items()}

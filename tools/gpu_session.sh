@@ -12,7 +12,10 @@ PATH="$(cd "$tools/.." && pwd)/.venv/bin:$PATH"
 
 mkdir -p "$folder"
 [ -s "$folder/bench.txt" ] || prefvlm bench --only gpu --results "$folder" | tee "$folder/bench.txt"
-# 124: the time is up; 137: it was, and something did not stop by itself. Runs survive both.
-timeout --signal=INT --kill-after=20 $((end - SECONDS)) python "$tools/gpu_slices.py" --results "$folder" "$@" ||
-    [ $? = 124 ] || [ $? = 137 ]
+left=$((end - SECONDS))
+if [ "$left" -gt 0 ]; then  # for `timeout`, 0 is no limit
+    # 124: the time is up; 137: it was, and something did not stop by itself. Runs survive both.
+    timeout --signal=INT --kill-after=20 "$left" python "$tools/gpu_slices.py" --results "$folder" "$@" ||
+        [ $? = 124 ] || [ $? = 137 ]
+fi
 prefvlm runs --results "$folder"

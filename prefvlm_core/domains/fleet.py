@@ -97,7 +97,7 @@ def _work(
     horizon: int,
     action_repeat: int,
     shared: _SharedArrays,
-    pipe: "_Channel",
+    pipe: _Channel,
 ) -> None:
     """Run a worker: build its environments, then reset or step all of them at each command until the pipe closes.
 

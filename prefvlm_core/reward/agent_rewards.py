@@ -23,7 +23,9 @@ class AgentRewards:
 
     def __init__(self, configs: Sequence[RunConfig], replay: Replay, ensemble: RewardEnsemble) -> None:
         self.configs, self.replay, self.ensemble = configs, replay, ensemble
-        self.learned = torch.tensor([config.reward.source == "learned" for config in configs]).to(replay.rewards.device)
+        learned = [config.reward.source == "learned" for config in configs]
+        self.learned = torch.tensor(learned).to(replay.rewards.device)
+        self._any_learned = any(learned)
         self._predict = CapturedFunction(ensemble.predict, replay.rewards.device)
         self.replays = [replay.of_run(run) for run in range(len(configs))]
         self.ensembles = [ensemble.of_run(run) for run in range(len(configs))]
@@ -36,7 +38,7 @@ class AgentRewards:
 
         Where they depend on the frame after it, they are the true ones until the episode ends, and not sampled before.
         """
-        if self.replay.embeddings is not None or not any(config.reward.source == "learned" for config in self.configs):
+        if self.replay.embeddings is not None or not self._any_learned:
             return true_rewards
         return torch.where(self.learned, self._predict(observations, actions), true_rewards)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from builders.devices import needs_gpu
 
 from prefvlm_core.agent.captured import Captured, CapturedFunction
 from prefvlm_core.agent.policy import FleetPolicy
@@ -19,7 +20,6 @@ from prefvlm_core.reward.ensemble import RewardEnsemble
 
 CPU = torch.device("cpu")
 SEEDS = [3, 5]
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
 
 def learner() -> tuple[SAC, Replay]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from builders.devices import needs_gpu
 from scipy import stats
 
 from prefvlm_core.agent.draws import CounterDraws, mixed
@@ -92,7 +93,7 @@ def test_every_run_draws_from_its_own_number_of_steps_up_to_millions() -> None:
     assert 1_999_000 < steps[2].max() < 2_000_000 and 0 <= steps[2].min() < 1_000
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+@needs_gpu
 def test_a_gpu_draws_the_same() -> None:
     there = CounterDraws(KEYS, 512, 4, torch.device("cuda"))
     number, counts = torch.tensor(9), torch.tensor([[7], [1000], [10**6]])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from builders.devices import needs_gpu
 
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.agent.sac import SAC
@@ -13,7 +14,6 @@ from prefvlm_core.config.run import SACConfig
 CPU = torch.device("cpu")
 CONFIG = SACConfig(hidden_layers=2, width=16, batch_size=32, standardise=True, critic_norm=True)
 SEEDS = [3, 5, 7]
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
 
 def fleet(device: torch.device = CPU, seeds: list[int] = SEEDS) -> tuple[SAC, Replay]:
