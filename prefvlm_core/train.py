@@ -129,7 +129,9 @@ class Fleet:
         self.updates = make_updates(self.agent, self.replay, self.generators, [config.seed for config in self.configs])
         checkpoint = FleetCheckpoint(execution.results, [config.run_id for config in self.configs])
         cache = execution.cache_folder(checkpoint.path)
-        self.encoder = FleetEncoder(self.configs, self.replay, cache, self.stopwatch, execution.vlm_weights)
+        self.encoder = FleetEncoder(
+            self.configs, self.replay, environments, cache, self.stopwatch, execution.vlm_weights
+        )
         self.ensemble = RewardEnsemble(shared.reward, self.replay.input_size, initialization, self.device, shared.task)
         self.rewards = AgentRewards(self.configs, self.replay, self.ensemble)
         self.feedback = make_feedback(

@@ -28,6 +28,7 @@ from prefvlm_core.config.groups import SIMULATED_VLMS
 from prefvlm_core.config.profiles import FIRST_EDITION
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet
+from prefvlm_core.domains.frames import Renderers
 from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 from prefvlm_core.feedback import Feedback, make_feedback
 from prefvlm_core.methods import run_config
@@ -65,7 +66,7 @@ def hold_sessions(replay: Replay, configs: list[RunConfig]) -> list[Feedback]:
     generators, first, size = Generators([config.seed for config in configs]), configs[0], replay.size
     inputs, initialization = OBSERVATION_SIZE + ACTION_SIZE, generators[Stream.INITIALISATION]
     ensemble = RewardEnsemble(first.reward, inputs, initialization, torch.device("cpu"), first.task)
-    encoder = FleetEncoder(configs, replay, Path(), Stopwatch())
+    encoder = FleetEncoder(configs, replay, Renderers(), Path(), Stopwatch())
     held = make_feedback(configs, replay, ensemble, encoder, generators, Stopwatch(), Execution())
     for feedback in held:
         for step in filter(feedback.due, range(size)):

@@ -9,6 +9,7 @@ from labels of other episodes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from prefvlm_core.common.machine import one_thread
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.profiles import check_profile
 from prefvlm_core.config.run import RunConfig
+from prefvlm_core.domains.frames import Renderers
 from prefvlm_core.domains.registry import sizes_of
 from prefvlm_core.methods import run_config
 from prefvlm_core.preferences.pairs import PreferenceBuffer
@@ -108,8 +110,8 @@ def measure(directory: RunDirectory) -> pd.DataFrame:
     for shows in SHOWN:
         changes = {**plan.changes, "vlm.model": MODEL, "vlm.shows": shows}
         config = run_config(run.task, "prefvlm", run.seed, run.profile, changes)
-        with TemporaryDirectory() as folder:
-            fleet = FleetEncoder([config], replay, Path(folder), Stopwatch())
+        with TemporaryDirectory() as folder, closing(Renderers()) as renderers:
+            fleet = FleetEncoder([config], replay, renderers, Path(folder), Stopwatch())
             for draw in range(plan.draws):
                 for kind, accuracies in _accuracies(config, fleet.of_run(0), lessons, questions, draw):
                     rows.append((run.task, run.seed, shows, kind, draw, *accuracies))

@@ -1,15 +1,11 @@
-"""Many environments stepped at once by worker processes."""
+"""Many environments stepped at once by worker processes, which draw frames as well."""
 
 import contextlib
+import itertools
 import multiprocessing
-import select
-import signal
 import sys
-import time
-import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
@@ -20,11 +16,17 @@ from numpy.typing import NDArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.machine import usable_cores
 from prefvlm_core.domains.domain import Sizes
-from prefvlm_core.domains.environment import Environment
+from prefvlm_core.domains.frames import View
 from prefvlm_core.domains.registry import DOMAINS, check_horizon, sizes_of
+from prefvlm_core.domains.workers import Channel, Pictures, Share, SharedArrays, work
 
 _NO_GUARD = 78
 """Exit code of a worker that would start a fleet of its own while it imports the script that started it."""
+_DRAWN_AT_ONCE = 256
+"""Frames that all workers together draw at once, while those before them are embedded: enough for a batch of any
+model, and 40 MB at 224 pixels."""
+_LONGEST_DRAWING = 300.0
+"""Seconds after which workers that draw are taken to hang. Even on a loaded machine they need a tenth of it."""
 
 
 @dataclass(frozen=True)
@@ -42,99 +44,6 @@ class Step:
     rewards: NDArray[np.float32]
     successes: NDArray[np.bool_]
     snapshots: NDArray[np.float32]
-
-
-class _SharedArrays:
-    """The arrays shared by the parent and its workers, in anonymous memory: a killed parent leaves nothing behind."""
-
-    def __init__(self, count: int, sizes: Sizes) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._buffers: dict[str, tuple[Any, str, tuple[int, ...]]] = {}
-        for name, dtype, shape in (
-            ("seeds", "int64", (count,)),
-            ("actions", "float32", (count, sizes.action)),
-            ("observations", "float32", (count, sizes.observation)),
-            ("rewards", "float32", (count,)),
-            ("successes", "bool", (count,)),
-            ("snapshots", "float32", (count, sizes.snapshot)),
-            ("scenes", "float32", (count, sizes.scene)),
-        ):
-            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            self._buffers[name] = (context.RawArray("b", size), dtype, shape)
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        buffer, dtype, shape = self._buffers[name]
-        return np.frombuffer(buffer, dtype).reshape(shape)
-
-
-@dataclass(frozen=True)
-class _Channel:
-    """One end of a pipe between two processes."""
-
-    connection: Connection
-    patience: float
-    """Seconds for which a receiver looks for a message without sleeping."""
-
-    def send(self, message: Any) -> None:
-        self.connection.send(message)
-
-    def recv(self) -> Any:
-        if self.patience:
-            poller, end = select.poll(), time.perf_counter() + self.patience
-            poller.register(self.connection, select.POLLIN)
-            while not poller.poll(0) and time.perf_counter() < end:
-                pass
-        return self.connection.recv()
-
-    def close(self) -> None:
-        self.connection.close()
-
-
-def _work(
-    indices: list[int],
-    tasks: list[str],
-    domains: bytes,
-    horizon: int,
-    action_repeat: int,
-    shared: _SharedArrays,
-    pipe: _Channel,
-) -> None:
-    """Run a worker: build its environments, then reset or step all of them at each command until the pipe closes.
-
-    `domains` are those of the user's own by name, as their classes may exist in a notebook only.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    seeds, actions, observations = shared["seeds"], shared["actions"], shared["observations"]
-    rewards, successes = shared["rewards"], shared["successes"]
-    snapshots, scenes = shared["snapshots"], shared["scenes"]
-    task = tasks[0]
-    try:
-        for name, domain in cloudpickle.loads(domains).items():  # from the process that started this one
-            DOMAINS.register(name, domain)
-        environments = []
-        for task in tasks:
-            environments.append(Environment(task, horizon, action_repeat=action_repeat))
-        largest = (max(e.snapshot().size for e in environments), max(e.scene().size for e in environments))
-        pipe.send(("ready", largest))
-        while True:
-            command = pipe.recv()
-            for index, environment in zip(indices, environments, strict=True):
-                task = environment.task
-                if command == "reset":
-                    observations[index] = environment.reset(int(seeds[index]))
-                    scene = environment.scene()
-                    scenes[index, : scene.size] = scene
-                else:
-                    observations[index], rewards[index], successes[index] = environment.step(actions[index])
-                snapshot = environment.snapshot()
-                snapshots[index, : snapshot.size] = snapshot
-            pipe.send(("done", None))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent closed the fleet or died
-    except PrefVLMError as error:
-        pipe.send(("refused", f"Task '{task}': {error}"))
-    except Exception:
-        pipe.send(("error", f"in task '{task}':\n{traceback.format_exc()}"))
 
 
 def _common_sizes(tasks: Sequence[str], sizes: Sequence[Sizes]) -> Sizes:
@@ -202,18 +111,17 @@ class EnvironmentFleet:
         self._workers, self._action_repeat = workers, action_repeat
         self._patience = patience if workers < usable_cores() else 0.0
         self._copies: dict[int, EnvironmentFleet] = {}
-        self._shared = _SharedArrays(len(tasks), self.sizes)
+        self._shared = SharedArrays(len(tasks), self.sizes)
         self._waiting = False
         self._processes = []
-        self._pipes: list[_Channel] = []
+        self._pipes: list[Channel] = []
         context = multiprocessing.get_context("spawn")
         domains = cloudpickle.dumps(DOMAINS.added(tasks))
         for worker in range(self.workers):
             indices = list(range(worker, len(tasks), self.workers))
-            ours, theirs = (_Channel(end, self._patience) for end in context.Pipe())
-            own = [tasks[i] for i in indices]
-            arguments = (indices, own, domains, horizon, action_repeat, self._shared, theirs)
-            process = context.Process(target=_work, args=arguments, daemon=True)
+            ours, theirs = (Channel(end, self._patience) for end in context.Pipe())
+            share = Share(indices, [tasks[i] for i in indices], horizon, action_repeat)
+            process = context.Process(target=work, args=(share, domains, self._shared, theirs), daemon=True)
             process.start()
             theirs.close()  # so that the pipe breaks when either process ends
             self._processes.append(process)
@@ -227,7 +135,7 @@ class EnvironmentFleet:
         if len(seeds) != len(self.tasks) or min(seeds) < 0:
             raise PrefVLMError(f"reset needs {len(self.tasks)} seeds of 0 or more, one per environment, got {seeds}.")
         self._shared["seeds"][:] = seeds
-        self._send("reset")
+        self._send(["reset"] * self.workers)
         self._collect()
         return self._shared["observations"].copy()
 
@@ -239,8 +147,7 @@ class EnvironmentFleet:
                 f"got shape {actions.shape}, finite: {bool(np.isfinite(actions).all())}."
             )
         self._shared["actions"][:] = actions
-        self._send("step")
-        self._waiting = True
+        self._send(["step"] * self.workers)
 
     def step_wait(self) -> Step:
         """Wait for the step that `step_async` started and return its result."""
@@ -254,6 +161,35 @@ class EnvironmentFleet:
             shared["successes"].copy(),
             shared["snapshots"][:, : self._snapshot_size].copy(),
         )
+
+    def render(
+        self, view: View, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """See `domains.frames.FrameSource`. The workers share the frames of each part, and draw the next part while
+        the caller works on the one before it; no other call is allowed until the last one has come."""
+        starts = range(0, max(1, len(snapshots)), _DRAWN_AT_ONCE)
+
+        def begin(first: int) -> None:
+            part = slice(first, first + _DRAWN_AT_ONCE)
+            shares = (np.array_split(rows[part], self.workers) for rows in (snapshots, scenes))
+            self._send([Pictures(view, *share) for share in zip(*shares, strict=True)])
+
+        begin(0)
+        for _, following in itertools.zip_longest(starts, starts[1:]):
+            self._check_drawing()
+            frames = np.concatenate(self._collect())
+            if following is not None:
+                begin(following)
+            yield frames
+
+    def _check_drawing(self) -> None:
+        """Wait for the frames of every worker, at the most so long that none can still be at work."""
+        if not all(pipe.comes_within(_LONGEST_DRAWING) for pipe in self._pipes):
+            self.close()
+            raise PrefVLMError(
+                f"The {self.workers} processes that draw frames have not answered for {_LONGEST_DRAWING:.0f} seconds. "
+                "On some GPUs only one process can draw through EGL: set MUJOCO_GL=osmesa to draw on the processor."
+            )
 
     @property
     def scenes(self) -> NDArray[np.float32]:
@@ -298,14 +234,16 @@ class EnvironmentFleet:
     ) -> None:
         self.close()
 
-    def _send(self, command: str) -> None:
+    def _send(self, commands: Sequence[str | Pictures]) -> None:
+        """Send each worker its command, whose answer `_collect` takes."""
         if not self._pipes:
             raise PrefVLMError("This fleet is closed.")
         if self._waiting:
-            raise PrefVLMError(f"{command} was called during a step: call step_wait first.")
-        for pipe in self._pipes:
+            raise PrefVLMError("This fleet is still at work: call step_wait first.")
+        for pipe, command in zip(self._pipes, commands, strict=True):
             with contextlib.suppress(BrokenPipeError):  # a worker that died is reported by _collect
                 pipe.send(command)
+        self._waiting = True
 
     def _collect(self) -> list[Any]:
         """Wait for every worker's answer; at the first failure, end all workers and raise it."""

@@ -1,5 +1,8 @@
 """Frames: pictures of a task, rendered from snapshots whenever they are needed."""
 
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,6 +93,43 @@ class FrameRenderer:
     def close(self) -> None:
         """Release what drawing needs. The renderer cannot be used afterwards."""
         self._drawing.close()
+
+
+class View(NamedTuple):
+    """What a frame shows beside the pose of the task; see `FrameRenderer`."""
+
+    task: str
+    size: int
+    perturbation: Perturbation = CLEAN
+
+
+class FrameSource(Protocol):
+    """Draws frames of any view: here (`Renderers`) or in other processes (`domains.fleet.EnvironmentFleet`)."""
+
+    def render(
+        self, view: View, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """What `FrameRenderer.render` returns, in parts that come as they are drawn."""
+
+
+class Renderers:
+    """Draws frames in this process, by a renderer for each view that it is asked for."""
+
+    def __init__(self) -> None:
+        self._renderers: dict[View, FrameRenderer] = {}
+
+    def render(
+        self, view: View, snapshots: NDArray[np.float32], scenes: NDArray[np.float32]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """See `FrameSource`."""
+        if view not in self._renderers:
+            self._renderers[view] = FrameRenderer(view.task, view.size, perturbation=view.perturbation)
+        yield self._renderers[view].render(snapshots, scenes)
+
+    def close(self) -> None:
+        """Release what drawing needs."""
+        for renderer in self._renderers.values():
+            renderer.close()
 
 
 def difference(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from prefvlm_core.common.arrays import FloatArray, ImageArray, IntArray
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
-from prefvlm_core.domains.frames import FrameRenderer, difference
-from prefvlm_core.domains.perturbations import Perturbation
+from prefvlm_core.domains.frames import FrameSource, View, difference
 from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load, seen_fingerprint, uses_vlm, weights_for
 from prefvlm_core.vlm.endpoint import prompts
 from prefvlm_core.vlm.feature_cache import FeatureCache
@@ -31,14 +30,15 @@ _CHUNK = 8192
 class FleetEncoder:
     """Embeds the frames of a fleet's runs, or their differences (`vlm.shows`), each at most once per run.
 
-    The embeddings are cached in `folder`; `weights` is the checkpoint file of models that do not come with the package
-    ("": none), which the others are not given.
+    `frames` draws them. The embeddings are cached in `folder`; `weights` is the checkpoint file of models that do not
+    come with the package ("": none), which the others are not given.
     """
 
     def __init__(
         self,
         configs: Sequence[RunConfig],
         replay: Replay,
+        frames: FrameSource,
         folder: Path,
         stopwatch: Stopwatch,
         weights: str = "",
@@ -46,13 +46,13 @@ class FleetEncoder:
         self.configs = configs
         self.replay = replay
         self.stopwatch = stopwatch
+        self._frames = frames
         self._models: dict[str, VisionLanguageModel] = {
             name: load(name, weights_for(name, weights))
             for name in {config.vlm.model for config in configs if uses_vlm(config)}
         }
         self._texts: dict[tuple[str, str], FloatArray] = {}
         self._caches: dict[str, FeatureCache] = {}
-        self._renderers: dict[tuple[str, int, Perturbation], FrameRenderer] = {}
         for config in configs:
             if uses_vlm(config):
                 model = self._models[config.vlm.model]
@@ -115,40 +115,46 @@ class FleetEncoder:
 
     def _embed(self, runs: IntArray, steps: IntArray) -> FloatArray:
         run = int(runs[0])
-        model = self._models[self.configs[run].vlm.model]
-        pictures = self.pictures(run, steps, model.frame_size)
-        with self.stopwatch("embedding"):
-            return model.encode_image(pictures)
+        model, features = self._models[self.configs[run].vlm.model], []
+        for pictures in self._drawn(run, steps, model.frame_size):
+            with self.stopwatch("embedding"):
+                features.append(model.encode_image(pictures))
+        return np.concatenate(features)
 
     def pictures(self, run: int, steps: IntArray, size: int) -> ImageArray:
         """What `vlm.shows` names (n, size, size, 3) of one run at `steps` (n,), in its `view`."""
-        config, horizon = self.configs[run], self.replay.horizon
-        with self.stopwatch("rendering"):
-            renderer = self._renderer(config, size)
-            if config.vlm.shows == "frame":
-                return renderer.render(*self.replay.shown(np.full(len(steps), run), steps))
-            # An episode has a picture more than steps. That before a step is that after the last: it is drawn once.
-            before = steps + steps // horizon
-            rows, where = np.unique(np.stack((before, before + 1)), return_inverse=True)
-            episodes, within = np.divmod(rows, horizon + 1)
-            snapshots, scenes = self.replay.snapshots[run, episodes, within], self.replay.scenes[run, episodes]
-            return difference(*renderer.render(snapshots, scenes)[where.reshape(2, -1)])
+        return np.concatenate(list(self._drawn(run, steps, size)))
 
-    def _renderer(self, config: RunConfig, size: int) -> FrameRenderer:
-        perturbation = config.view.perturbation(config.seed)
-        shared = (config.task, size, perturbation)
-        if shared not in self._renderers:
-            self._renderers[shared] = FrameRenderer(config.task, size, perturbation=perturbation)
-        return self._renderers[shared]
+    def _drawn(self, run: int, steps: IntArray, size: int) -> Iterator[ImageArray]:
+        """The same in parts, while each of which is worked on the next one may be drawn already."""
+        if self.configs[run].vlm.shows == "frame":
+            yield from self._rendered(run, size, *self.replay.shown(np.full(len(steps), run), steps))
+            return
+        # An episode has a picture more than steps. That before a step is that after the last: it is drawn once.
+        horizon = self.replay.horizon
+        before = steps + steps // horizon
+        rows, where = np.unique(np.stack((before, before + 1)), return_inverse=True)
+        episodes, within = np.divmod(rows, horizon + 1)
+        snapshots, scenes = self.replay.snapshots[run, episodes, within], self.replay.scenes[run, episodes]
+        frames = np.concatenate(list(self._rendered(run, size, snapshots, scenes)))
+        yield difference(*frames[where.reshape(2, -1)])
+
+    def _rendered(self, run: int, size: int, snapshots: FloatArray, scenes: FloatArray) -> Iterator[ImageArray]:
+        config = self.configs[run]
+        parts = self._frames.render(View(config.task, size, config.view.perturbation(config.seed)), snapshots, scenes)
+        while True:
+            with self.stopwatch("rendering"):
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
 
     def close(self) -> None:
-        """Release the memory of the renderers, and remove the embeddings."""
+        """Remove the embeddings."""
         for cache in self._caches.values():
             cache.path.unlink(missing_ok=True)
             with suppress(OSError):  # there is more in it, such as the checkpoint
                 cache.path.parent.rmdir()
-        for renderer in self._renderers.values():
-            renderer.close()
 
 
 class RunEncoder:

@@ -14,9 +14,12 @@ import pytest
 from builders.registries import restored_registries
 
 from prefvlm_core.common.errors import PrefVLMError
+from prefvlm_core.domains import fleet as fleets
 from prefvlm_core.domains.environment import Environment
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
+from prefvlm_core.domains.frames import Renderers, View
 from prefvlm_core.domains.metaworld_domain import Metaworld
+from prefvlm_core.domains.perturbations import Perturbation
 from prefvlm_core.domains.registry import DOMAINS
 
 FLEET = ("button-press-v3", "peg-insert-side-v3", "button-press-v3")
@@ -49,6 +52,42 @@ def test_fleet_equals_single_environments(workers: int) -> None:
         assert step.snapshots.shape == (3, singles[1].snapshot().size)
         assert fleet.scenes.shape == (3, singles[1].scene().size)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("count", [0, 5, 11])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_draw_what_a_renderer_draws(workers: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleets, "_DRAWN_AT_ONCE", 4)
+    noisy = View("button-press-v3", 32, Perturbation(background=0.5, noise=5, seed=1))
+    with EnvironmentFleet(FLEET, 12, workers) as environments:
+        environments.reset([0, 1, 2])
+        seen = []
+        for _ in range(11):
+            environments.step_async(np.full((3, 4), 0.5, np.float32))
+            seen.append(environments.step_wait().snapshots)
+        snapshots, scenes = np.array(seen)[:count], environments.scenes
+        for index, view in enumerate((noisy, View("peg-insert-side-v3", 48), View("button-press-v3", 32))):
+            what = snapshots[:, index], np.repeat(scenes[None, index], count, axis=0)
+            parts = list(environments.render(view, *what))
+            assert [len(part) for part in parts] == [len(rows) for rows in np.split(snapshots, range(4, count, 4))]
+            (expected,) = Renderers().render(view, *what)
+            np.testing.assert_array_equal(np.concatenate(parts), expected)
+        first = next(environments.render(noisy, np.array(seen)[:, 0], np.repeat(scenes[:1], 11, axis=0)))
+        assert len(first) == 4
+        with pytest.raises(PrefVLMError, match="still at work"):  # on the next part, while the first one is embedded
+            environments.reset([0, 1, 2])
+
+
+def test_workers_that_hang_or_cannot_draw_end_the_fleet_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EnvironmentFleet(["reach-v3"], 1, 1) as environments:
+        with pytest.raises(PrefVLMError, match=r"^Task 'reach-v3': Frames of 8 pixels cannot be rendered"):
+            list(environments.render(View("reach-v3", 8), environments.snapshots, environments.scenes))
+        assert not multiprocessing.active_children()
+    monkeypatch.setattr(fleets, "_LONGEST_DRAWING", 0.0)
+    with EnvironmentFleet(["reach-v3"], 1, 1) as environments:
+        with pytest.raises(PrefVLMError, match=r"have not answered for 0 seconds.*MUJOCO_GL=osmesa"):
+            list(environments.render(View("reach-v3", 64), environments.snapshots, environments.scenes))
+        assert not multiprocessing.active_children()
 
 
 def test_a_fleet_needs_a_task_and_a_worker() -> None:

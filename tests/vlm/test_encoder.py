@@ -15,6 +15,7 @@ from prefvlm_core.checks.start import check_start
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution
+from prefvlm_core.domains import frames
 from prefvlm_core.domains.perturbations import CLEAN, Perturbation
 from prefvlm_core.methods import run_config
 from prefvlm_core.vlm import VLMS, ImageTextModel, encoder
@@ -53,7 +54,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[encoder.Ru
 
     The third run differs in its view, in which frames hold 1000 more.
     """
-    monkeypatch.setattr(encoder, "FrameRenderer", Counted)
+    monkeypatch.setattr(frames, "FrameRenderer", Counted)
     monkeypatch.setattr(Counted, "drawn", 0)
     with restored_registries():
         VLMS.register("reader", lambda name, weights: Reader())  # type: ignore[arg-type, return-value]
@@ -74,7 +75,7 @@ def fleet_encoder(folder: Path, weights: str = "", models: Sequence[str] = ("rea
             replay.begin_episode(torch.zeros(3, 3), np.full((3, 1), -1, np.float32), np.zeros((3, 1), np.float32))
         after = np.array([[0], [100 + step], [100 + step]], np.float32)
         replay.add(torch.full((3, 4), float(step)), torch.zeros(3), torch.zeros(3), torch.zeros(3, 3), after)
-    return encoder.FleetEncoder(configs, replay, folder, Stopwatch(), weights)
+    return encoder.FleetEncoder(configs, replay, frames.Renderers(), folder, Stopwatch(), weights)
 
 
 @pytest.mark.parametrize("beside", ["random", "tinyliv2", "goal:tinyliv"])

@@ -13,7 +13,7 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig, replace
 from prefvlm_core.domains.environment import Environment
-from prefvlm_core.domains.frames import FrameRenderer, difference
+from prefvlm_core.domains.frames import FrameRenderer, Renderers, difference
 from prefvlm_core.domains.registry import sizes_of
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.directory import RunDirectory
@@ -82,7 +82,7 @@ def runs_of(task: str, stride: int = 1) -> list[RunConfig]:
 def test_the_vlm_sees_what_an_action_changed_in_every_domain(task: str, tmp_path: Path) -> None:
     pytest.importorskip(TASKS[task])
     replay, snapshots, scenes = played(task)
-    encoder = FleetEncoder(runs_of(task), replay, tmp_path, Stopwatch())
+    encoder = FleetEncoder(runs_of(task), replay, Renderers(), tmp_path, Stopwatch())
     renderer = FrameRenderer(task)
     frames = [
         renderer.render(of_episode, np.repeat(scene[None], HORIZON + 1, axis=0))
@@ -104,8 +104,8 @@ def test_the_vlm_sees_what_an_action_changed_in_every_domain(task: str, tmp_path
 
 def test_with_a_stride_the_difference_is_that_of_the_last_action(tmp_path: Path) -> None:
     replay, *_ = played("button-press-v3")
-    every = FleetEncoder(runs_of("button-press-v3"), replay, tmp_path / "1", Stopwatch())
-    second = FleetEncoder(runs_of("button-press-v3", stride=2), replay, tmp_path / "2", Stopwatch())
+    every = FleetEncoder(runs_of("button-press-v3"), replay, Renderers(), tmp_path / "1", Stopwatch())
+    second = FleetEncoder(runs_of("button-press-v3", stride=2), replay, Renderers(), tmp_path / "2", Stopwatch())
     seen = second.of_run(1).frames(np.array([0, 4]))
     np.testing.assert_allclose(seen[:, 0], every.features(1, np.array([1, 5])), atol=2e-3)
     for encoder in (every, second):
@@ -117,7 +117,7 @@ def test_caches_tell_frames_and_differences_apart_and_are_found_again(
 ) -> None:
     replay, *_ = played("button-press-v3")
     steps, configs = np.arange(8), runs_of("button-press-v3")
-    first = FleetEncoder(configs, replay, tmp_path, Stopwatch())
+    first = FleetEncoder(configs, replay, Renderers(), tmp_path, Stopwatch())
     known = [first.features(run, steps) for run in (0, 1)]
     print_of_weights = load("tinyliv2").fingerprint
     size = f"2x8x{known[0].shape[1]}"
@@ -133,11 +133,11 @@ def test_caches_tell_frames_and_differences_apart_and_are_found_again(
         return render(self, snapshots, scenes)
 
     monkeypatch.setattr(FrameRenderer, "render", counted)
-    resumed = FleetEncoder(configs, replay, tmp_path, Stopwatch())
+    resumed = FleetEncoder(configs, replay, Renderers(), tmp_path, Stopwatch())
     for run in (0, 1):
         np.testing.assert_array_equal(resumed.features(run, steps), known[run])
     assert drawn == []
-    swapped = FleetEncoder(configs[::-1], replay, tmp_path, Stopwatch())
+    swapped = FleetEncoder(configs[::-1], replay, Renderers(), tmp_path, Stopwatch())
     np.testing.assert_allclose(swapped.features(0, steps), known[1], atol=2e-3)
     assert drawn == [10]  # two episodes of four actions have ten pictures, each drawn once
     resumed.close()
