@@ -28,7 +28,7 @@ from prefvlm_core.preferences.selection import HUMAN_SELECTIONS, SELECTIONS, Pai
 from prefvlm_core.preferences.teachers import Query, Teacher, VLMOpinion
 from prefvlm_core.reward.ensemble import RewardEnsemble, RunEnsemble, reward_accuracy
 from prefvlm_core.reward.learners import LEARNERS
-from prefvlm_core.reward.learning import LearningSetting
+from prefvlm_core.reward.learning import Learning, LearningSetting
 from prefvlm_core.vlm import uses_vlm
 from prefvlm_core.vlm.encoder import FleetEncoder, asks_endpoint
 from prefvlm_core.vlm.endpoint.client import EndpointClient
@@ -95,12 +95,12 @@ class Feedback:
         self.sessions += 1
         return {"sessions": self.sessions} | metrics
 
-    def learn_rewards(self) -> dict[str, float]:
-        """Fit the ensemble to the labels and relabel the replay. Returns columns for metrics.csv."""
+    def learn_rewards(self) -> Learning[dict[str, float]]:
+        """Fit the ensemble to the labels and relabel the replay. Its outcome are columns for metrics.csv."""
         if self.config.reward.standardise:
             self.ensemble.standardise(self.replay)
         labels = self.labels.for_learning(self.config.reward.stop_on == "human", self.filter.reliability)
-        learning = self.learner.learn(labels, self.asked)
+        learning = yield from self.learner.learn(labels, self.asked)
         self.ensemble.relabel(self.replay)
         metrics = {"reward_epochs": learning.epochs, "reward_training_accuracy": learning.accuracy}
         return metrics | dict(learning.metrics)

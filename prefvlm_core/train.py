@@ -2,7 +2,7 @@
 
 In each step, the agent acts, the environment returns an observation and the true reward, and the transition enters the
 replay (`_episode`). Every few hundred steps a feedback session collects labels of pairs of segments, the reward
-ensemble learns from them and the replay is relabeled (`_session`). The agent learns from the relabeled replay
+ensemble learns from them and the replay is relabeled (`_sessions`). The agent learns from the relabeled replay
 (`_update`) and is evaluated on the true reward (`_evaluate_if_due`).
 
 Many runs (tasks, methods, seeds) are trained in lock step as one fleet; a single run is a fleet of one. The result of a
@@ -39,6 +39,7 @@ from prefvlm_core.feedback import evaluation_columns, make_feedback
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
 from prefvlm_core.reward.ensemble import RewardEnsemble
+from prefvlm_core.reward.learning import learn_together
 from prefvlm_core.reward.mrn import meta_update
 from prefvlm_core.runs.checkpoint import FleetCheckpoint, lock_runs, remove_checkpoints, unfinished
 from prefvlm_core.runs.directory import FINISHED, RUNNING, RunDirectory
@@ -184,9 +185,8 @@ class Fleet:
             random = step < self.shared.exploration.random_steps
             actions = exploring_actions(self.policy, observations, self.generators[Stream.POLICY], random)
             arriving = HostCopy(actions)
-            for run in range(len(self.configs)):
-                if self.feedback[run].due(step):
-                    self._session(run, progress)
+            if due := [run for run, feedback in enumerate(self.feedback) if feedback.due(step)]:
+                self._sessions(due, progress)
             update_due = not random and step % self.shared.sac.update_every == 0
             if update_due and self.updates.launched:
                 self._update(step)
@@ -221,19 +221,26 @@ class Fleet:
             self.progress.updates += 1
             self.updates.update(self.progress.updates % self.shared.sac.target_update_every == 0)
 
-    def _session(self, run: int, progress: tqdm) -> None:
-        """Collect labels of a run, fit its rewards and relabel its replay; after the first session renew its critic."""
-        feedback, asks_people = self.feedback[run], self.configs[run].feedback.teacher == HUMAN
-        with self.stopwatch("labels"), paused(progress) if asks_people else nullcontext():
-            metrics = feedback.session()
+    def _sessions(self, runs: Sequence[int], progress: tqdm) -> None:
+        """Collect labels of some runs, fit their rewards and relabel their replays; after the first session of a run
+        renew its critic."""
+        metrics = {run: self._collect_labels(run, progress) for run in runs}
         with self.stopwatch("reward"):
-            self.progress.session_metrics[run] = metrics | feedback.learn_rewards()
-        if asks_people:  # notebook 07 plots the reward after each session
-            reward = self.ensemble.of_run(run).networks.folded()[0]
-            self.directories[run].write_session_reward(feedback.sessions, reward)
-        if feedback.sessions == 1:
-            with self.stopwatch("sac"):
-                self._renew_critic(run)
+            learnings = {run: self.feedback[run].learn_rewards() for run in runs}
+            learned = learn_together(self.ensemble, self.replay, learnings, at_once=self.updates.launched)
+        for run in runs:
+            self.progress.session_metrics[run] = metrics[run] | learned[run]
+            if self.configs[run].feedback.teacher == HUMAN:  # notebook 07 plots the reward after each session
+                reward = self.ensemble.of_run(run).networks.folded()[0]
+                self.directories[run].write_session_reward(self.feedback[run].sessions, reward)
+            if self.feedback[run].sessions == 1:
+                with self.stopwatch("sac"):
+                    self._renew_critic(run)
+
+    def _collect_labels(self, run: int, progress: tqdm) -> dict[str, float]:
+        asks_people = self.configs[run].feedback.teacher == HUMAN
+        with self.stopwatch("labels"), paused(progress) if asks_people else nullcontext():
+            return self.feedback[run].session()
 
     def _renew_critic(self, run: int) -> None:
         """Adjust a run's critic to the learned reward by `reset_updates` updates of the agent.

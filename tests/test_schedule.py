@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders.rewards import CONFIG, ensemble, labelled, random_replay, setting
+from builders.rewards import CONFIG, CPU, ensemble, labelled, learned, random_replay, setting
 from builders.runs import SMALL, content_hash, quiet, tiny, train_until_300, weights_hash, without_seconds
 
 from prefvlm_core.preferences.budget import Budget
 from prefvlm_core.preferences.labels import RunLabels
 from prefvlm_core.preferences.pairs import PreferenceBuffer
-from prefvlm_core.reward.learning import PlainLearner
+from prefvlm_core.reward.learning import PlainLearner, one_pass
 from prefvlm_core.runs.checkpoint import FleetCheckpoint
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import train
@@ -107,17 +107,17 @@ def test_stopping_judged_on_human_labels_goes_on_while_these_are_not_learned() -
     """Ten contradictory human labels before 300 that the ensemble has learned already."""
     replay, rewards = random_replay(), ensemble(dataclasses.replace(CONFIG, max_epochs=20, stop_accuracy=0.9))
     learner = PlainLearner(setting(replay, rewards, seed=2))
-    learned = labelled(replay, 300, seed=1)
-    learner.learn(learned, 300)
+    easy = labelled(replay, 300, seed=1)
+    learned(replay, rewards, learner.learn(easy, 300))
     labels = RunLabels()
     starts = np.repeat(labelled(replay, 5, seed=3).starts, 2, axis=0)
     labels.human.add(starts, np.tile(np.float32([0, 1]), 5))
-    labels.kept.add(learned.starts, learned.labels)
+    labels.kept.add(easy.starts, easy.labels)
     assert labels.for_learning().reliability is None
     everything, human_only = labels.for_learning(), labels.for_learning(judged_by_human=True)
     assert (everything.judged, human_only.judged, len(human_only)) == (None, 10, 310)
-    assert learner.learn(everything, 10).epochs < 20
-    learning = learner.learn(human_only, 10)
+    assert learned(replay, rewards, learner.learn(everything, 10)).epochs < 20
+    learning = learned(replay, rewards, learner.learn(human_only, 10))
     assert learning.epochs == 20 and learning.accuracy < 0.9
     assert RunLabels().for_learning(judged_by_human=True).judged is None  # a VLM alone is judged on its own labels
 
@@ -125,14 +125,15 @@ def test_stopping_judged_on_human_labels_goes_on_while_these_are_not_learned() -
 def test_the_accuracy_of_a_pass_is_that_of_the_judged_pairs() -> None:
     replay, rewards = random_replay(), ensemble()
     right = labelled(replay, 200, seed=1)
-    PlainLearner(setting(replay, rewards, seed=2)).learn(right, 200)
+    learned(replay, rewards, PlainLearner(setting(replay, rewards, seed=2)).learn(right, 200))
     wrong = PreferenceBuffer(right.starts, np.concatenate((1 - right.labels[:50], right.labels[50:])), judged=50)
     small_steps = dataclasses.replace(CONFIG, learning_rate=1e-12)
     frozen = ensemble(small_steps)
     frozen.networks.values.copy_(rewards.networks.values)
-    run, seen = frozen.of_run(0), replay.of_run(0)
-    judged = run.epoch(seen, wrong, 5, np.random.default_rng(0))
-    whole = run.epoch(seen, dataclasses.replace(wrong, judged=None), 5, np.random.default_rng(0))
+    judged, whole = (
+        learned(replay, frozen, one_pass(labels, small_steps, 5, np.random.default_rng(0), CPU))
+        for labels in (wrong, dataclasses.replace(wrong, judged=None))
+    )
     assert judged < 0.1 and 0.7 < whole < 0.8
 
 

@@ -33,6 +33,7 @@ from prefvlm_core.domains.tasks import ACTION_SIZE, OBSERVATION_SIZE
 from prefvlm_core.feedback import Feedback, make_feedback
 from prefvlm_core.methods import run_config
 from prefvlm_core.reward.ensemble import RewardEnsemble, reward_accuracy
+from prefvlm_core.reward.learning import learn_together
 from prefvlm_core.runs.checkpoint import lock_runs
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import Fleet
@@ -68,11 +69,11 @@ def hold_sessions(replay: Replay, configs: list[RunConfig]) -> list[Feedback]:
     ensemble = RewardEnsemble(first.reward, inputs, initialization, torch.device("cpu"), first.task)
     encoder = FleetEncoder(configs, replay, Renderers(), Path(), Stopwatch())
     held = make_feedback(configs, replay, ensemble, encoder, generators, Stopwatch(), Execution())
-    for feedback in held:
+    for run, feedback in enumerate(held):
         for step in filter(feedback.due, range(size)):
             replay.size = step
             feedback.session()
-            feedback.learn_rewards()
+            learn_together(ensemble, replay, {run: feedback.learn_rewards()})
         replay.size = size
     return held
 

@@ -137,9 +137,13 @@ class StackedMLP:
 
     def of_run(self, run: int) -> StackedMLP:
         """The networks of one run as a fleet of one, sharing memory."""
-        gradients = None if self.gradients is None else self.gradients[run : run + 1]
-        scaling = None if self.scaling is None else self.scaling[:, run : run + 1]
-        return StackedMLP(self.sizes, self.activation, self.values[run : run + 1], gradients, scaling)
+        return self.of_runs(slice(run, run + 1))
+
+    def of_runs(self, places: slice | Tensor) -> StackedMLP:
+        """The networks of some runs: sharing memory for a slice, copies for indices (r,)."""
+        gradients = None if self.gradients is None else self.gradients[places]
+        scaling = None if self.scaling is None else self.scaling[:, places]
+        return StackedMLP(self.sizes, self.activation, self.values[places], gradients, scaling)
 
     def folded(self) -> Tensor:
         """`values` (runs, members, parameters) of networks that compute the same without `scaling`, up to rounding."""
@@ -211,8 +215,13 @@ class StackedAdam:
     def of_run(self, run: int) -> StackedAdam:
         """The optimizer of one run, sharing memory."""
         span = slice(run, run + 1)
-        state = self.first_moment[span], self.second_moment[span], self.steps[span]
-        return StackedAdam(self.values[span], self.gradients[span], self.learning_rate, state)
+        return self.of_runs(span, self.values[span], self.gradients[span])
+
+    def of_runs(self, places: slice | Tensor, values: Tensor, gradients: Tensor) -> StackedAdam:
+        """The optimizer of some runs, for their values and gradients: its state is shared for a slice, a copy for
+        indices (r,)."""
+        state = self.first_moment[places], self.second_moment[places], self.steps[places]
+        return StackedAdam(values, gradients, self.learning_rate, state)
 
     def reset(self) -> None:
         """Set all moments and step counts to 0."""

@@ -120,6 +120,15 @@ class Replay:
             _taken(observations, rows + 1),
         )
 
+    def inputs(self, places: slice | Tensor, steps: Tensor) -> Tensor:
+        """`RunReplay.inputs` (r, ..., O + A) or (r, ..., D) of r runs, all in a slice or at indices (r,), each at its
+        `steps` (r, ...)."""
+        runs = torch.arange(len(self.rewards), device=steps.device)[places]
+        if self.embeddings is not None:
+            return _taken(self.embeddings, steps, runs)
+        observations = _taken(self.observations.flatten(1, 2), rows_of(steps, self.horizon), runs)
+        return torch.cat((observations, _taken(self.actions, steps, runs)), -1)
+
     def sampled_steps(self, run: int) -> int:
         """Number of first steps of a run from which batches are drawn."""
         return self.complete_episodes * self.horizon if run in self.rewarded_by_episode else self.size
@@ -263,14 +272,16 @@ def make_replay(configs: Sequence[RunConfig], environments: EnvironmentFleet, de
     return replay
 
 
-def _taken(values: Tensor, chosen: Tensor) -> Tensor:
-    """The values (runs, batch, ...) at `chosen` (runs, batch) of each run's `values` (runs, n, ...).
+def _taken(values: Tensor, chosen: Tensor, runs: Tensor | None = None) -> Tensor:
+    """The values (r, batch, ...) at `chosen` (r, batch) of each run's `values` (runs, n, ...), or of those of r `runs`
+    (r,).
 
     The same as values[runs, chosen], in a third of the time.
     """
-    runs, count = values.shape[:2]
-    first = count * torch.arange(runs, device=values.device).unsqueeze(1)
-    return values.flatten(0, 1).index_select(0, (first + chosen).flatten()).unflatten(0, chosen.shape)
+    count = values.shape[1]
+    first = count * (torch.arange(len(values), device=values.device) if runs is None else runs)
+    rows = first.view(-1, *[1] * (chosen.dim() - 1)) + chosen
+    return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, chosen.shape)
 
 
 def rows_of(steps: Tensor, horizon: int) -> Tensor:

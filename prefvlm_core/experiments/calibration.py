@@ -29,6 +29,7 @@ from prefvlm_core.domains.registry import domain_of, main_tasks, sizes_of
 from prefvlm_core.experiments.timings import TIMINGS
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward.ensemble import RewardEnsemble
+from prefvlm_core.reward.learning import learn_together, one_pass
 from prefvlm_core.vlm import VisionLanguageModel, load
 from prefvlm_core.vlm.feature_cache import FeatureCache
 from prefvlm_core.vlm.frame_pairs import FramePairs
@@ -217,8 +218,12 @@ def _reward_update(config: RunConfig) -> float:
     fleet, size, length = _fleet(config, 1), config.reward.batch_size, config.feedback.segment_length
     starts = fleet.replay.of_run(0).draw_segments(fleet.generators[0], size, length, 4)
     pairs = PreferenceBuffer(starts, (np.arange(size) % 2).astype(np.float32))
-    ensemble, replay = fleet.ensemble.of_run(0), fleet.replay.of_run(0)
-    return _seconds(lambda: ensemble.epoch(replay, pairs, length, fleet.generators[0]))
+
+    def update() -> None:
+        learning = one_pass(pairs, config.reward, length, fleet.generators[0], _CPU)
+        learn_together(fleet.ensemble, fleet.replay, {0: learning})
+
+    return _seconds(update)
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from prefvlm_core.agent.networks import StackedAdam, StackedMLP, identity_scaling, uniform_fan_in
-from prefvlm_core.agent.replay import RunReplay
+from prefvlm_core.agent.replay import Replay, RunReplay
+from prefvlm_core.agent.transfers import to_device
 from prefvlm_core.common.arrays import IntArray
 from prefvlm_core.config.run import RewardConfig, RunConfig
-from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss, preference_probability
+from prefvlm_core.preferences.pairs import bradley_terry_loss, preference_probability
 from prefvlm_core.reward.inputs import InputsOf, inputs_of
 
 RELABEL_CHUNK = 16_384
@@ -21,6 +23,26 @@ RELABEL_CHUNK = 16_384
 SMALLEST_SCALE = 0.05
 """Smallest standard deviation by which an input (meters, or part of a quaternion) is divided when standardized, so that
 an input that has hardly moved is not magnified."""
+
+
+class Minibatch(NamedTuple):
+    """Labeled pairs of one run, from which its members learn by one step, each from its own."""
+
+    starts: Tensor
+    """First steps of both segments, (members, n, 2)."""
+    labels: Tensor
+    """P(second preferred), (members, n)."""
+    reliability: Tensor | None
+    """Probability with which each label is right, (members, n); None: labels are taken at their word."""
+    length: int
+    """Steps of a segment."""
+    learning_rate_scale: float
+    """Factor of the learning rate."""
+
+    @property
+    def kind(self) -> tuple[int, bool, int, float]:
+        """In what the minibatches of several runs agree if these learn at once."""
+        return self.labels.shape[1], self.reliability is None, self.length, self.learning_rate_scale
 
 
 class RewardEnsemble:
@@ -59,6 +81,36 @@ class RewardEnsemble:
         """Mean reward (runs,) over the members, for observations (runs, O) and actions (runs, A)."""
         inputs = self.inputs_of(torch.cat((observations, actions), -1))
         return torch.tanh(self.networks(inputs.unsqueeze(1))).mean(1)[:, 0, 0]
+
+    def learn(self, replay: Replay, minibatches: Mapping[int, Minibatch]) -> Tensor:
+        """Take one step of Adam on the Bradley–Terry loss of the minibatches, all of one `kind`, of some runs.
+
+        Returns (runs, members, n), by how much the return of each second segment exceeded that of the first before.
+        """
+        batches, places = list(minibatches.values()), self._places(list(minibatches))
+        networks = self.networks.of_runs(places)
+        assert networks.gradients is not None
+        optimizer = self.optimizer.of_runs(places, networks.values, networks.gradients)
+        starts = torch.stack([each.starts for each in batches])
+        steps = starts.unsqueeze(-1) + torch.arange(batches[0].length, device=starts.device)
+        inputs = self.inputs_of(replay.inputs(places, steps))
+        returns = torch.tanh(networks(inputs.flatten(2, 4))).view(steps.shape).sum(-1)
+        labels = torch.stack([each.labels for each in batches])
+        reliability = [each.reliability for each in batches if each.reliability is not None]
+        loss = bradley_terry_loss(returns, labels, torch.stack(reliability) if reliability else None)
+        networks.backward(loss.mean(-1).sum())
+        optimizer.step(batches[0].learning_rate_scale)
+        if isinstance(places, Tensor):  # what learned is a copy
+            self.networks.values[places] = networks.values
+            for name, tensor in self.optimizer.state().items():
+                tensor[places] = optimizer.state()[name]
+        return (returns[..., 1] - returns[..., 0]).detach()
+
+    def _places(self, runs: Sequence[int]) -> slice | Tensor:
+        """Where the fleet's tensors hold some of its runs: a slice, which shares memory, where these lie together."""
+        if list(runs) == list(range(runs[0], runs[-1] + 1)):
+            return slice(runs[0], runs[-1] + 1)
+        return to_device(np.array(runs), self.networks.values.device)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that training changes, by name."""
@@ -122,35 +174,6 @@ class RunEnsemble:
         """Take one step of Adam on the scalar `loss`; `learning_rate_scale` multiplies the learning rate."""
         self.networks.backward(loss)
         self.optimizer.step(learning_rate_scale)
-
-    def epoch(
-        self,
-        replay: RunReplay,
-        buffer: PreferenceBuffer,
-        length: int,
-        generator: np.random.Generator,
-        learning_rate_scale: float = 1.0,
-    ) -> float:
-        """Train the members on one pass over the labels (at least one), each in its own order.
-
-        Returns the training accuracy: the fraction of labels other than 1/2 with which a member agreed just before it
-        learned from them, mean over members, among the pairs on which learning is judged; nan if all of these are 1/2.
-        """
-        starts = torch.from_numpy(buffer.starts).to(replay.device)
-        labels = torch.from_numpy(buffer.labels).to(replay.device)
-        reliability = None if buffer.reliability is None else torch.from_numpy(buffer.reliability).to(replay.device)
-        order = np.stack([generator.permutation(len(buffer)) for _ in range(self.config.members)])
-        judged = len(buffer) if buffer.judged is None else buffer.judged
-        correct = torch.zeros((), device=replay.device)
-        for chosen in torch.from_numpy(order).to(replay.device).split(self.config.batch_size, dim=1):
-            returns = self.segment_rewards(replay, starts[chosen], length).sum(-1)
-            wanted = labels[chosen]
-            loss = bradley_terry_loss(returns, wanted, None if reliability is None else reliability[chosen])
-            self.descend(loss.mean(-1).sum(), learning_rate_scale)
-            margin = (returns[..., 1] - returns[..., 0]).detach()
-            correct += ((margin * (wanted - 0.5) > 0) & (chosen < judged)).sum()
-        decided = int((labels[:judged] != 0.5).sum()) * self.config.members
-        return float(correct) / decided if decided else float("nan")
 
 
 def reward_accuracy(

@@ -1,20 +1,31 @@
-"""How a reward ensemble learns from the labels of a session: the protocol of reward learners, and PEBBLE's learner."""
+"""How a reward ensemble learns from the labels of a session: the protocol of reward learners, and PEBBLE's learner.
+
+A learner is a generator that yields the minibatches from which its run learns, and is sent what came of each. So the
+runs of a fleet, each of which learns for as long as it needs, can take their steps together (`learn_together`).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from prefvlm_core.agent.replay import RunReplay
-from prefvlm_core.config.run import RunConfig
+from prefvlm_core.agent.replay import Replay, RunReplay
+from prefvlm_core.config.run import RewardConfig, RunConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.preferences.selection import PairSource
-from prefvlm_core.reward.ensemble import RunEnsemble
+from prefvlm_core.reward.ensemble import Minibatch, RewardEnsemble, RunEnsemble
+
+Outcome = TypeVar("Outcome")
+Learning = Generator[Minibatch, Tensor, Outcome]
+"""Yields minibatches of one run, is sent (members, n) as `RewardEnsemble.learn` returns it for each, and returns the
+outcome."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +51,18 @@ class LearningSetting:
     pairs: PairSource
     generator: np.random.Generator
 
+    def one_pass(self, buffer: PreferenceBuffer, learning_rate_scale: float = 1.0) -> Learning[float]:
+        """See `one_pass`."""
+        length = self.config.feedback.segment_length
+        return one_pass(buffer, self.config.reward, length, self.generator, self.replay.device, learning_rate_scale)
+
 
 class RewardLearner(ABC):
     """Fits the ensemble of one run to its labels in each session. One that keeps something between sessions overrides
     the rest too."""
 
     @abstractmethod
-    def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
+    def learn(self, buffer: PreferenceBuffer, asked: int) -> Learning[RewardLearning]:
         """Learn from all labels so far; `asked` is the number of queries that the human was asked in this session."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -71,18 +87,73 @@ class PlainLearner(RewardLearner):
 
     def __init__(self, setting: LearningSetting) -> None:
         self.setting = setting
-        self.length = setting.config.feedback.segment_length
 
-    def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
+    def learn(self, buffer: PreferenceBuffer, asked: int) -> Learning[RewardLearning]:
         """See `RewardLearner.learn`."""
-        setting, config = self.setting, self.setting.config.reward
+        config = self.setting.config.reward
         accuracy, epochs = float("nan"), 0
         while len(buffer) and epochs < config.max_epochs:
             epochs += 1
-            accuracy = setting.ensemble.epoch(setting.replay, buffer, self.length, setting.generator)
+            accuracy = yield from self.setting.one_pass(buffer)
             if accuracy > config.stop_accuracy:
                 break
         return RewardLearning(epochs, accuracy)
+
+
+def one_pass(
+    buffer: PreferenceBuffer,
+    config: RewardConfig,
+    length: int,
+    generator: np.random.Generator,
+    device: torch.device,
+    learning_rate_scale: float = 1.0,
+) -> Learning[float]:
+    """One pass of the members over the labels (at least one) of segments of `length` steps, each in its own order.
+
+    Its outcome is the training accuracy: the fraction of labels other than 1/2 with which a member agreed just before
+    it learned from them, mean over members, among the pairs on which learning is judged; nan if all of these are 1/2.
+    """
+    starts = torch.from_numpy(buffer.starts).to(device)
+    labels = torch.from_numpy(buffer.labels).to(device)
+    reliability = None if buffer.reliability is None else torch.from_numpy(buffer.reliability).to(device)
+    order = np.stack([generator.permutation(len(buffer)) for _ in range(config.members)])
+    judged = len(buffer) if buffer.judged is None else buffer.judged
+    correct = torch.zeros((), device=device)
+    for chosen in torch.from_numpy(order).to(device).split(config.batch_size, dim=1):
+        trusted = None if reliability is None else reliability[chosen]
+        margin = yield Minibatch(starts[chosen], labels[chosen], trusted, length, learning_rate_scale)
+        correct += ((margin * (labels[chosen] - 0.5) > 0) & (chosen < judged)).sum()
+    decided = int((labels[:judged] != 0.5).sum()) * config.members
+    return float(correct) / decided if decided else float("nan")
+
+
+def learn_together(
+    ensemble: RewardEnsemble, replay: Replay, learnings: Mapping[int, Learning[Outcome]], at_once: bool = False
+) -> dict[int, Outcome]:
+    """Let each of some runs of a fleet learn to its end. Returns the outcomes.
+
+    With `at_once`, runs whose next minibatches are of one kind learn from them by the same operations, as a GPU does
+    best; the others of the fleet then change a run by float rounding.
+    """
+    wanted, outcomes = {}, {}
+
+    def advance(run: int, step: Callable[[], Minibatch]) -> None:
+        try:
+            wanted[run] = step()
+        except StopIteration as end:
+            wanted.pop(run, None)
+            outcomes[run] = end.value
+
+    for run, learning in learnings.items():
+        advance(run, learning.__next__)
+    while wanted:
+        groups: dict[object, dict[int, Minibatch]] = {}
+        for run, minibatch in wanted.items():
+            groups.setdefault(minibatch.kind if at_once else run, {})[run] = minibatch
+        for group in groups.values():
+            for run, margin in zip(group, ensemble.learn(replay, group), strict=True):
+                advance(run, partial(learnings[run].send, margin))
+    return outcomes
 
 
 MakeLearner = Callable[[LearningSetting], RewardLearner]

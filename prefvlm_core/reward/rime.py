@@ -31,7 +31,7 @@ from prefvlm_core.common.arrays import DoubleArray
 from prefvlm_core.preferences.filters import Partition, RIMEThresholds, divergence
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward.ensemble import RunEnsemble
-from prefvlm_core.reward.learning import LearningSetting, RewardLearner, RewardLearning
+from prefvlm_core.reward.learning import Learning, LearningSetting, RewardLearner, RewardLearning
 
 
 class Denoised(NamedTuple):
@@ -71,7 +71,7 @@ class RIMELearner(RewardLearner):
         self.length = setting.config.feedback.segment_length
         self.thresholds = RIMEThresholds(setting.config.filter)
 
-    def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
+    def learn(self, buffer: PreferenceBuffer, asked: int) -> Learning[RewardLearning]:
         """See `RewardLearner.learn`."""
         setting, ensemble = self.setting, self.setting.ensemble
         accuracy, epochs = float("nan"), 0
@@ -82,7 +82,7 @@ class RIMELearner(RewardLearner):
             probabilities = ensemble.member_probabilities(setting.replay, buffer.starts, self.length)
             denoised, partition = denoise(buffer, probabilities.double().mean(0).cpu().numpy(), self.thresholds)
             if len(denoised):
-                accuracy = ensemble.epoch(setting.replay, denoised, self.length, setting.generator, warm_up)
+                accuracy = yield from setting.one_pass(denoised, warm_up)
             if epochs >= self.config.minimum_epochs and accuracy > self.config.stop_accuracy:
                 break
         if partition is None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from prefvlm_core.common.arrays import DoubleArray, IntArray
 from prefvlm_core.config.groups import SURFConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer, bradley_terry_loss
-from prefvlm_core.reward.learning import LearningSetting, RewardLearner, RewardLearning
+from prefvlm_core.reward.learning import Learning, LearningSetting, RewardLearner, RewardLearning
 
 
 def crop_masks(shape: tuple[int, int], length: int, config: SURFConfig, generator: np.random.Generator) -> Tensor:
@@ -61,8 +61,9 @@ class SURFLearner(RewardLearner):
         self.unlabelled: IntArray = np.empty((0, 2), np.int64)
         """Pairs that nobody is asked about, (u, 2)."""
 
-    def learn(self, buffer: PreferenceBuffer, asked: int) -> RewardLearning:
+    def learn(self, buffer: PreferenceBuffer, asked: int) -> Learning[RewardLearning]:
         """See `RewardLearner.learn`. It first draws `unlabelled_ratio` unlabeled pairs per query."""
+        yield from ()  # its loss is one of its own, on which a run descends alone
         drawn = self.setting.pairs.draw(asked * self.config.unlabelled_ratio)
         self.unlabelled = np.concatenate((self.unlabelled, drawn))
         if not len(buffer):

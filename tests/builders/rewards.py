@@ -11,7 +11,7 @@ from prefvlm_core.config.run import RunConfig
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.preferences.selection import PairSource
 from prefvlm_core.reward.ensemble import RewardEnsemble
-from prefvlm_core.reward.learning import LearningSetting
+from prefvlm_core.reward.learning import Learning, LearningSetting, Outcome, learn_together
 
 CONFIG = RewardConfig(hidden_layers=2, width=32, learning_rate=3e-3, batch_size=32, max_epochs=60)
 CPU = torch.device("cpu")
@@ -57,6 +57,11 @@ def setting(replay: Replay, rewards: RewardEnsemble, seed: int, **groups: Any) -
     generator = np.random.default_rng(seed)
     pairs = PairSource(config, replay.of_run(0), generator)
     return LearningSetting(config, rewards.of_run(0), replay.of_run(0), pairs, generator)
+
+
+def learned(replay: Replay, rewards: RewardEnsemble, learning: Learning[Outcome]) -> Outcome:
+    """The outcome of what run 0 learns."""
+    return learn_together(rewards, replay, {0: learning})[0]
 
 
 def accuracy(replay: Replay, rewards: RewardEnsemble, held_out: PreferenceBuffer) -> float:

@@ -32,6 +32,7 @@ from prefvlm_core.labelling.files import export_labels, read_labels
 from prefvlm_core.labelling.films import strip
 from prefvlm_core.labelling.queue import LabelQueue, Pair
 from prefvlm_core.reward.ensemble import RewardEnsemble
+from prefvlm_core.reward.learning import learn_together, one_pass
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.train import train
 
@@ -330,14 +331,15 @@ def test_a_reward_is_learned_offline_from_what_was_imported(kept: RunDirectory, 
     replay, buffer, length = training_set(read_folder(tmp_path / "out"), teachers=["me"])
     assert (length, len(buffer)) == (10, len(data.pairs))
     first = data.clips["observations"][buffer.starts[0, 1] // length].as_py()
-    steps = replay.segment_steps(buffer.starts[0, 1:], length)
-    assert torch.equal(replay.inputs(steps)[0, :, : len(first[0])], torch.tensor(first))
-    config, generator = kept.config.reward, np.random.default_rng(0)
-    ensemble = RewardEnsemble(
-        config, replay.actions.shape[1] + 39, [generator], torch.device("cpu"), "drawer-close-v3"
-    ).of_run(0)
-    ensemble.standardise(replay)
-    accuracy = [ensemble.epoch(replay, buffer, length, generator) for _ in range(60)]
+    run = replay.of_run(0)
+    steps = run.segment_steps(buffer.starts[0, 1:], length)
+    assert torch.equal(run.inputs(steps)[0, :, : len(first[0])], torch.tensor(first))
+    config, generator, cpu = kept.config.reward, np.random.default_rng(0), torch.device("cpu")
+    ensemble = RewardEnsemble(config, replay.input_size, [generator], cpu, "drawer-close-v3")
+    ensemble.of_run(0).standardise(run)
+    accuracy = [
+        learn_together(ensemble, replay, {0: one_pass(buffer, config, length, generator, cpu)})[0] for _ in range(60)
+    ]
     assert accuracy[-1] > 0.9 > accuracy[0]
 
 

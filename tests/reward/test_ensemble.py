@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from builders.rewards import CONFIG, LENGTH, accuracy, ensemble, labelled, random_replay, setting
+from builders.rewards import CONFIG, LENGTH, accuracy, ensemble, labelled, learned, random_replay, setting
 
 from prefvlm_core.preferences.pairs import PreferenceBuffer
 from prefvlm_core.reward.ensemble import SMALLEST_SCALE, RewardEnsemble
@@ -18,7 +18,7 @@ def test_learns_the_order_of_unseen_pairs_and_leaves_other_runs_alone() -> None:
     held_out = labelled(replay, 300, seed=9)
 
     before = accuracy(replay, rewards, held_out)
-    PlainLearner(setting(replay, rewards, seed=2)).learn(labelled(replay, 400, seed=1), 400)
+    learned(replay, rewards, PlainLearner(setting(replay, rewards, seed=2)).learn(labelled(replay, 400, seed=1), 400))
     assert before < 0.75 and accuracy(replay, rewards, held_out) > 0.9
     assert torch.equal(rewards.networks.values[1], other)
 
@@ -46,7 +46,7 @@ def test_few_labels_suffice_only_if_inputs_are_standardized() -> None:
         replay.observations[0, ..., 0] *= 0.06
         if standardise:
             rewards.of_run(0).standardise(replay.of_run(0))
-        PlainLearner(setting(replay, rewards, seed=2)).learn(pairs, 60)
+        learned(replay, rewards, PlainLearner(setting(replay, rewards, seed=2)).learn(pairs, 60))
         held_out_accuracy[standardise] = accuracy(replay, rewards, held_out)
     assert held_out_accuracy[True] > held_out_accuracy[False] + 0.1
 
@@ -54,14 +54,14 @@ def test_few_labels_suffice_only_if_inputs_are_standardized() -> None:
 def test_learning_stops_early_at_the_wanted_accuracy() -> None:
     replay, rewards = random_replay(), ensemble()
     easy = labelled(replay, 20, seed=1)
-    learning = PlainLearner(setting(replay, rewards, seed=2)).learn(easy, 0)
+    learning = learned(replay, rewards, PlainLearner(setting(replay, rewards, seed=2)).learn(easy, 0))
     assert learning.epochs < CONFIG.max_epochs and learning.accuracy > CONFIG.stop_accuracy
 
 
 def test_without_labels_nothing_is_learned() -> None:
     replay, rewards = random_replay(), ensemble()
     before = rewards.networks.values.clone()
-    learning = PlainLearner(setting(replay, rewards, seed=2)).learn(PreferenceBuffer(), 0)
+    learning = learned(replay, rewards, PlainLearner(setting(replay, rewards, seed=2)).learn(PreferenceBuffer(), 0))
     assert learning.epochs == 0 and math.isnan(learning.accuracy)
     assert torch.equal(rewards.networks.values, before)
 
@@ -74,7 +74,7 @@ def test_ties_pull_the_returns_together() -> None:
         rewards.of_run(0).member_returns(replay.of_run(0), pairs.starts, LENGTH).diff(dim=-1).abs().mean()
     )
     before = gap()
-    learning = PlainLearner(setting(replay, rewards, seed=2)).learn(ties, 0)
+    learning = learned(replay, rewards, PlainLearner(setting(replay, rewards, seed=2)).learn(ties, 0))
     assert gap() < 0.5 * before and math.isnan(learning.accuracy) and learning.epochs == CONFIG.max_epochs
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from builders.rewards import CPU, accuracy, ensemble, labelled, random_replay, setting
+from builders.rewards import CPU, accuracy, ensemble, labelled, learned, random_replay, setting
 
 from prefvlm_core.config.run import FilterConfig, RewardConfig, RIMEConfig
 from prefvlm_core.methods import run_config
@@ -78,9 +78,9 @@ def test_most_flips_are_right_and_the_reward_generalizes_better_than_without_the
         plain, denoised = (
             RewardEnsemble(config, 6, [np.random.default_rng(0)], CPU, "drawer-close-v3") for _ in range(2)
         )
-        PlainLearner(setting(replay, plain, 2)).learn(noisy(seed), 0)
+        learned(replay, plain, PlainLearner(setting(replay, plain, 2)).learn(noisy(seed), 0))
         learner = rime.RIMELearner(setting(replay, denoised, 2, **groups))
-        learning = learner.learn(noisy(seed), 0)
+        learning = learned(replay, denoised, learner.learn(noisy(seed), 0))
         metrics = learning.metrics
         assert metrics["flips"] > 20 and metrics["flip_accuracy"] > 0.75 and metrics["kept_accuracy"] > 0.9
         assert learning.epochs == learner.thresholds.sessions <= 40
@@ -92,14 +92,14 @@ def test_passes_stop_no_earlier_than_the_minimum() -> None:
     replay, rewards = random_replay(), ensemble()
     easy = labelled(replay, 10, seed=1)
     config = RIMEConfig(warm_up_epochs=1, minimum_epochs=30)
-    learning = rime.RIMELearner(setting(replay, rewards, 2, rime=config)).learn(easy, 0)
+    learning = learned(replay, rewards, rime.RIMELearner(setting(replay, rewards, 2, rime=config)).learn(easy, 0))
     assert 30 <= learning.epochs < 60 and learning.accuracy > 0.98
 
 
 def test_without_labels_nothing_is_learned() -> None:
     replay, rewards = random_replay(), ensemble()
     before = rewards.networks.values.clone()
-    learning = rime.RIMELearner(setting(replay, rewards, 2)).learn(PreferenceBuffer(), 0)
+    learning = learned(replay, rewards, rime.RIMELearner(setting(replay, rewards, 2)).learn(PreferenceBuffer(), 0))
     assert learning.epochs == 0 and learning.metrics == {} and torch.equal(rewards.networks.values, before)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from builders.rewards import LENGTH, accuracy, ensemble, labelled, random_replay, setting
+from builders.rewards import LENGTH, accuracy, ensemble, labelled, learned, random_replay, setting
 
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.config.groups import SURFConfig
@@ -65,7 +65,7 @@ def test_unlabeled_pairs_are_drawn_for_every_query_with_room_for_the_window() ->
     replay, rewards = random_replay(), ensemble()
     surf_learner = learner(replay, rewards, epochs=1, unlabelled_ratio=7)
     for session in (1, 2):
-        surf_learner.learn(pairs(30, session), asked=20)
+        learned(replay, rewards, surf_learner.learn(pairs(30, session), asked=20))
         assert surf_learner.unlabelled.shape == (session * 140, 2)
     within = surf_learner.unlabelled % 20
     assert within.min() == 2 and within.max() == 20 - LENGTH - 2
@@ -74,12 +74,20 @@ def test_unlabeled_pairs_are_drawn_for_every_query_with_room_for_the_window() ->
 def test_updates_and_pseudo_labels_are_counted() -> None:
     replay, rewards = random_replay(), ensemble()
     before = float(rewards.optimizer.steps[0])
-    learning = learner(replay, rewards, epochs=5, confidence=0.5, unlabelled_ratio=4).learn(pairs(100, 1), asked=100)
+    learning = learned(
+        replay,
+        rewards,
+        learner(replay, rewards, epochs=5, confidence=0.5, unlabelled_ratio=4).learn(pairs(100, 1), asked=100),
+    )
     assert float(rewards.optimizer.steps[0]) - before == 16  # ceil(5 * 100 / 32)
     # Every pseudo-label has P of at least 0.5: 16 batches of 64, but two, which end a round of 400, hold only 16.
     assert learning.metrics["pseudo_label_fraction"] == 1 and learning.metrics["pseudo_labels"] == 14 * 64 + 2 * 16
     assert 0.4 < learning.metrics["pseudo_label_accuracy"] <= 1 and learning.epochs == 6
-    learning = learner(replay, rewards, epochs=5, confidence=1.0, unlabelled_ratio=4).learn(pairs(100, 1), asked=100)
+    learning = learned(
+        replay,
+        rewards,
+        learner(replay, rewards, epochs=5, confidence=1.0, unlabelled_ratio=4).learn(pairs(100, 1), asked=100),
+    )
     assert learning.metrics["pseudo_labels"] == 0 and math.isnan(learning.metrics["pseudo_label_accuracy"])
 
 
@@ -87,7 +95,11 @@ def test_confident_pseudo_labels_are_mostly_right_and_the_reward_generalizes() -
     replay, rewards = random_replay(), ensemble()
     held_out = labelled(replay, 400, seed=9)
     other = rewards.networks.values[1].clone()
-    learning = learner(replay, rewards, epochs=20, confidence=0.95, unlabelled_ratio=4).learn(pairs(200, 1), asked=200)
+    learning = learned(
+        replay,
+        rewards,
+        learner(replay, rewards, epochs=20, confidence=0.95, unlabelled_ratio=4).learn(pairs(200, 1), asked=200),
+    )
     assert learning.metrics["pseudo_labels"] > 100 and learning.metrics["pseudo_label_accuracy"] > 0.9
     assert accuracy(replay, rewards, held_out) > 0.85
     assert torch.equal(rewards.networks.values[1], other)
@@ -96,5 +108,5 @@ def test_confident_pseudo_labels_are_mostly_right_and_the_reward_generalizes() -
 def test_without_labels_nothing_is_learned() -> None:
     replay, rewards = random_replay(), ensemble()
     before = rewards.networks.values.clone()
-    learning = learner(replay, rewards).learn(PreferenceBuffer(), asked=0)
+    learning = learned(replay, rewards, learner(replay, rewards).learn(PreferenceBuffer(), asked=0))
     assert learning.epochs == 0 and learning.metrics == {} and torch.equal(rewards.networks.values, before)

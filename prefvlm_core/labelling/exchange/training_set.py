@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from prefvlm_core.agent.replay import Replay, RunReplay
+from prefvlm_core.agent.replay import Replay
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.labelling.exchange.data import PreferenceData
 from prefvlm_core.preferences.pairs import PreferenceBuffer
@@ -17,8 +17,8 @@ from prefvlm_core.preferences.pairs import PreferenceBuffer
 class TrainingSet(NamedTuple):
     """What a reward ensemble learns from."""
 
-    replay: RunReplay
-    """Each clip as an episode; true rewards are unknown (nan)."""
+    replay: Replay
+    """Of one run, with each clip as an episode; true rewards are unknown (nan)."""
     buffer: PreferenceBuffer
     """One pair for each label."""
     length: int
@@ -61,7 +61,7 @@ def training_set(
         raise PrefVLMError(f"There is no label of {' or '.join(teachers) or 'any teacher'} to learn from.")
     buffer = PreferenceBuffer()
     buffer.add(np.array([pair for pair, _ in used], np.int64), np.array([label for _, label in used], np.float32))
-    return TrainingSet(replay.of_run(0), buffer, length)
+    return TrainingSet(replay, buffer, length)
 
 
 def _stacked(data: PreferenceData, name: str) -> torch.Tensor:
