@@ -70,7 +70,7 @@ def test_features_that_do_not_fit_are_told_before_one_is_stored(disk: tuple[Path
     cache = FeatureCache(folder / "fleet", "model", runs=1, capacity=4000, dimension=64)
     with filled(folder):
         steps = np.arange(4000)
-        shown = np.zeros((4000, 1), np.float32)
+        shown = lambda runs, steps: np.zeros((4000, 1), np.float32)  # noqa: E731
         features = cache.get(np.zeros(4000, int), steps, shown, lambda runs, steps: np.tile(steps[:, None] % 100, 64))
     np.testing.assert_array_equal(features, np.tile(steps[:, None] % 100, 64))
 
@@ -138,7 +138,8 @@ def test_what_the_system_cannot_reserve_is_still_a_cache(tmp_path: Path, monkeyp
     monkeypatch.delattr(os, "posix_fallocate")
     cache = FeatureCache(tmp_path, "model", runs=1, capacity=10, dimension=3)
     one = np.ones(1, int)
-    assert cache.get(0 * one, 3 * one, np.float32([[0]]), lambda runs, steps: np.ones((1, 3))).tolist() == [[1, 1, 1]]
+    shown = lambda runs, steps: np.float32([[0]])  # noqa: E731
+    assert cache.get(0 * one, 3 * one, shown, lambda runs, steps: np.ones((1, 3))).tolist() == [[1, 1, 1]]
 
 
 def test_features_that_do_not_fit_are_told_on_any_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,11 @@ def embed(runs: IntArray, steps: IntArray) -> FloatArray:
     return drawn / np.sqrt(DIMENSION)
 
 
+def show(runs: IntArray, steps: IntArray) -> FloatArray:
+    """Frames that show nothing but their step, (K, 1)."""
+    return steps[:, None].astype(np.float32)
+
+
 class Peak:
     """The most memory (bytes) that this process has taken since it began to look, beyond what it had then."""
 
@@ -85,7 +90,7 @@ def measure(pairs: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         cache = FeatureCache(Path(folder), "random", 1, steps, DIMENSION)
         fleet = SimpleNamespace(
-            replay=replay, features=lambda run, asked: cache.get(np.zeros_like(asked), asked, embed)
+            replay=replay, features=lambda run, asked: cache.get(np.zeros_like(asked), asked, show, embed)
         )
         model = SimpleNamespace(fingerprint="random")
         encoder = RunEncoder(fleet, 0, CONFIG, embed(starts[0], starts[0])[0], model)  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """Many environments stepped at once by worker processes, which draw frames as well."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import multiprocessing
@@ -7,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
@@ -16,9 +18,11 @@ from numpy.typing import NDArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.machine import usable_cores
 from prefvlm_core.domains.domain import Sizes
-from prefvlm_core.domains.frames import View
 from prefvlm_core.domains.registry import DOMAINS, check_horizon, sizes_of
 from prefvlm_core.domains.workers import Channel, Pictures, Share, SharedArrays, work
+
+if TYPE_CHECKING:
+    from prefvlm_core.domains.frames import View
 
 _NO_GUARD = 78
 """Exit code of a worker that would start a fleet of its own while it imports the script that started it."""
@@ -201,7 +205,7 @@ class EnvironmentFleet:
         """(N, S) float32: each current `Environment.snapshot()`, padded with zeros to the largest task's."""
         return self._shared["snapshots"][:, : self._snapshot_size].copy()
 
-    def copies(self, count: int) -> "EnvironmentFleet":
+    def copies(self, count: int) -> EnvironmentFleet:
         """`count` environments for each of these, one after the other, that reset and step apart from them.
 
         They are started at the first call, and end with this fleet, which a `count` of 1 gives itself.
@@ -226,7 +230,7 @@ class EnvironmentFleet:
                 process.join()
         self._pipes, self._processes = [], []
 
-    def __enter__(self) -> "EnvironmentFleet":
+    def __enter__(self) -> EnvironmentFleet:
         return self
 
     def __exit__(

@@ -1,5 +1,8 @@
 """What the processes of an environment fleet do: each steps its environments, and draws frames."""
 
+from __future__ import annotations
+
+import functools
 import multiprocessing
 import select
 import signal
@@ -7,7 +10,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 import numpy as np
@@ -17,8 +20,10 @@ from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.common.memory import keep_freed_memory
 from prefvlm_core.domains.domain import Sizes
 from prefvlm_core.domains.environment import Environment
-from prefvlm_core.domains.frames import Renderers, View
 from prefvlm_core.domains.registry import DOMAINS
+
+if TYPE_CHECKING:
+    from prefvlm_core.domains.frames import Renderers, View
 
 
 class SharedArrays:
@@ -102,7 +107,6 @@ class _Worker:
         self._rewards, self._successes = shared["rewards"], shared["successes"]
         self._snapshots, self._scenes = shared["snapshots"], shared["scenes"]
         self._environments: list[Environment] = []
-        self._renderers = Renderers()
         self.task = share.tasks[0]
         """The one that it is at work on."""
 
@@ -132,6 +136,12 @@ class _Worker:
             snapshot = environment.snapshot()
             self._snapshots[index, : snapshot.size] = snapshot
         return None
+
+    @functools.cached_property
+    def _renderers(self) -> Renderers:
+        from prefvlm_core.domains.frames import Renderers  # needs MuJoCo, which most commands do without
+
+        return Renderers()
 
 
 def work(share: Share, domains: bytes, shared: SharedArrays, pipe: Channel) -> None:

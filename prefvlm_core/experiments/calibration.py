@@ -299,7 +299,11 @@ def _adapted_frame(adapter: AdapterConfig, dimension: int, action_size: int) -> 
         runs = np.zeros_like(steps)
 
         def look_up() -> FloatArray:
-            seen = steps[:, None].astype(np.float32)
-            return cache.get(runs, steps, seen, lambda _, absent: _embeddings(len(absent), dimension))
+            return cache.get(
+                runs,
+                steps,
+                lambda _, absent: absent[:, None].astype(np.float32),
+                lambda _, absent: _embeddings(len(absent), dimension),
+            )
 
         return _seconds(lambda: adapters.segment_returns(text, look_up(), shown)) / _STEPS

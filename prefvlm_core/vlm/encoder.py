@@ -107,11 +107,13 @@ class FleetEncoder:
         """Embeddings (n, D) of the frames of one run at `steps` (n,)."""
         config = self.configs[run]
         cache = self._caches[seen_fingerprint(self._models[config.vlm.model], config)]
-        runs = np.full(len(steps), run)
+        return cache.get(np.full(len(steps), run), steps, self._shown, self._embed)
+
+    def _shown(self, runs: IntArray, steps: IntArray) -> FloatArray:
+        """All that frames show, or their differences."""
         episodes, within = np.divmod(steps, self.replay.horizon)
-        before = self.replay.snapshots[run, episodes, within]  # seen where `vlm.shows` is difference
-        shown = np.concatenate((before, *self.replay.shown(runs, steps)), axis=1)
-        return cache.get(runs, steps, shown, self._embed)
+        before = self.replay.snapshots[runs, episodes, within]  # seen where `vlm.shows` is difference
+        return np.concatenate((before, *self.replay.shown(runs, steps)), axis=1)
 
     def _embed(self, runs: IntArray, steps: IntArray) -> FloatArray:
         run = int(runs[0])

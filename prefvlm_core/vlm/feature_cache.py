@@ -6,14 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from prefvlm_core.common.arrays import FloatArray, IntArray
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.files import make_folder
 
-Embed = Callable[[IntArray, IntArray], FloatArray]
-"""Maps the run (K,) and the step (K,) of each frame to its embedding (K, D)."""
+OfFrames = Callable[[IntArray, IntArray], FloatArray]
+"""Maps the run (K,) and the step (K,) of each frame to numbers of it (K, ...)."""
 
 
 class FeatureCache:
@@ -21,8 +22,8 @@ class FeatureCache:
 
     The file is named after the model's fingerprint and the cache's sizes, so a resumed fleet finds it again. Entries
     whose checksum is wrong count as absent: a killed process has half written them, a bit has flipped, or they were
-    made of another frame, because a fleet resumed on another processor has gone another way since its checkpoint. The
-    file takes runs × capacity × (8 + 2 D) bytes.
+    made of another frame, because a fleet resumed on another processor has gone another way since its checkpoint. They
+    are looked at when a process first asks for them. The file takes runs × capacity × (8 + 2 D) bytes.
 
     Args:
         folder: Folder of one fleet; created if missing.
@@ -48,6 +49,7 @@ class FeatureCache:
                 file.truncate(size)
                 _reserve(file.fileno(), size)
             self._entries = np.memmap(self.path, entry, "r+", shape=(runs, capacity))
+            self._known = np.full((runs, capacity), -1)  # the step whose entry was found right, or made
         except OSError as error:
             with suppress(OSError):  # a part of a cache is of no use
                 self.path.unlink()
@@ -56,11 +58,11 @@ class FeatureCache:
                 "choose another results folder."
             ) from error
 
-    def get(self, runs: IntArray, steps: IntArray, shown: FloatArray, embed: Embed) -> FloatArray:
+    def get(self, runs: IntArray, steps: IntArray, shown: OfFrames, embed: OfFrames) -> FloatArray:
         """Embeddings (K, D) float32 of the frames of `runs` (K,) at `steps` (K,), counted from a run's first step.
 
-        `shown` (K, S) float32 is all that the frames show, and tells apart those that one step had on two ways. Absent
-        ones are computed in one call of `embed`, each once and in the order of run and step, and stored. All are
+        `shown` gives all that frames show, (K, S) float32, which tells apart those that one step had on two ways.
+        `embed` computes the embeddings of absent ones in one call, each once and in the order of run and step. All are
         rounded to float16, whether they were stored before or not. Raises PrefVLMError for runs or steps out of range,
         for steps that do not fit into the ring together, and for embeddings of another shape or that are not finite.
         """
@@ -69,17 +71,25 @@ class FeatureCache:
             raise PrefVLMError(f"Runs and steps must be of one shape (K,), got {runs.shape} and {steps.shape}.")
         if len(runs) and not (0 <= runs.min() and runs.max() < count and 0 <= steps.min()):
             raise PrefVLMError(f"Runs must be 0 to {count - 1} and steps at least 0, got {runs} and {steps}.")
-        wanted, first = np.unique(np.stack([runs, steps], axis=1), axis=0, return_index=True)
-        slots = np.stack([wanted[:, 0], wanted[:, 1] % capacity], axis=1)
-        if len(np.unique(slots, axis=0)) < len(wanted):
-            raise PrefVLMError(
-                f"Steps of one run lie {capacity} or more apart, but the cache keeps {capacity} per run."
-            )
-        stored = self._entries[slots[:, 0], slots[:, 1]]
-        absent = first[stored["checksum"] != _checksums(stored["feature"], wanted[:, 1], shown[first])]
-        if len(absent):
-            self._keep(runs[absent], steps[absent], shown[absent], embed(runs[absent], steps[absent]))
-        return self._entries["feature"][runs, steps % capacity].astype(np.float32)
+        slots = steps % capacity
+        unknown = self._known[runs, slots] != steps
+        if unknown.any():
+            self._find(runs[unknown], steps[unknown], shown, embed)
+            if (self._known[runs, slots] != steps).any():
+                raise PrefVLMError(
+                    f"Steps of one run lie {capacity} or more apart, but the cache keeps {capacity} per run."
+                )
+        return torch.from_numpy(self._entries["feature"][runs, slots]).float().numpy()
+
+    def _find(self, runs: IntArray, steps: IntArray, shown: OfFrames, embed: OfFrames) -> None:
+        """Check which of the frames the file holds, and embed the others."""
+        runs, steps = np.unique(np.stack([runs, steps]), axis=1)
+        slots = steps % self._entries.shape[1]
+        stored, seen = self._entries[runs, slots], shown(runs, steps)
+        absent = stored["checksum"] != _checksums(stored["feature"], steps, seen)
+        if absent.any():
+            self._keep(runs[absent], steps[absent], seen[absent], embed(runs[absent], steps[absent]))
+        self._known[runs, slots] = steps
 
     def _keep(self, runs: IntArray, steps: IntArray, shown: FloatArray, features: FloatArray) -> None:
         expected = (len(runs), *self._entries.dtype["feature"].shape)

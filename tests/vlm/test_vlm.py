@@ -571,7 +571,7 @@ class Counter:
 
 def look(cache, runs, steps, embed):
     """Embeddings of frames that show nothing but their step."""
-    return cache.get(runs, steps, steps[:, None].astype(np.float32), embed)
+    return cache.get(runs, steps, lambda runs, steps: steps[:, None].astype(np.float32), embed)
 
 
 def test_each_frame_is_embedded_once(tmp_path):
@@ -607,9 +607,10 @@ def test_an_entry_made_of_another_frame_is_embedded_again(tmp_path):
     runs, steps, embed = np.zeros(3, int), np.array([4, 5, 6]), Counter()
     cache = FeatureCache(tmp_path, "model", runs=1, capacity=10, dimension=3)
     shown = np.random.default_rng(0).random((3, 7), np.float32)
-    cache.get(runs, steps, shown, lambda runs, steps: np.full((len(steps), 3), -1.0))
+    seen = lambda runs, steps: shown[steps - 4]  # noqa: E731
+    cache.get(runs, steps, seen, lambda runs, steps: np.full((len(steps), 3), -1.0))
     shown[1, 6] = np.nextafter(shown[1, 6], 2, dtype=np.float32)
-    features = FeatureCache(tmp_path, "model", runs=1, capacity=10, dimension=3).get(runs, steps, shown, embed)
+    features = FeatureCache(tmp_path, "model", runs=1, capacity=10, dimension=3).get(runs, steps, seen, embed)
     assert features.tolist() == [[-1, -1, -1], [0, 5, 0], [-1, -1, -1]] and embed.asked == [(0, 5)]
 
 
