@@ -3,6 +3,7 @@
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -10,9 +11,11 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from prefvlm_core.bench import Group, Measurement
 from prefvlm_core.bench.rounds import compared
+from prefvlm_core.common.machine import usable_cores
 from prefvlm_core.common.stopwatch import processor_seconds
 from prefvlm_core.domains.environment import Environment
-from prefvlm_core.domains.frames import FrameRenderer
+from prefvlm_core.domains.fleet import EnvironmentFleet
+from prefvlm_core.domains.frames import FrameRenderer, FrameSource, Renderers, View
 from prefvlm_core.domains.perturbations import EVERYTHING, perturbation_of
 from prefvlm_core.domains.tasks import ACTION_SIZE
 from prefvlm_core.vlm.embedding import seconds_per_frame
@@ -30,6 +33,7 @@ def measure(seconds: float = 20.0, tasks: Sequence[str] = _TASKS, rounds: int = 
     """
     share = seconds / (2 * rounds * len(tasks))
     ours, theirs, plain, perturbed = [], [], [], []
+    together, alone = _shared_speeds(tasks[0], share, rounds)
     for task in tasks:
         snapshots, scenes = _episode(task)
         renderer = FrameRenderer(task, _SIZE, camera="corner2")
@@ -48,6 +52,14 @@ def measure(seconds: float = 20.0, tasks: Sequence[str] = _TASKS, rounds: int = 
     return Group(
         [
             compared("frames of 64 px, corner2", "frames/s", ours, theirs, "Meta-World's render", "≥ 40"),
+            compared(
+                f"the same by {usable_cores()} processes",
+                "frames/s",
+                together,
+                alone,
+                "one",
+                f"≥ {0.8 * usable_cores()}",
+            ),
             Measurement("the same perturbed in every way", "frames/s", min(perturbed), target="≥ 60"),
             Measurement("frames embedded by tinyliv, 1 thread", "frames/s", 1000 / embedded, target="≥ 1500"),
         ],
@@ -65,6 +77,27 @@ def _episode(task: str, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
         environment.step(action)
         snapshots.append(environment.snapshot())
     return np.stack(snapshots), np.repeat(environment.scene()[None], steps, axis=0)
+
+
+def _shared_speeds(task: str, seconds: float, rounds: int) -> tuple[list[float], list[float]]:
+    """Frames per second that as many processes as there are cores draw for a fleet, and this process alone."""
+    view, (snapshots, scenes) = View(task, _SIZE), _episode(task)
+    with (
+        EnvironmentFleet([task] * usable_cores(), 1, usable_cores()) as fleet,
+        closing(Renderers()) as renderers,
+    ):
+        sources: tuple[FrameSource, ...] = (fleet, renderers)
+        works = [partial(_draw_all, source, view, snapshots, scenes) for source in sources]
+        for work in works:
+            work()
+        speeds = [[len(snapshots) * _repeats_per_second(work, seconds) for work in works] for _ in range(rounds)]
+    together, alone = zip(*speeds, strict=True)
+    return list(together), list(alone)
+
+
+def _draw_all(source: FrameSource, view: View, snapshots: np.ndarray, scenes: np.ndarray) -> None:
+    for _ in source.render(view, snapshots, scenes):
+        pass
 
 
 def _metaworld_speed(task: str, seconds: float) -> float:

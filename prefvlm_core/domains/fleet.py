@@ -192,7 +192,7 @@ class EnvironmentFleet:
             self.close()
             raise PrefVLMError(
                 f"The {self.workers} processes that draw frames have not answered for {_LONGEST_DRAWING:.0f} seconds. "
-                "On some GPUs only one process can draw through EGL: set MUJOCO_GL=osmesa to draw on the processor."
+                "Where several processes cannot draw on the GPU, set MUJOCO_GL=osmesa to draw on the processor."
             )
 
     @property

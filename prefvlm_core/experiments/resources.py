@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.experiments.costs import fleet_cost
-from prefvlm_core.experiments.timings import TIMINGS
+from prefvlm_core.experiments.timings import DRAWING_CORES, TIMINGS
+from prefvlm_core.vlm import uses_vlm
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ def fleet_resources(configs: Sequence[RunConfig], device: str) -> Resources:
     minutes for the start; a quarter more memory than its runs hold, and that of the programs, of which a GPU's step all
     episodes of an evaluation at once."""
     cost, on_gpu = fleet_cost(configs, TIMINGS[device]), device == "cuda"
+    draws = any(uses_vlm(config) or config.vlm.endpoint is not None for config in configs)
     minutes = 10 + 1.5 * sum(cost.seconds.values()) / 60
-    # A GPU learns faster than one process can step environments. On a CPU the learner is the slower part, and runs best
-    # on one thread, so fleets run side by side, one per core.
-    cpus, gpus = (4, 1) if on_gpu else (1, 0)
+    # A GPU learns faster than one process can step environments, and much faster than it can draw frames. On a CPU the
+    # learner is the slower part, and runs best on one thread, so fleets run side by side, one per core.
+    cpus, gpus = (DRAWING_CORES if draws else 4, 1) if on_gpu else (1, 0)
     programs = 6_000 + 25 * len(configs) * configs[0].evaluation.final_episodes if on_gpu else 2_000
+    programs += 150 * cpus if draws else 0  # OpenGL, in each process that draws
     megabytes = 1.25 * cost.memory / 1e6 + programs
     return Resources(math.ceil(minutes), math.ceil(megabytes), cpus, gpus)

@@ -121,10 +121,18 @@ class StoredTimings:
         return 1_024 if takes_weights(config.vlm.model) else 128
 
 
+DRAWING_CORES = 16
+"""Cores of a GPU's job whose runs show frames to a model: all but one draw them."""
 TIMINGS = {
     "cpu": StoredTimings(call=0.14e-3, call_in_update=0.14e-3, batch=1.8e-3, gigaflop=19e-3, large_frame=0.5),
-    "cuda": StoredTimings(  # frames are estimated
-        call=0.3e-3, call_in_update=0.032e-3, batch=7e-6, gigaflop=0.024e-3, large_frame=8e-3
+    "cuda": StoredTimings(  # frames are estimated: drawn by the other cores, and embedded meanwhile
+        call=0.3e-3,
+        call_in_update=0.032e-3,
+        batch=7e-6,
+        gigaflop=0.024e-3,
+        large_frame=5e-3 / (DRAWING_CORES - 1),
+        small_frame=2.1e-3 / (DRAWING_CORES - 1),
+        reading=2e-6,
     ),
 }
 """By device: one slow core that other programs share, as the stored fleets of profile laptop were trained on it, and an

@@ -49,7 +49,7 @@ class FeatureCache:
                 file.truncate(size)
                 _reserve(file.fileno(), size)
             self._entries = np.memmap(self.path, entry, "r+", shape=(runs, capacity))
-            self._known = np.full((runs, capacity), -1)  # the step whose entry was found right, or made
+            self._known = np.full((runs, capacity), -1, np.int32)  # the step whose entry was found right, or made
         except OSError as error:
             with suppress(OSError):  # a part of a cache is of no use
                 self.path.unlink()

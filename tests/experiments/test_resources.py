@@ -22,7 +22,7 @@ def test_time_and_memory_have_their_margins() -> None:
     asked, seconds = fleet_resources(fleet, "cpu"), sum(seconds_by_part(fleet, TIMINGS["cpu"]).values())
     assert asked.minutes == pytest.approx(10 + 1.5 * seconds / 60, abs=1)
     held = sum(sum(memory_needed(config).values()) for config in fleet)
-    assert asked.megabytes == pytest.approx(2_000 + 1.25 * held / 1e6, abs=1)
+    assert asked.megabytes == pytest.approx(2_000 + 150 + 1.25 * held / 1e6, abs=1)
 
 
 def test_a_gpu_is_asked_for_by_the_device_alone() -> None:
@@ -31,3 +31,7 @@ def test_a_gpu_is_asked_for_by_the_device_alone() -> None:
     assert (on_cpu.cpus, on_cpu.gpus) == (1, 0) and (on_gpu.cpus, on_gpu.gpus) == (4, 1)
     # Programs on a GPU are larger, and each of ten episodes has a simulator of its own.
     assert on_gpu.minutes < on_cpu.minutes and on_gpu.megabytes == on_cpu.megabytes + 4_000 + 10 * 25
+    for changes in ({}, {"vlm.model": "endpoint:gemma3:4b"}):
+        seeing = [run_config("drawer-close-v3", "prefvlm", 0, "paper", changes)]
+        assert fleet_resources(seeing, "cuda").cpus == 16  # which draw frames
+    assert fleet_resources([run_config("drawer-close-v3", "pebble", 0, "paper")], "cuda").cpus == 4
