@@ -35,7 +35,7 @@ from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
 from prefvlm_core.domains.registry import domain_of
-from prefvlm_core.feedback import evaluation_columns, make_feedback
+from prefvlm_core.feedback import Feedback, evaluation_columns, make_feedback
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
 from prefvlm_core.reward.ensemble import RewardEnsemble
@@ -99,6 +99,14 @@ class Progress:
     metrics: list[list[dict[str, float]]]
     """For each run, the rows of metrics.csv so far."""
 
+    def write(self, directories: Sequence[RunDirectory], feedback: Sequence[Feedback]) -> None:
+        """Write the metrics and the labels so far, whatever the files hold."""
+        for directory, of_run, metrics in zip(directories, feedback, self.metrics, strict=True):
+            if metrics:
+                directory.write_metrics(metrics)
+            if len(of_run.labels.log.rows):
+                directory.write_labels(of_run.labels.log.frame())
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors and values of a checkpoint."""
         return {}, dataclasses.asdict(self)
@@ -147,7 +155,7 @@ class Fleet:
     def train(self) -> None:
         """Train every run for `total_steps` actions, from its last checkpoint if there is one, and store it."""
         if self.state.restore():
-            self._write_rows()
+            self.progress.write(self.directories, self.feedback)
             episodes = range(self.replay.complete_episodes)
             for episode in tqdm(episodes, "embedding", unit="episode", delay=5, disable=not self.execution.progress):
                 self.encoder.embed_episode(episode)
@@ -272,15 +280,7 @@ class Fleet:
             row = {"step": step} | {name: float(values[run]) for name, values in outcome.items()}
             row |= evaluation_columns(feedback, step) | self.rewards.columns(run) | self.agent.columns(run)
             self.progress.metrics[run].append(row | self.progress.session_metrics[run] | self.stopwatch.columns())
-        self._write_rows()
-
-    def _write_rows(self) -> None:
-        """Write the metrics and the labels so far, whatever the files hold."""
-        for run, (directory, feedback) in enumerate(zip(self.directories, self.feedback, strict=True)):
-            if self.progress.metrics[run]:
-                directory.write_metrics(self.progress.metrics[run])
-            if len(feedback.labels.log.rows):
-                directory.write_labels(feedback.labels.log.frame())
+        self.progress.write(self.directories, self.feedback)
 
     def _save(self) -> None:
         """Write a checkpoint at the end of an episode, where the environments have no state because a reset follows."""
@@ -292,7 +292,7 @@ class Fleet:
     def _finish(self) -> None:
         """Store the results and mark the runs as finished. A kill in between leaves the last checkpoint."""
         self._save()
-        self._write_rows()
+        self.progress.write(self.directories, self.feedback)
         for run, directory in enumerate(self.directories):
             directory.write_weights(
                 {"actor": self.agent.actor.of_run(run).folded()[0], "critic": self.agent.critic.of_run(run).folded()[0]}

@@ -31,7 +31,7 @@ def test_a_gpu_is_asked_for_by_the_device_alone() -> None:
     assert (on_cpu.cpus, on_cpu.gpus) == (1, 0) and (on_gpu.cpus, on_gpu.gpus) == (4, 1)
     # Programs on a GPU are larger, and each of ten episodes has a simulator of its own.
     assert on_gpu.minutes < on_cpu.minutes and on_gpu.megabytes == on_cpu.megabytes + 4_000 + 10 * 25
-    for changes in ({}, {"vlm.model": "endpoint:gemma3:4b"}):
-        seeing = [run_config("drawer-close-v3", "prefvlm", 0, "paper", changes)]
+    for method, model in (("prefvlm", "liv"), ("vlm-preference", "endpoint:gemma3:4b")):
+        seeing = [run_config("drawer-close-v3", method, 0, "paper", {"vlm.model": model, "vlm.ties": "drop"})]
         assert fleet_resources(seeing, "cuda").cpus == 16  # which draw frames
     assert fleet_resources([run_config("drawer-close-v3", "pebble", 0, "paper")], "cuda").cpus == 4
