@@ -96,7 +96,7 @@ class Feedback:
         return {"sessions": self.sessions} | metrics
 
     def learn_rewards(self) -> Learning[dict[str, float]]:
-        """Fit the ensemble to the labels and relabel the replay. Its outcome are columns for metrics.csv."""
+        """Fit the ensemble to the labels and relabel the replay. Its outcome: columns for metrics.csv."""
         if self.config.reward.standardise:
             self.ensemble.standardise(self.replay)
         labels = self.labels.for_learning(self.config.reward.stop_on == "human", self.filter.reliability)

@@ -7,10 +7,13 @@ What is finished in FOLDER stays, and what was stopped goes on. `prefvlm pack` p
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 
 import tyro
 
+from prefvlm_core.checks.start import check_start
+from prefvlm_core.common.console import exit_code
 from prefvlm_core.config.run import Execution, RunConfig, replace
 from prefvlm_core.experiments.fleets import plan
 from prefvlm_core.train import train
@@ -47,7 +50,16 @@ class Slices:
         return [[replace(config, self.changes) for config in fleet] for fleet in chosen if fleet]
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Train the slices that the command line asks for."""
     slices = tyro.cli(Slices, description=__doc__)
-    for fleet in slices.fleets():
-        train(fleet, Execution(slices.results, device=slices.device, vlm_weights=slices.vlm_weights))
+    execution, fleets = Execution(slices.results, device=slices.device, vlm_weights=slices.vlm_weights), slices.fleets()
+    for fleet in fleets:
+        check_start(fleet, execution)  # before an hour is spent on those that come first
+    for fleet in fleets:
+        train(fleet, execution)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

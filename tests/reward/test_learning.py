@@ -9,6 +9,7 @@ from builders.rewards import CONFIG, CPU, LENGTH
 
 from prefvlm_core.agent.replay import Replay
 from prefvlm_core.preferences.pairs import PreferenceBuffer
+from prefvlm_core.reward import learning
 from prefvlm_core.reward.ensemble import Minibatch, RewardEnsemble
 from prefvlm_core.reward.learning import Learning, learn_together, one_pass
 
@@ -56,9 +57,14 @@ def passes(run: int, buffer: PreferenceBuffer, epochs: int, scale: float) -> Lea
     ],
 )
 def test_runs_that_learn_at_once_learn_what_they_learn_alone(
-    counts: Sequence[int], epochs: Sequence[int], reliability: Sequence[float | None], scales: Sequence[float]
+    counts: Sequence[int],
+    epochs: Sequence[int],
+    reliability: Sequence[float | None],
+    scales: Sequence[float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     outcomes, ensembles = [], []
+    monkeypatch.setattr(learning, "_AT_ONCE", 3)
     for at_once in (False, True):
         learnings = {
             run: passes(run, labels(run, counts[run], reliability[run]), epochs[run], scales[run])
