@@ -11,15 +11,11 @@ run does not depend on the other runs of its fleet, beyond the float rounding of
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
-from prefvlm_core.agent.evaluation import evaluate
+from prefvlm_core.agent.evaluation import Evaluator
 from prefvlm_core.agent.exploration import exploring_actions
 from prefvlm_core.agent.policy import FleetPolicy
 from prefvlm_core.agent.replay import make_replay
@@ -35,7 +31,8 @@ from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.domains.fleet import EnvironmentFleet, default_workers
 from prefvlm_core.domains.registry import domain_of
-from prefvlm_core.feedback import Feedback, evaluation_columns, make_feedback
+from prefvlm_core.evaluations import Evaluations, Progress
+from prefvlm_core.feedback import evaluation_columns, make_feedback
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.reward.agent_rewards import AgentRewards, warm_starts
 from prefvlm_core.reward.ensemble import RewardEnsemble
@@ -88,35 +85,6 @@ def train(configs: Sequence[RunConfig], execution: Execution | None = None) -> l
     return directories
 
 
-@dataclass
-class Progress:
-    """The number of updates of a fleet, and the metrics of each run."""
-
-    updates: int
-    """Gradient updates of every run so far."""
-    session_metrics: list[dict[str, float]]
-    """For each run, the columns for metrics.csv of its latest feedback session."""
-    metrics: list[list[dict[str, float]]]
-    """For each run, the rows of metrics.csv so far."""
-
-    def write(self, directories: Sequence[RunDirectory], feedback: Sequence[Feedback]) -> None:
-        """Write the metrics and the labels so far, whatever the files hold."""
-        for directory, of_run, metrics in zip(directories, feedback, self.metrics, strict=True):
-            if metrics:
-                directory.write_metrics(metrics)
-            if len(of_run.labels.log.rows):
-                directory.write_labels(of_run.labels.log.frame())
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The tensors and values of a checkpoint."""
-        return {}, dataclasses.asdict(self)
-
-    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.updates, self.session_metrics = values["updates"], values["session_metrics"]
-        self.metrics = values["metrics"]
-
-
 class Fleet:
     """Runs in training: their environments, replay, agents, reward ensembles, feedback sessions and metrics."""
 
@@ -146,7 +114,11 @@ class Fleet:
         self.feedback = make_feedback(
             self.configs, self.replay, self.ensemble, self.encoder, self.generators, self.stopwatch, execution
         )
+        seeds, at_once = [config.seed for config in self.configs], self.updates.launched
+        beside = not at_once and (execution.workers or default_workers()) > 1
+        evaluator = Evaluator(self.policy, environments, seeds, shared.action_repeat, at_once, beside)
         self.progress = Progress(0, [{} for _ in self.configs], [[] for _ in self.configs])
+        self.evaluations = Evaluations(evaluator, self.progress, directories, self.feedback, self.stopwatch)
         parts: dict[str, Part] = {f"feedback.{run}": feedback for run, feedback in enumerate(self.feedback)}
         parts |= {name: InPlace(getattr(self, name)) for name in ("agent", "ensemble", "rewards")}
         parts |= {"generators": self.generators, "stopwatch": self.stopwatch, "progress": self.progress}
@@ -155,7 +127,7 @@ class Fleet:
     def train(self) -> None:
         """Train every run for `total_steps` actions, from its last checkpoint if there is one, and store it."""
         if self.state.restore():
-            self.progress.write(self.directories, self.feedback)
+            self.evaluations.write()
             episodes = range(self.replay.complete_episodes)
             for episode in tqdm(episodes, "embedding", unit="episode", delay=5, disable=not self.execution.progress):
                 self.encoder.embed_episode(episode)
@@ -176,6 +148,7 @@ class Fleet:
                     self.encoder.reward_episode(episode)
                     self.encoder.embed_episode(episode)
                     self.rewards.reward_episode(episode)
+                self.evaluations.collect()
                 self._evaluate_if_due()
                 if self.stopwatch.since_mark > self.execution.checkpoint_seconds:
                     self._save()
@@ -270,20 +243,15 @@ class Fleet:
         last = step == self.shared.total_steps
         if step % evaluation.every and not last:
             return
-        with self.stopwatch("evaluation"):
-            episodes = evaluation.final_episodes if last else evaluation.episodes
-            seeds = [config.seed for config in self.configs]
-            at_once = episodes if self.updates.launched else 1  # a GPU acts as fast for many as for one
-            environments = self.environments.copies(at_once)
-            outcome = evaluate(self.policy, environments, seeds, episodes, self.shared.action_repeat)
-        for run, feedback in enumerate(self.feedback):
-            row = {"step": step} | {name: float(values[run]) for name, values in outcome.items()}
-            row |= evaluation_columns(feedback, step) | self.rewards.columns(run) | self.agent.columns(run)
-            self.progress.metrics[run].append(row | self.progress.session_metrics[run] | self.stopwatch.columns())
-        self.progress.write(self.directories, self.feedback)
+        columns = [
+            evaluation_columns(feedback, step) | self.rewards.columns(run) | self.agent.columns(run) | sessions
+            for run, (feedback, sessions) in enumerate(zip(self.feedback, self.progress.session_metrics, strict=True))
+        ]
+        self.evaluations.begin(step, evaluation.final_episodes if last else evaluation.episodes, columns)
 
     def _save(self) -> None:
         """Write a checkpoint at the end of an episode, where the environments have no state because a reset follows."""
+        self.evaluations.end()
         for directory in self.directories:
             directory.check_lock()
         self.state.save()
@@ -292,7 +260,7 @@ class Fleet:
     def _finish(self) -> None:
         """Store the results and mark the runs as finished. A kill in between leaves the last checkpoint."""
         self._save()
-        self.progress.write(self.directories, self.feedback)
+        self.evaluations.write()
         for run, directory in enumerate(self.directories):
             directory.write_weights(
                 {"actor": self.agent.actor.of_run(run).folded()[0], "critic": self.agent.critic.of_run(run).folded()[0]}

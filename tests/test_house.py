@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).parents[1] / "prefvlm_core"
 SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 
 ROOMS = (
-    *("__main__", "__init__", "cli", "bench", "explore", "experiments", "plots", "analysis", "train", "checks"),
-    *("feedback", "labelling", "reward", "vlm", "preferences", "agent", "runs", "methods", "config", "domains"),
-    "common",
+    *("__main__", "__init__", "cli", "bench", "explore", "experiments", "plots", "analysis", "train", "evaluations"),
+    *("checks", "feedback", "labelling", "reward", "vlm", "preferences", "agent", "runs", "methods", "config"),
+    *("domains", "common"),
 )
 """From top to bottom: a room imports those below it only."""
 

@@ -1,14 +1,17 @@
 """Tests of small whole training runs: every part acts, seeds determine the numbers, interruptions change nothing."""
 
+import dataclasses
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ import safetensors.torch
 import torch
 from builders.runs import contents, quiet, tiny, train_until_300, weights_hash, without_seconds
 
+from prefvlm_core.agent import evaluation
 from prefvlm_core.agent.sac import SAC
 from prefvlm_core.methods import run_config
 from prefvlm_core.runs.checkpoint import FleetCheckpoint, unfinished
@@ -64,6 +68,32 @@ def test_companions_change_a_run_by_rounding_only(trained: list[RunDirectory], t
     assert first["temperature"] == pytest.approx(second["temperature"], rel=1e-4)
 
 
+def test_evaluations_beside_training_change_no_number(
+    trained: list[RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the last one end only after the agents have learned on."""
+    update, evaluate, updates, evaluated = SAC.update, evaluation.evaluate, [], []
+
+    def counted(agent: SAC, *arguments: Any) -> None:
+        update(agent, *arguments)
+        updates.append(threading.get_ident())
+
+    def late(*arguments: Any) -> dict[str, np.ndarray]:
+        before = len(updates)
+        evaluated.append(threading.get_ident())
+        while len(evaluated) < 4 and len(updates) == before:
+            time.sleep(0.001)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(SAC, "update", counted)
+    monkeypatch.setattr(evaluation, "evaluate", late)
+    beside = train([directory.config for directory in trained], dataclasses.replace(quiet(tmp_path), workers=2))
+    assert len(evaluated) == 4 and not set(evaluated) & set(updates)
+    for first, second in zip(trained, beside, strict=True):
+        assert without_seconds(first) == without_seconds(second)
+        assert weights_hash(first) == weights_hash(second)
+
+
 def test_a_finished_run_is_never_touched(trained: list[RunDirectory]) -> None:
     before = {
         file: (file.stat().st_mtime_ns, file.read_bytes()) for file in trained[0].path.iterdir() if file.is_file()
@@ -81,11 +111,12 @@ from prefvlm_core.config.run import Execution, RunConfig
 from prefvlm_core.train import Fleet, train
 if __name__ == "__main__":
     configs = [RunConfig.from_json(text) for text in json.loads(sys.argv[1])]
-    train(configs, Execution(results=sys.argv[2], progress=False, workers=1, checkpoint_seconds=0))
+    train(configs, Execution(results=sys.argv[2], progress=False, workers=int(sys.argv[3]), checkpoint_seconds=0))
 """
 
 
-def test_killed_at_random_moments_ends_bit_identical(trained: list[RunDirectory], tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_random_moments_ends_bit_identical(trained: list[RunDirectory], tmp_path: Path, workers: int) -> None:
     """A real training process is killed with SIGKILL again and again until one finishes."""
     configs = json.dumps([directory.config.to_json() for directory in trained])
     program = tmp_path / "program.py"
@@ -95,7 +126,8 @@ def test_killed_at_random_moments_ends_bit_identical(trained: list[RunDirectory]
     while True:
         checkpoints_before = sorted(results.glob("quick/fleets/*/replay-*"))
         process = subprocess.Popen(
-            [sys.executable, str(program), configs, str(results)], env=os.environ | {"PYTHONHASHSEED": "random"}
+            [sys.executable, str(program), configs, str(results), str(workers)],
+            env=os.environ | {"PYTHONHASHSEED": "random"},
         )
         while process.poll() is None and sorted(results.glob("quick/fleets/*/replay-*")) == checkpoints_before:
             time.sleep(0.01)

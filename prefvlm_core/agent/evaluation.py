@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 
 from prefvlm_core.agent.policy import FleetPolicy
 from prefvlm_core.agent.transfers import to_device
@@ -45,3 +47,43 @@ def evaluate(
         outcome["success"] += succeeded
         outcome["success_last_step"] += result.successes
     return {name: values.reshape(runs, at_once).sum(1) / episodes for name, values in outcome.items()}
+
+
+class Evaluator:
+    """Evaluates the agents of a fleet, run i with `seeds[i]`.
+
+    Args:
+        policy: Of the fleet's agents.
+        environments: The fleet's, which are between two episodes at an evaluation.
+        seeds: Of the runs.
+        action_repeat: The domain's steps per step of an environment.
+        at_once: Let all episodes of an evaluation take place at once; a GPU acts as fast for many as for one.
+        beside: Let an evaluation take place while the training goes on, in a thread with environments of its own. It
+            pays where cores are idle.
+    """
+
+    def __init__(
+        self,
+        policy: FleetPolicy,
+        environments: EnvironmentFleet,
+        seeds: Sequence[int],
+        action_repeat: int,
+        at_once: bool,
+        beside: bool,
+    ) -> None:
+        self.policy, self.environments, self.seeds, self.action_repeat = policy, environments, seeds, action_repeat
+        self.at_once, self.beside = at_once, beside
+
+    def begin(self, episodes: int) -> Future[dict[str, DoubleArray]]:
+        """Evaluate the agents as they are now, as `evaluate` does. Unless `beside`, it has ended when this returns; if
+        so, the next one may begin when it has ended."""
+        if self.beside:
+            pool = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
+            policy, environments = self.policy.frozen(), self.environments.copies(1)
+            future = pool.submit(evaluate, policy, environments, self.seeds, episodes, self.action_repeat)
+            pool.shutdown(wait=False)  # its thread ends with the evaluation
+            return future
+        environments = self.environments.copies(episodes) if self.at_once else self.environments
+        ended: Future[dict[str, DoubleArray]] = Future()
+        ended.set_result(evaluate(self.policy, environments, self.seeds, episodes, self.action_repeat))
+        return ended

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from torch import Tensor
 
 from prefvlm_core.agent.captured import CapturedFunction
@@ -16,6 +18,7 @@ class FleetPolicy:
     """
 
     def __init__(self, agent: SAC) -> None:
+        self._agent = agent
         self.runs, self.action_size = len(agent.log_temperature), agent.action_size
         self.device = agent.actor.values.device
         self._sample, self._mean = (CapturedFunction(agent.act, self.device) for _ in range(2))
@@ -27,6 +30,13 @@ class FleetPolicy:
     def mean(self, observations: Tensor) -> Tensor:
         """What the policies take for best: the tanh of their means."""
         return self._mean(self._by_run(observations)).flatten(0, 1)
+
+    def frozen(self) -> FleetPolicy:
+        """The policies as they are now, whatever the agents learn from now on."""
+        actor = self._agent.actor.frozen_copy()
+        if actor.scaling is not None:
+            actor.scaling = actor.scaling.clone()
+        return FleetPolicy(dataclasses.replace(self._agent, actor=actor))
 
     def _by_run(self, rows: Tensor) -> Tensor:
         return rows.unflatten(0, (self.runs, -1))

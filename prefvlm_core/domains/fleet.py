@@ -208,14 +208,14 @@ class EnvironmentFleet:
     def copies(self, count: int) -> EnvironmentFleet:
         """`count` environments for each of these, one after the other, that reset and step apart from them.
 
-        They are started at the first call, and end with this fleet, which a `count` of 1 gives itself.
+        They are started at the first call, and end with this fleet.
         """
-        if count > 1 and count not in self._copies:
+        if count not in self._copies:
             tasks = [task for task in self.tasks for _ in range(count)]
             self._copies[count] = EnvironmentFleet(
                 tasks, self.horizon, self._workers, self._action_repeat, self._patience
             )
-        return self if count == 1 else self._copies[count]
+        return self._copies[count]
 
     def close(self) -> None:
         """End the workers. Closing a fleet again is harmless."""

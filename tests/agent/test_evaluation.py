@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from prefvlm_core.agent.evaluation import evaluate
+from prefvlm_core.agent.evaluation import Evaluator, evaluate
 from prefvlm_core.agent.policy import FleetPolicy
 from prefvlm_core.agent.sac import SAC
 from prefvlm_core.common.seeding import episode_seed
@@ -40,3 +40,21 @@ def test_every_run_is_evaluated_in_as_many_episodes_as_asked_for(agent: SAC, at_
     wanted = [2 * returns_alone(agent, run) for run in range(2)]
     np.testing.assert_allclose(outcome["episode_return"], wanted, rtol=1e-5)
     assert set(outcome["success"]) <= {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+@pytest.mark.parametrize(("at_once", "beside"), [(False, False), (True, False), (False, True)])
+def test_agents_are_evaluated_as_they_were_when_the_evaluation_began(at_once: bool, beside: bool) -> None:
+    generators = [np.random.default_rng(seed) for seed in SEEDS]
+    config = SACConfig(hidden_layers=2, width=16, standardise=True)
+    agent = SAC.create(config, 39, 4, generators, torch.device("cpu"), [0.1] * 2)
+    with EnvironmentFleet(TASKS, HORIZON, 1) as environments:
+        wanted = evaluate(FleetPolicy(agent), environments, SEEDS, EPISODES, 2)
+        outcome = Evaluator(FleetPolicy(agent), environments, SEEDS, 2, at_once, beside).begin(EPISODES)
+        assert agent.scaling is not None
+        agent.observe(torch.randn(2, 30, 39))  # which rescales what the actors see
+        agent.actor.values.mul_(0.5)
+        for name, values in outcome.result().items():
+            np.testing.assert_allclose(values, wanted[name], rtol=1e-6 if at_once else 0)
+        assert not np.allclose(
+            evaluate(FleetPolicy(agent), environments, SEEDS, EPISODES, 2)["episode_return"], wanted["episode_return"]
+        )
