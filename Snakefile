@@ -51,7 +51,7 @@ rule fleet:
         mem_mb=lambda wildcards, attempt: JOBS.resources(wildcards.fleet, attempt).megabytes,
         gpu=lambda wildcards: JOBS.resources(wildcards.fleet).gpus,
     params:
-        command=lambda wildcards: JOBS.command(wildcards.fleet),
+        command=lambda wildcards, threads: JOBS.command(wildcards.fleet, threads),
     log:
         f"{DONE}/{{fleet}}.log",
     shell:

@@ -162,7 +162,7 @@ def test_embeddings_of_frames_that_a_resumed_run_never_sees_are_not_used(
     """Killed after 300 steps, of which the last checkpoint holds 200: those in between were others, as on another
     processor, and the session at step 260 has embedded them."""
     loop, execution = sys.modules["prefvlm_core.train"], quiet(tmp_path, checkpoint_seconds=0)
-    act, save, session = loop.exploring_actions, Fleet._save, Fleet._session
+    act, save, session = loop.exploring_actions, Fleet._save, Fleet._sessions
     sessions: list[int] = []
 
     def other_actions(*values: Any) -> torch.Tensor:
@@ -177,7 +177,7 @@ def test_embeddings_of_frames_that_a_resumed_run_never_sees_are_not_used(
     with monkeypatch.context() as patched:
         patched.setattr(Fleet, "_episode", lambda fleet, progress: (fleets.append(fleet), episode(fleet, progress)))
         patched.setattr(loop, "exploring_actions", other_actions)
-        patched.setattr(Fleet, "_session", spy)
+        patched.setattr(Fleet, "_sessions", spy)
         patched.setattr(Fleet, "_save", lambda fleet: fleet.replay.size > 200 or save(fleet))
         train_until_300([alone.config], execution, monkeypatch)
     assert sessions == [120, 190, 260]

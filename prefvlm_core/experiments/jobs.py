@@ -103,9 +103,9 @@ class Jobs:
         minutes = min(first.minutes * attempt, LONGEST_MINUTES)
         return dataclasses.replace(first, minutes=minutes, megabytes=first.megabytes * attempt)
 
-    def command(self, fleet: str) -> str:
-        """The shell's words after `prefvlm` that train a fleet."""
-        workers = max(1, self.resources(fleet).cpus - 1)
+    def command(self, fleet: str, cores: int) -> str:
+        """The shell's words after `prefvlm` that train a fleet on so many `cores`."""
+        workers = max(1, cores - 1)
         words = ["fleet", fleet, "--profile", self.profile, "--fleet-size", str(self.fleet_size)]
         words += ["--results", self.results, "--device", self.device, "--workers", str(workers)]
         if self.vlm_weights and models_with_weights(self.fleets[fleet]):
