@@ -23,7 +23,7 @@ from prefvlm_core.agent.sac import SAC
 from prefvlm_core.agent.transfers import HostCopy, to_device
 from prefvlm_core.agent.updates import make_updates
 from prefvlm_core.checks.start import check_start
-from prefvlm_core.common.machine import learner_settings, memory_errors
+from prefvlm_core.common.machine import learner_settings, memory_errors, usable_cores
 from prefvlm_core.common.memory import keep_freed_memory
 from prefvlm_core.common.progress import paused, tqdm
 from prefvlm_core.common.seeding import Generators, Stream, episode_seed
@@ -115,7 +115,7 @@ class Fleet:
             self.configs, self.replay, self.ensemble, self.encoder, self.generators, self.stopwatch, execution
         )
         seeds, at_once = [config.seed for config in self.configs], self.updates.launched
-        beside = not at_once and (execution.workers or default_workers()) > 1
+        beside = not at_once and execution.workers != 1 and usable_cores() > 1
         evaluator = Evaluator(self.policy, environments, seeds, shared.action_repeat, at_once, beside)
         self.progress = Progress(0, [{} for _ in self.configs], [[] for _ in self.configs])
         self.evaluations = Evaluations(evaluator, self.progress, directories, self.feedback, self.stopwatch)

@@ -26,7 +26,9 @@ def measure(steps: int = 1_400) -> Group:
     """
     config = run_config("button-press-v3", "prefvlm", 0, "laptop", {"total_steps": steps})
     with tempfile.TemporaryDirectory() as results:
-        last = train([config], Execution(results=results, device="cpu", progress=False))[0].read_metrics()[-1]
+        last = train([config], Execution(results=results, device="cpu", workers=1, progress=False))[0].read_metrics()[
+            -1
+        ]
     shares = {part: last[f"seconds_{part}"] / last["seconds"] for part in _PARTS}
     rows = [Measurement(f"prefvlm run, {part}", "of its time", share) for part, share in shares.items()]
     whole = sum(shares.values())
