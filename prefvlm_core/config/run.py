@@ -177,7 +177,7 @@ class Execution(EndpointLimits):
     """Device of the learner: cpu, cuda, or auto, which is cuda if available."""
     workers: int = 0
     """Number of processes that step environments, at most four per core (0: one less than the cores, but at least 1).
-    Unless it is 1, agents on a CPU with more cores learn on while they are evaluated, which takes a tenth off."""
+    Unless it is 1, agents on a CPU with more cores learn on while they are evaluated."""
     vlm_weights: str = ""
     """Checkpoint file of a VLM that does not come with the package (liv, decisionnce, open_clip:<model>). Models that
     do come with it may be trained beside that one."""
