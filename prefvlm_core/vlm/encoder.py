@@ -128,7 +128,7 @@ class FleetEncoder:
         return np.concatenate(list(self._drawn(run, steps, size)))
 
     def _drawn(self, run: int, steps: IntArray, size: int) -> Iterator[ImageArray]:
-        """The same in parts, while each of which is worked on the next one may be drawn already."""
+        """The same in parts; while one is worked on, the next may be drawn."""
         if self.configs[run].vlm.shows == "frame":
             yield from self._rendered(run, size, *self.replay.shown(np.full(len(steps), run), steps))
             return
