@@ -12,6 +12,7 @@ import pytest
 from builders.runs import tiny
 
 from prefvlm_core import Execution, train
+from prefvlm_core.agent import evaluation
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs.checkpoint import FleetCheckpoint
 from prefvlm_core.runs.directory import RunDirectory
@@ -79,14 +80,14 @@ def test_what_a_checkpoint_holds_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
         [tiny("sac", total_steps=200)],
         Execution(str(tmp_path), workers=1, checkpoint_seconds=0, progress=False),
     )
-    evaluate, calls = LOOP.evaluate, itertools.count()
+    evaluate, calls = evaluation.evaluate, itertools.count()
 
     def refused_later(*arguments: Any) -> Any:
         if next(calls):
             raise PrefVLMError("The disk is full.")
         return evaluate(*arguments)
 
-    monkeypatch.setattr(LOOP, "evaluate", refused_later)
+    monkeypatch.setattr(evaluation, "evaluate", refused_later)
     with pytest.raises(PrefVLMError, match="disk is full"):
         train(configs, execution)
     assert FleetCheckpoint(tmp_path, [configs[0].run_id]).file.exists()

@@ -10,6 +10,7 @@ import pytest
 from builders.runs import quiet, tiny, without_seconds
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from prefvlm_core.agent import evaluation
 from prefvlm_core.common.errors import PrefVLMError
 from prefvlm_core.runs import tensorboard
 from prefvlm_core.runs.directory import RunDirectory
@@ -49,7 +50,7 @@ def test_every_finite_number_of_the_metrics_is_a_point(tmp_path: Path) -> None:
 def test_a_resumed_run_has_no_point_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after an evaluation that no checkpoint holds: it is repeated, and written once."""
     execution = quiet(tmp_path, tensorboard=True, checkpoint_seconds=0)
-    config, evaluate = tiny("pebble"), LOOP.evaluate
+    config, evaluate = tiny("pebble"), evaluation.evaluate
     calls: list[int] = []
 
     class Killed(Exception):
@@ -61,7 +62,7 @@ def test_a_resumed_run_has_no_point_twice(tmp_path: Path, monkeypatch: pytest.Mo
         saved(fleet)
 
     saved = LOOP.Fleet._save
-    monkeypatch.setattr(LOOP, "evaluate", lambda *values: calls.append(1) or evaluate(*values))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *values: calls.append(1) or evaluate(*values))
     monkeypatch.setattr(LOOP.Fleet, "_save", save)
     with pytest.raises(Killed):
         train([config], execution)
