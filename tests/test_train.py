@@ -87,6 +87,7 @@ def test_evaluations_beside_training_change_no_number(
 
     monkeypatch.setattr(SAC, "update", counted)
     monkeypatch.setattr(evaluation, "evaluate", late)
+    monkeypatch.setattr(sys.modules["prefvlm_core.train"], "usable_cores", lambda: 2)
     beside = train([directory.config for directory in trained], dataclasses.replace(quiet(tmp_path), workers=2))
     assert len(evaluated) == 4 and not set(evaluated) & set(updates)
     for first, second in zip(trained, beside, strict=True):
