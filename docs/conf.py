@@ -45,10 +45,7 @@ smartquotes = False  # -- is an option
 default_role = "py:obj"
 nitpick_ignore_regex = [
     ("py:obj", r"(?s).*"),  # what stands in backticks in a docstring is code, and a link where it is a name of ours
-    (
-        "py:.*",
-        r".*Annotated\[.*|prefvlm_core\..*\.(_\w+|Entry|Answer|Outcome|Value)",
-    ),  # private ones, and type variables
+    ("py:.*", r".*Annotated\[.*|prefvlm_core\..*\.(_\w+|Entry|Answer|Outcome|Value)"),  # private, and type variables
     ("py:.*", r"(?!prefvlm_core\b).*"),  # other libraries: their inventories are on the net, and the build is offline
 ]
 
