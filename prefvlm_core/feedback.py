@@ -29,8 +29,8 @@ from prefvlm_core.preferences.teachers import Query, Teacher, VLMOpinion
 from prefvlm_core.reward.ensemble import RewardEnsemble, RunEnsemble, reward_accuracy
 from prefvlm_core.reward.learners import LEARNERS
 from prefvlm_core.reward.learning import Learning, LearningSetting
-from prefvlm_core.vlm import uses_vlm
-from prefvlm_core.vlm.encoder import FleetEncoder, asks_endpoint
+from prefvlm_core.vlm import asks_endpoint, uses_vlm
+from prefvlm_core.vlm.encoder import FleetEncoder
 from prefvlm_core.vlm.endpoint.client import EndpointClient
 from prefvlm_core.vlm.endpoint.source import EndpointVLM
 from prefvlm_core.vlm.endpoint.strips import StripMaker

@@ -20,8 +20,7 @@ from prefvlm_core.labelling.teacher import check_queue
 from prefvlm_core.preferences.teachers import HUMAN
 from prefvlm_core.runs.directory import RunDirectory
 from prefvlm_core.runs.tensorboard import check_tensorboard
-from prefvlm_core.vlm import has_weights, load, seen_fingerprint, uses_vlm, weights_for
-from prefvlm_core.vlm.encoder import asks_endpoint
+from prefvlm_core.vlm import asks_endpoint, has_weights, load, seen_fingerprint, uses_vlm, weights_for
 from prefvlm_core.vlm.endpoint.source import check_endpoint
 from prefvlm_core.vlm.labeller import source_adapters
 

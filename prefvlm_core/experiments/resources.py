@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.experiments.costs import fleet_cost
 from prefvlm_core.experiments.timings import DRAWING_CORES, TIMINGS
-from prefvlm_core.vlm import uses_vlm
+from prefvlm_core.vlm import asks_endpoint, uses_vlm
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def fleet_resources(configs: Sequence[RunConfig], device: str) -> Resources:
     minutes for the start; a quarter more memory than its runs hold, and that of the programs, of which a GPU's step all
     episodes of an evaluation at once."""
     cost, on_gpu = fleet_cost(configs, TIMINGS[device]), device == "cuda"
-    draws = any(uses_vlm(config) or config.vlm.endpoint is not None for config in configs)
+    draws = any(uses_vlm(config) or asks_endpoint(config) for config in configs)
     minutes = 10 + 1.5 * sum(cost.seconds.values()) / 60
     # A GPU learns faster than one process can step environments, and much faster than it can draw frames. On a CPU the
     # learner is the slower part, and runs best on one thread, so fleets run side by side, one per core.

@@ -170,10 +170,10 @@ class RunEnsemble:
         inputs = self.inputs_of(replay.inputs(steps))
         return torch.tanh(self.networks(inputs.flatten(1, 3).unsqueeze(0))).view(steps.shape)
 
-    def descend(self, loss: Tensor, learning_rate_scale: float = 1.0) -> None:
-        """Take one step of Adam on the scalar `loss`; `learning_rate_scale` multiplies the learning rate."""
+    def descend(self, loss: Tensor) -> None:
+        """Take one step of Adam on the scalar `loss`."""
         self.networks.backward(loss)
-        self.optimizer.step(learning_rate_scale)
+        self.optimizer.step()
 
 
 def reward_accuracy(

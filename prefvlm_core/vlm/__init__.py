@@ -81,6 +81,11 @@ def uses_vlm(config: RunConfig) -> bool:
     return (config.vlm.labels and not elsewhere) or config.reward.source == "vlm" or config.reward.embedded
 
 
+def asks_endpoint(config: RunConfig) -> bool:
+    """Whether a run shows frames to a model behind an endpoint."""
+    return config.vlm.labels and config.vlm.endpoint is not None
+
+
 def seen_fingerprint(model: VisionLanguageModel, config: RunConfig) -> str:
     """Name and hash of a model's weights and, unless it is shown frames, what it is shown (`vlm.shows`): embeddings of
     one are not those of the other, nor can adapters of one judge the other."""

@@ -15,7 +15,15 @@ from prefvlm_core.common.stopwatch import Stopwatch
 from prefvlm_core.config.run import RunConfig
 from prefvlm_core.domains.frame_steps import frame_steps
 from prefvlm_core.domains.frames import FrameSource, View, difference
-from prefvlm_core.vlm import ImageTextModel, VisionLanguageModel, load, seen_fingerprint, uses_vlm, weights_for
+from prefvlm_core.vlm import (
+    ImageTextModel,
+    VisionLanguageModel,
+    asks_endpoint,
+    load,
+    seen_fingerprint,
+    uses_vlm,
+    weights_for,
+)
 from prefvlm_core.vlm.endpoint import prompts
 from prefvlm_core.vlm.feature_cache import FeatureCache
 from prefvlm_core.vlm.frame_pairs import FramePairs, contents, pairs_of
@@ -218,8 +226,3 @@ class RunEncoder:
         """Cosines (horizon,) of a complete episode; a step whose frame is not seen takes that of the next one."""
         steps = frame_steps(np.array(episode * self.replay.horizon), self.replay.horizon, self.stride)
         return np.repeat(self._fleet.features(self._run, steps) @ self.text, self.stride)
-
-
-def asks_endpoint(config: RunConfig) -> bool:
-    """Whether a run shows frames to a model behind an endpoint."""
-    return config.vlm.labels and config.vlm.endpoint is not None
